@@ -1,0 +1,22 @@
+//! The nouns of Gantry, in the order data flows through them.
+//!
+//! Plain values: no I/O, no clock, no async. Every type here is printed, stored or sent somewhere, and keeps
+//! the same name in the code, the files, the logs and the flags.
+
+mod digest;
+mod exit_code;
+mod generation;
+mod host;
+mod image_reference;
+mod layer;
+mod script;
+mod step;
+
+pub use digest::{Digest, DigestError};
+pub use exit_code::ExitCode;
+pub use generation::{Generation, GenerationId};
+pub use host::{ClusterName, ClusterNameError, DiskSpace, HostFacts, Inventory, ListeningPort};
+pub use image_reference::{ImageReference, ReferenceError};
+pub use layer::{LayerDescriptor, TocLocation};
+pub use script::{ScriptOutcome, ScriptSpec};
+pub use step::{HostsEntry, Step, StepAction, StepId, StepOutcome, StepRecord};

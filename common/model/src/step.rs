@@ -1,0 +1,229 @@
+//! This module owns [`Step`]: one change to one host, named by the hash of all its inputs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ClusterName, Digest, DigestError, GenerationId, LayerDescriptor, ScriptOutcome, ScriptSpec};
+
+/// The identity of a step: the digest of everything that decides what it does.
+///
+/// Two plans that want the same thing name the same step, which is what makes `apply` idempotent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(Digest);
+
+impl StepId {
+    /// 16 hex digits: unit names, file names, what people type.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.0.hex()[..16].to_owned()
+    }
+
+    /// The whole digest.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.0
+    }
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.hex())
+    }
+}
+
+impl FromStr for StepId {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        Digest::from_hex(text).map(Self)
+    }
+}
+
+/// One change to one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What to do.
+    pub action: StepAction,
+    /// The ids of steps on the same host whose effect this one builds on: when an earlier one changes,
+    /// this one has to run again.
+    pub after: Vec<StepId>,
+}
+
+impl Step {
+    /// The step's id: a digest over its action and the steps it builds on.
+    ///
+    /// # Panics
+    /// Never: a step is plain data and always has a JSON form.
+    #[must_use]
+    pub fn id(&self) -> StepId {
+        let text = serde_json::to_vec(self).expect("a step is plain data");
+        StepId(Digest::of(&text))
+    }
+}
+
+/// What a step does to its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepAction {
+    /// Bring layers to the host; changes nothing that runs there.
+    Stage {
+        /// Digest of the image manifest.
+        image: Digest,
+        /// The layers wanted, bottom first.
+        layers: Vec<LayerDescriptor>,
+    },
+    /// Mount a new generation of the cluster's rootfs and make it current.
+    AssembleRootfs {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Digest of the image manifest.
+        image: Digest,
+        /// Layers, bottom first; all must be staged.
+        layers: Vec<Digest>,
+    },
+    /// Make these entries the cluster's marked block of `/etc/hosts`.
+    WriteHostsEntries {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The block's lines.
+        entries: Vec<HostsEntry>,
+    },
+    /// Run a script of the current generation.
+    RunScript(ScriptSpec),
+    /// Unmount and remove every generation of the cluster, and the links that lead to it.
+    RemoveRootfs {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Remove the cluster's marked block from `/etc/hosts`.
+    RemoveHostsEntries {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Remove layers that no generation on the host uses.
+    RemoveUnusedLayers,
+    /// Forget every finished step of the cluster, so that the next `apply` starts anew. Always the last step of a reset.
+    ForgetCluster {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+}
+
+/// One line of `/etc/hosts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostsEntry {
+    /// The address.
+    pub address: std::net::IpAddr,
+    /// The names that lead to it.
+    pub names: Vec<String>,
+}
+
+impl StepAction {
+    /// The cluster this action belongs to, if any.
+    #[must_use]
+    pub const fn cluster(&self) -> Option<&ClusterName> {
+        match self {
+            Self::Stage { .. } | Self::RemoveUnusedLayers => None,
+            Self::AssembleRootfs { cluster, .. }
+            | Self::WriteHostsEntries { cluster, .. }
+            | Self::RemoveRootfs { cluster }
+            | Self::RemoveHostsEntries { cluster }
+            | Self::ForgetCluster { cluster } => Some(cluster),
+            Self::RunScript(script) => Some(&script.cluster),
+        }
+    }
+
+    /// A few words for people: `stage`, `rootfs`, `init.sh`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self {
+            Self::Stage { .. } => "stage".into(),
+            Self::AssembleRootfs { .. } => "rootfs".into(),
+            Self::WriteHostsEntries { .. } => "hosts entries".into(),
+            Self::RunScript(script) => script.path.rsplit('/').next().unwrap_or(&script.path).into(),
+            Self::RemoveRootfs { .. } => "remove rootfs".into(),
+            Self::RemoveHostsEntries { .. } => "remove hosts entries".into(),
+            Self::RemoveUnusedLayers => "remove unused layers".into(),
+            Self::ForgetCluster { .. } => "forget cluster".into(),
+        }
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepOutcome {
+    /// Done; for `AssembleRootfs` see `generation`.
+    Done {
+        /// The generation that became current, where one did.
+        generation: Option<GenerationId>,
+    },
+    /// A script ended, well or badly.
+    Script(ScriptOutcome),
+    /// It failed for this reason; the host is as it was before the step.
+    Failed(String),
+    /// It could not be observed to end. Never counts as done.
+    Unknown,
+}
+
+impl StepOutcome {
+    /// Whether the step's effect is on the host.
+    #[must_use]
+    pub const fn succeeded(&self) -> bool {
+        match self {
+            Self::Done { .. } => true,
+            Self::Script(outcome) => outcome.succeeded(),
+            Self::Failed(_) | Self::Unknown => false,
+        }
+    }
+}
+
+impl fmt::Display for StepOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done { generation: Some(generation) } => write!(f, "done, generation {generation}"),
+            Self::Done { generation: None } => f.write_str("done"),
+            Self::Script(outcome) => outcome.fmt(f),
+            Self::Failed(reason) => f.write_str(reason),
+            Self::Unknown => f.write_str("outcome unknown: it was not seen to end"),
+        }
+    }
+}
+
+/// What an agent's journal says about one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The step.
+    pub id: StepId,
+    /// Its cluster, if it has one.
+    pub cluster: Option<ClusterName>,
+    /// Its title.
+    pub title: String,
+    /// Seconds since the epoch, by the host's clock.
+    pub started_at: i64,
+    /// When it ended, by the same clock; none while it runs.
+    pub ended_at: Option<i64>,
+    /// How it ended; none while it runs.
+    pub outcome: Option<StepOutcome>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_id_changes_with_every_input() {
+        let cluster: ClusterName = "demo".parse().unwrap();
+        let step = |cluster: &ClusterName, after: Vec<StepId>| Step {
+            action: StepAction::RemoveRootfs { cluster: cluster.clone() },
+            after,
+        };
+        let first = step(&cluster, vec![]).id();
+        assert_eq!(first, step(&cluster, vec![]).id());
+        assert_ne!(first, step(&cluster, vec![first]).id());
+        assert_ne!(first, step(&"other".parse().unwrap(), vec![]).id());
+    }
+}

@@ -1,0 +1,26 @@
+//! Every length, count and queue a peer can influence, by name and with its reason.
+
+/// Largest control message. An inventory of a host with a long journal is the largest: a few hundred KiB.
+pub const MAX_MESSAGE_LEN: usize = 1 << 20;
+/// Largest table of contents of one layer, compressed and uncompressed: 64 MiB holds about 300,000 files.
+pub const MAX_TOC_LEN: u64 = 64 << 20;
+/// Largest chunk after decompression (decision 1 of the layer format).
+pub const MAX_CHUNK_LEN: u32 = 1 << 20;
+/// Largest chunk on the wire: zstd's worst case for 1 MiB, rounded up.
+pub const MAX_COMPRESSED_CHUNK_LEN: u32 = MAX_CHUNK_LEN + (MAX_CHUNK_LEN >> 7) + 1024;
+/// Most ranges in one fetch request; more are asked for in another.
+pub const MAX_RANGES_PER_FETCH: usize = 4096;
+/// Most layers of one image: overlay mounts on the kernels we support end at 500.
+pub const MAX_LAYERS: usize = 490;
+/// Longest line of script output in one event; longer lines are split.
+pub const MAX_OUTPUT_LINE: usize = 8 << 10;
+/// Most streams one peer may have open at a time.
+pub const MAX_OPEN_STREAMS: u32 = 64;
+/// Most connections an agent serves at a time.
+pub const MAX_CONNECTIONS: usize = 64;
+/// Most entries of one marked block in `/etc/hosts`.
+pub const MAX_HOSTS_ENTRIES: usize = 1024;
+/// Most arguments and variables of one script.
+pub const MAX_SCRIPT_WORDS: usize = 1024;
+/// Journal records an inventory carries: the newest of these many steps.
+pub const MAX_STEPS_IN_INVENTORY: usize = 2000;

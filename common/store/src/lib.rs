@@ -1,0 +1,1 @@
+//! The image store: blobs, chunks, layers, overlay mounts.

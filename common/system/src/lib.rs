@@ -1,0 +1,1 @@
+//! The seam to the host: files, processes, mounts, clock.

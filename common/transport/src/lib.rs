@@ -1,0 +1,1 @@
+//! How messages travel: QUIC, or TLS over TCP where UDP is blocked; identities.

@@ -1,0 +1,1 @@
+//! Product tests: the two real binaries on real hosts.

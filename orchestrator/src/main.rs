@@ -1,0 +1,2 @@
+//! The Gantry orchestrator: plans and applies a Clusterfile.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Repository chores: packages, man pages, completions.
+fn main() {}
