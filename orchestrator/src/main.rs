@@ -1,2 +1,8 @@
-//! The Gantry orchestrator: plans and applies a Clusterfile.
-fn main() {}
+//! `gantry`: parse, run, say what went wrong, exit. Nothing else.
+
+use clap::Parser as _;
+use gantry::{cli::Cli, exit};
+
+fn main() -> std::process::ExitCode {
+    exit::report(gantry::commands::run(Cli::parse())).into()
+}

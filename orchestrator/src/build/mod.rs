@@ -1,0 +1,1 @@
+//! From a Kubefile to an image: parse, resolve, run, commit.

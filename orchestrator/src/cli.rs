@@ -1,0 +1,90 @@
+//! The command line: flags and words, nothing that acts. Each command's own flags lie beside the command.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use crate::commands;
+
+/// Turns bare Linux hosts into a Kubernetes cluster from one file, with no internet.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gantry",
+    version,
+    styles = styles(),
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = EXIT_CODES,
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalArgs {
+    /// Folder of the image store and of the orchestrator's state
+    /// [default: /var/lib/gantry, for ordinary users $XDG_DATA_HOME/gantry]
+    #[arg(long, global = true, value_name = "DIR", env = "GANTRY_ROOT", hide_env = true,
+          value_hint = ValueHint::DirPath, help_heading = "Global options")]
+    pub root: Option<PathBuf>,
+
+    /// Folder of the identity to show to agents, made by `gantry operator add`
+    /// [default: this orchestrator's own]
+    #[arg(long, global = true, value_name = "DIR", env = "GANTRY_IDENTITY", hide_env = true,
+          value_hint = ValueHint::DirPath, help_heading = "Global options")]
+    pub identity: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "Commands")]
+pub enum Command {
+    /// Build a ClusterImage from a Kubefile and a folder
+    Build(commands::build::Args),
+    /// List the images of the store
+    Images(commands::images::Args),
+    /// Show what an image is made of
+    Inspect(commands::inspect::Args),
+    /// Give an image another name
+    Tag(commands::tag::Args),
+    /// Remove images, and what only they used
+    Rmi(commands::rmi::Args),
+    /// Write an image to an OCI archive
+    Save(commands::save::Args),
+    /// Read images from an OCI archive
+    Load(commands::load::Args),
+    /// Look after the image store
+    Store(commands::store::Args),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or nothing to do, 1 internal, 2 usage or input, 3 preflight refused,
+  4 some hosts failed, 5 failed, 6 verification failed, 7 unreachable, 8 locked by another,
+  130 interrupted.";
+
+const fn styles() -> Styles {
+    Styles::styled()
+        .header(AnsiColor::Green.on_default().bold())
+        .usage(AnsiColor::Green.on_default().bold())
+        .literal(AnsiColor::Cyan.on_default().bold())
+        .placeholder(AnsiColor::Cyan.on_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,12 @@
+//! The Gantry orchestrator: what `gantry` does, as a library so that tests and packaging can use it.
+//!
+//! ```text
+//! Clusterfile → inventory → plan → execute → session → report
+//! ```
+
+pub mod build;
+pub mod cli;
+pub mod commands;
+pub mod context;
+pub mod exit;
+pub mod output;

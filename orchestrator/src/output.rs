@@ -1,0 +1,111 @@
+//! What commands write to standard output: data for people as a table, for programs as JSON.
+//!
+//! Everything that is not data goes to standard error.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+/// The form of a command's data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// Columns for people
+    #[default]
+    Table,
+    /// JSON for programs
+    Json,
+}
+
+/// Writes `text` to standard output as it is; colours are dropped when it is not a terminal.
+///
+/// # Errors
+/// When standard output cannot be written; the program ends quietly when its reader went away.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes `value` to standard output as indented JSON.
+///
+/// # Errors
+/// Like [`print`].
+pub fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// A table in the manner of `kubectl get`: a heading, columns as wide as their widest cell, no lines.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with this heading.
+    #[must_use]
+    pub fn new<const N: usize>(heading: [&str; N]) -> Self {
+        Self {
+            rows: vec![heading.iter().map(|cell| (*cell).to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row with as many cells as the heading has.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// Whether there is nothing below the heading.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() < 2
+    }
+
+    /// The table as lines, without spaces at their ends.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell_width(cell))
+                .max()
+        };
+        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', width + 3 - cell_width(cell)));
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Columns a cell takes; escape sequences take none.
+fn cell_width(cell: &str) -> usize {
+    anstream::adapter::strip_str(cell).to_string().chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(["HOST", "STATE"]);
+        table.row(["10.0.0.2".into(), "ok".into()]);
+        table.row(["\x1b[31mx\x1b[0m".into(), "unreachable".into()]);
+        assert_eq!(
+            table.render(),
+            "HOST       STATE\n10.0.0.2   ok\n\x1b[31mx\x1b[0m          unreachable\n"
+        );
+    }
+}
