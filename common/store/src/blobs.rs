@@ -1,0 +1,331 @@
+//! This module owns [`Blobs`]: content by digest, and [`BlobWriter`], the only way in.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use gantry_model::Digest;
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::{StoreError, StoreLock};
+
+/// Content by digest: `store/blobs/sha256/<hex>`.
+///
+/// A blob is there whole or not at all: it is written beside, hashed on the way, synced and renamed.
+#[derive(Debug)]
+pub struct Blobs {
+    dir: PathBuf,
+    tmp: PathBuf,
+    lock: PathBuf,
+}
+
+impl Blobs {
+    pub(crate) const fn new(dir: PathBuf, tmp: PathBuf, lock: PathBuf) -> Self {
+        Self { dir, tmp, lock }
+    }
+
+    /// Where the blob lies, or would lie.
+    #[must_use]
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.hex())
+    }
+
+    /// Whether the blob is there.
+    #[must_use]
+    pub fn exists(&self, digest: &Digest) -> bool {
+        self.path(digest).is_file()
+    }
+
+    /// Opens a blob; `what` says in an error what it is for. The content is not verified here.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be opened.
+    pub fn open(&self, digest: &Digest, what: &str) -> Result<File, StoreError> {
+        let path = self.path(digest);
+        File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StoreError::MissingBlob {
+                digest: *digest,
+                what: what.to_owned(),
+            },
+            _ => StoreError::io("open", path)(source),
+        })
+    }
+
+    /// Size in bytes; none when the blob is missing.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let path = self.path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::io("look at", path)(source)),
+        }
+    }
+
+    /// Reads a small blob whole, verified.
+    ///
+    /// # Errors
+    /// When it is missing, larger than `limit` bytes, or not what its digest says.
+    pub fn read(&self, digest: &Digest, what: &str, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let file = self.open(digest, what)?;
+        let path = self.path(digest);
+        let mut bytes = Vec::new();
+        file.take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(StoreError::io("read", &path))?;
+        if bytes.len() as u64 > limit {
+            return Err(StoreError::TooLarge {
+                what: what.to_owned(),
+                limit,
+            });
+        }
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(StoreError::WrongDigest {
+                what: path.display().to_string(),
+                expected: *digest,
+                found,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Starts a new blob.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be made.
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        // Taken first: from here on nobody cleans the temporary folder.
+        let lock = StoreLock::shared(&self.lock)?;
+        fs::create_dir_all(&self.tmp).map_err(StoreError::io("create", &self.tmp))?;
+        let file = tempfile::Builder::new()
+            .prefix("blob-")
+            .tempfile_in(&self.tmp)
+            .map_err(StoreError::io("create a file in", &self.tmp))?;
+        Ok(BlobWriter {
+            file,
+            hasher: Sha256::new(),
+            len: 0,
+            dir: self.dir.clone(),
+            _lock: lock,
+        })
+    }
+
+    /// Stores `bytes`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if self.exists(&digest) {
+            return Ok(digest);
+        }
+        let mut writer = self.writer()?;
+        let path = writer.file.path().to_owned();
+        writer.write_all(bytes).map_err(StoreError::io("write", path))?;
+        writer.finish().map(|(digest, _)| digest)
+    }
+
+    /// Stores what `reader` gives, if it has exactly this digest and size. Never reads more than `size` + 1 bytes.
+    ///
+    /// # Errors
+    /// When digest or size differ, or reading or writing fails; nothing is kept then.
+    pub fn put(&self, reader: impl Read, expected: &Digest, size: u64, what: &str) -> Result<(), StoreError> {
+        let mut writer = self.writer()?;
+        let mut reader = reader.take(size.saturating_add(1));
+        let mut buffer = vec![0; COPY_BUFFER];
+        loop {
+            let read = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    return Err(StoreError::Read {
+                        what: what.to_owned(),
+                        source,
+                    });
+                }
+            };
+            if writer.len + read as u64 > size {
+                let found = "there is more".to_owned();
+                return Err(StoreError::WrongSize {
+                    what: what.to_owned(),
+                    expected: size,
+                    found,
+                });
+            }
+            let path = writer.file.path().to_owned();
+            writer
+                .write_all(&buffer[..read])
+                .map_err(StoreError::io("write", path))?;
+        }
+        writer.finish_as(expected, size, what)
+    }
+
+    /// Reads the whole blob and compares it with its digest. Gives its size in bytes.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable or different.
+    pub fn verify(&self, digest: &Digest, what: &str) -> Result<u64, StoreError> {
+        let path = self.path(digest);
+        let mut file = self.open(digest, what)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; COPY_BUFFER];
+        let mut len = 0;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hasher.update(&buffer[..read]);
+                    len += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(StoreError::io("read", path)(source)),
+            }
+        }
+        let found = Digest::from_bytes(hasher.finalize().into());
+        if found == *digest {
+            Ok(len)
+        } else {
+            Err(StoreError::WrongDigest {
+                what: path.display().to_string(),
+                expected: *digest,
+                found,
+            })
+        }
+    }
+
+    /// The digests of all blobs, in order. Files with other names are none of ours and left out.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self) -> Result<Vec<Digest>, StoreError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(StoreError::io("list", &self.dir)(source)),
+        };
+        let mut digests = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(StoreError::io("list", &self.dir))?;
+            digests.extend(
+                entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| Digest::from_hex(name).ok()),
+            );
+        }
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    /// Removes a blob. The caller holds the store alone.
+    pub(crate) fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        fs::remove_file(&path).map_err(StoreError::io("remove", path))
+    }
+}
+
+/// A blob being written: hashes and counts what goes through. Dropped unfinished, it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: NamedTempFile,
+    hasher: Sha256,
+    len: u64,
+    dir: PathBuf,
+    _lock: StoreLock,
+}
+
+impl BlobWriter {
+    /// Bytes written so far.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was written yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The temporary file, for error messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Makes the blob durable under its digest. Gives digest and size.
+    ///
+    /// # Errors
+    /// When it cannot be synced or renamed.
+    pub fn finish(self) -> Result<(Digest, u64), StoreError> {
+        let digest = Digest::from_bytes(self.hasher.clone().finalize().into());
+        let len = self.len;
+        self.persist(&digest)?;
+        Ok((digest, len))
+    }
+
+    /// Makes the blob durable, if it has this digest and size.
+    ///
+    /// # Errors
+    /// When it has not; nothing is kept then.
+    pub fn finish_as(self, expected: &Digest, size: u64, what: &str) -> Result<(), StoreError> {
+        if self.len != size {
+            let found = format!("{} bytes", self.len);
+            return Err(StoreError::WrongSize {
+                what: what.to_owned(),
+                expected: size,
+                found,
+            });
+        }
+        let found = Digest::from_bytes(self.hasher.clone().finalize().into());
+        if found != *expected {
+            return Err(StoreError::WrongDigest {
+                what: what.to_owned(),
+                expected: *expected,
+                found,
+            });
+        }
+        self.persist(&found)
+    }
+
+    fn persist(self, digest: &Digest) -> Result<(), StoreError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let Self { file, dir, .. } = self;
+        let path = dir.join(digest.hex());
+        if path.is_file() {
+            return Ok(());
+        }
+        fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(0o644))
+            .map_err(StoreError::io("set the mode of", file.path()))?;
+        file.as_file()
+            .sync_data()
+            .map_err(StoreError::io("sync", file.path()))?;
+        file.persist(&path)
+            .map_err(|error| StoreError::io("rename to", &path)(error.error))?;
+        File::open(&dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(StoreError::io("sync", &dir))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.len += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+const COPY_BUFFER: usize = 1 << 18;

@@ -1,0 +1,128 @@
+//! This module owns [`StoreError`]: everything that can go wrong with the image store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gantry_model::{Digest, ExitCode};
+
+/// What went wrong in the store: the object, the cause, and what to do next where there is something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system said no.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done, e.g. `open`.
+        action: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Reading something that is no file of the store (an archive, a stream) failed.
+    #[error("cannot read {what}")]
+    Read {
+        /// What was being read.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// No image goes by this name.
+    #[error("image {wanted} is not in the store{}", hint(near, known))]
+    NoSuchImage {
+        /// The name or digest that was asked for.
+        wanted: String,
+        /// Names in the store that look like it.
+        near: Vec<String>,
+        /// Some of the names there are.
+        known: Vec<String>,
+    },
+    /// A blob that something in the store needs is not there.
+    #[error(
+        "blob {digest} ({what}) is missing from the store; load or build the image again, \
+         `gantry store check` names everything that is affected"
+    )]
+    MissingBlob {
+        /// Its digest.
+        digest: Digest,
+        /// What it is for.
+        what: String,
+    },
+    /// Bytes do not have the digest they were announced with.
+    #[error("{what} does not match its digest: announced {expected}, got {found}; nothing of it was kept")]
+    WrongDigest {
+        /// The object.
+        what: String,
+        /// The digest it was announced with.
+        expected: Digest,
+        /// The digest it has.
+        found: Digest,
+    },
+    /// There are more or fewer bytes than were announced.
+    #[error("{what} does not have its announced size of {expected} bytes: {found}; nothing of it was kept")]
+    WrongSize {
+        /// The object.
+        what: String,
+        /// The announced size.
+        expected: u64,
+        /// What was found instead, in words.
+        found: String,
+    },
+    /// A document or archive is not what it claims to be.
+    #[error("{what} is not valid: {reason}")]
+    Malformed {
+        /// The document.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something is larger than the store accepts.
+    #[error("{what} is larger than {limit} bytes, the most that is accepted")]
+    TooLarge {
+        /// The object.
+        what: String,
+        /// The bound in bytes.
+        limit: u64,
+    },
+}
+
+impl StoreError {
+    /// An [`StoreError::Io`] for use with `map_err`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.as_ref().to_owned(),
+            source,
+        }
+    }
+
+    /// A [`StoreError::Malformed`].
+    #[must_use]
+    pub fn malformed(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            what: what.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The exit code a command ends with when this is its error.
+    #[must_use]
+    pub const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Io { .. } | Self::Read { .. } => ExitCode::Failed,
+            Self::NoSuchImage { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => ExitCode::Input,
+            Self::MissingBlob { .. } | Self::WrongDigest { .. } | Self::WrongSize { .. } => {
+                ExitCode::Verification
+            }
+        }
+    }
+}
+
+fn hint(near: &[String], known: &[String]) -> String {
+    if !near.is_empty() {
+        format!("; did you mean {}?", near.join(" or "))
+    } else if known.is_empty() {
+        "; the store is empty: `gantry load -i FILE` or `gantry build` brings images in".to_owned()
+    } else {
+        format!("; it holds {}", known.join(", "))
+    }
+}

@@ -1,0 +1,253 @@
+//! This module owns the OCI documents: index, manifest, config (OCI image-spec 1.1).
+//!
+//! Only what Gantry reads or writes is here. Unknown fields are ignored on reading; nothing that arrived is ever
+//! written again from these types, so nothing is lost.
+
+use std::collections::BTreeMap;
+
+use gantry_model::{Digest, LayerDescriptor, TocLocation};
+use serde::{Deserialize, Serialize};
+
+/// Most bytes of a manifest or index, as registries have it.
+pub const MAX_MANIFEST_LEN: u64 = 4 << 20;
+/// Most bytes of a config.
+pub const MAX_CONFIG_LEN: u64 = 8 << 20;
+/// Most layers of an image.
+pub const MAX_LAYERS: usize = 128;
+
+/// An OCI image index.
+pub const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An OCI image manifest.
+pub const MEDIA_TYPE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An OCI image config.
+pub const MEDIA_TYPE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// A zstd compressed layer, which is what chunked layers are.
+pub const MEDIA_TYPE_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// Docker's manifest list.
+pub const MEDIA_TYPE_DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Docker's manifest.
+pub const MEDIA_TYPE_DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// Annotation of a layer: `offset:compressed length:length:1` of its table of contents.
+pub const ANNOTATION_TOC_POSITION: &str = "io.github.containers.zstd-chunked.manifest-position";
+/// Annotation of a layer: digest of its compressed table of contents.
+pub const ANNOTATION_TOC_DIGEST: &str = "io.github.containers.zstd-chunked.manifest-checksum";
+/// Annotation in an index: the name of the image.
+pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation in an index: the whole reference, as containerd writes it.
+pub const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// Points at a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What it is.
+    #[serde(default)]
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// For which platform, in an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// More about it, sorted by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An operating system and a processor architecture, in Go's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// `amd64`, `arm64`, …
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+    /// E.g. `v8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The platform this program was built for.
+    #[must_use]
+    pub fn host() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "powerpc64" => "ppc64le",
+            other => other,
+        };
+        Self {
+            architecture: architecture.to_owned(),
+            os: "linux".to_owned(),
+            variant: None,
+        }
+    }
+}
+
+/// Several manifests under one digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`MEDIA_TYPE_INDEX`] or docker's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    /// The manifests.
+    pub manifests: Vec<Descriptor>,
+}
+
+/// One image for one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`MEDIA_TYPE_MANIFEST`] or docker's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    /// The config.
+    pub config: Descriptor,
+    /// The layers, bottom first.
+    pub layers: Vec<Descriptor>,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The config of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// When it was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// Processor architecture, in Go's words.
+    #[serde(default)]
+    pub architecture: String,
+    /// Operating system, in Go's words.
+    #[serde(default)]
+    pub os: String,
+    /// Variant of the architecture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// What users of the image are told.
+    #[serde(default)]
+    pub config: RunConfig,
+    /// The layers' uncompressed digests.
+    #[serde(default)]
+    pub rootfs: RootFs,
+    /// How it was made, bottom first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<History>,
+}
+
+/// What users of an image are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RunConfig {
+    /// Environment, `NAME=VALUE`.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub env: Vec<String>,
+    /// The commands; in a ClusterImage each entry is one shell line, and all run in order.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub cmd: Vec<String>,
+    /// Labels.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_as_default"
+    )]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The uncompressed digests of an image's layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Always `layers`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// Digest of each uncompressed layer, bottom first.
+    #[serde(default)]
+    pub diff_ids: Vec<Digest>,
+}
+
+/// One line of how an image was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// When, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The directive.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+    /// Whether it made no layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+impl Descriptor {
+    /// The layer this descriptor speaks of, when its annotations say it is in chunked form.
+    #[must_use]
+    pub fn chunked_layer(&self, diff_id: Digest) -> Option<LayerDescriptor> {
+        let digest = self.annotations.get(ANNOTATION_TOC_DIGEST)?.parse().ok()?;
+        let mut position = self.annotations.get(ANNOTATION_TOC_POSITION)?.split(':');
+        let mut number = || position.next()?.parse::<u64>().ok();
+        let (offset, compressed_len, len, kind) = (number()?, number()?, number()?, number()?);
+        let toc = TocLocation {
+            offset,
+            compressed_len,
+            len,
+            digest,
+        };
+        (kind == 1).then_some(LayerDescriptor {
+            digest: self.digest,
+            size: self.size,
+            diff_id,
+            toc,
+        })
+    }
+
+    /// The descriptor a manifest has for a chunked layer.
+    #[must_use]
+    pub fn of_chunked_layer(layer: &LayerDescriptor) -> Self {
+        let TocLocation {
+            offset,
+            compressed_len,
+            len,
+            digest,
+        } = &layer.toc;
+        let annotations = BTreeMap::from([
+            (ANNOTATION_TOC_DIGEST.to_owned(), digest.to_string()),
+            (
+                ANNOTATION_TOC_POSITION.to_owned(),
+                format!("{offset}:{compressed_len}:{len}:1"),
+            ),
+        ]);
+        Self {
+            media_type: MEDIA_TYPE_LAYER_ZSTD.to_owned(),
+            digest: layer.digest,
+            size: layer.size,
+            platform: None,
+            annotations,
+        }
+    }
+}
+
+/// Go programs write `null` for empty lists and maps.
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}

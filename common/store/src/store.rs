@@ -1,0 +1,119 @@
+//! This module owns [`Store`] and the places of everything in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{Blobs, StoreError, StoreLock};
+
+/// The image store below one root folder. Cheap to clone; safe to use from many threads and processes.
+///
+/// ```text
+/// ROOT/store/blobs/sha256/<hex>     OCI blobs
+/// ROOT/store/images.json            reference -> manifest digest
+/// ROOT/store/chunked/<hex>.json     layer that arrived in another form -> its chunked form
+/// ROOT/store/layers/<hex>/          descriptor.json and toc of each unpacked layer
+/// ROOT/store/partial/<hex>/         layers whose transfer was interrupted
+/// ROOT/store/{lock,images.lock}     see [`StoreLock`]
+/// ROOT/store/tmp/                   what is being written
+/// ROOT/data/overlay2/<hex>/         unpacked layers
+/// ```
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    blobs: Blobs,
+}
+
+impl Store {
+    /// Opens the store below `root`. Folders are made when something is first put into them.
+    ///
+    /// What a killed command left in `store/tmp` is removed here, if no other command uses the store.
+    ///
+    /// # Errors
+    /// When left-overs are there and cannot be removed.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let store_dir = root.join("store");
+        let blobs = Blobs::new(
+            store_dir.join("blobs/sha256"),
+            store_dir.join("tmp"),
+            store_dir.join("lock"),
+        );
+        let store = Self {
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                blobs,
+            }),
+        };
+        store.remove_left_overs()?;
+        Ok(store)
+    }
+
+    /// The root folder, e.g. `/var/lib/gantry`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// The blobs.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
+    /// `ROOT/store`.
+    #[must_use]
+    pub fn store_dir(&self) -> PathBuf {
+        self.inner.root.join("store")
+    }
+
+    /// `ROOT/store/tmp`: things being written; on the same file system as where they will be renamed to.
+    ///
+    /// Whoever writes there holds [`Store::share`], or it may be cleaned away.
+    #[must_use]
+    pub fn tmp_dir(&self) -> PathBuf {
+        self.store_dir().join("tmp")
+    }
+
+    /// `ROOT/data/overlay2`: the unpacked layers.
+    #[must_use]
+    pub fn overlay2_dir(&self) -> PathBuf {
+        self.inner.root.join("data/overlay2")
+    }
+
+    /// While the lock is held, nothing is removed from the store. Waits while somebody removes something.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or made.
+    pub fn share(&self) -> Result<StoreLock, StoreError> {
+        StoreLock::shared(&self.lock_path())
+    }
+
+    /// The right to remove things, if no other command uses the store right now; none otherwise.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or made.
+    pub fn try_exclusive(&self) -> Result<Option<StoreLock>, StoreError> {
+        StoreLock::try_exclusive(&self.lock_path())
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.store_dir().join("lock")
+    }
+
+    fn remove_left_overs(&self) -> Result<(), StoreError> {
+        let tmp = self.tmp_dir();
+        let empty = fs::read_dir(&tmp).map_or(true, |mut entries| entries.next().is_none());
+        if empty {
+            return Ok(());
+        }
+        let Some(_lock) = self.try_exclusive()? else {
+            return Ok(());
+        };
+        fs::remove_dir_all(&tmp).map_err(StoreError::io("remove left-overs in", &tmp))
+    }
+}
