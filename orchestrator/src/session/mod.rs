@@ -1,0 +1,3 @@
+//! Sessions with agents.
+
+pub mod fetches;
