@@ -1,0 +1,129 @@
+//! One line of the journal: `{"sum":"…","entry":{…}}`. The sum is over the entry's text exactly as it stands there.
+
+use gantry_model::{ClusterName, Digest, Step, StepAction, StepId, StepOutcome};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What a line says. Variants are append-only; to an older agent a newer one is a damaged line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Entry {
+    /// A step starts.
+    Started(Started),
+    /// A step ended.
+    Finished {
+        /// The step.
+        id: StepId,
+        /// Seconds since the epoch.
+        at: i64,
+        /// How.
+        outcome: StepOutcome,
+    },
+    /// Every finished step of a cluster is forgotten.
+    Forgotten {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+}
+
+/// A step as it started. The action itself is not kept: its environment may hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// The step.
+    pub(crate) id: StepId,
+    /// What kind of change it is.
+    pub(crate) kind: StepKind,
+    /// Its cluster, if it has one.
+    pub(crate) cluster: Option<ClusterName>,
+    /// Its title.
+    pub(crate) title: String,
+    /// The steps it builds on.
+    pub(crate) after: Vec<StepId>,
+    /// Seconds since the epoch.
+    pub(crate) at: i64,
+    /// Finished steps that no longer hold from here on.
+    pub(crate) supersedes: Vec<StepId>,
+}
+
+/// What a step changes: two steps of one kind and cluster may undo each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKind {
+    /// Brings layers.
+    Stage,
+    /// Makes a generation current.
+    AssembleRootfs,
+    /// Removes every generation.
+    RemoveRootfs,
+    /// Writes or removes the block of `/etc/hosts`.
+    HostsEntries,
+    /// Runs a script.
+    Script,
+    /// Removes layers.
+    RemoveLayers,
+    /// Forgets a cluster.
+    Forget,
+}
+
+impl StepKind {
+    /// The kind of `step`.
+    #[must_use]
+    pub const fn of(step: &Step) -> Self {
+        match step.action {
+            StepAction::Stage { .. } => Self::Stage,
+            StepAction::AssembleRootfs { .. } => Self::AssembleRootfs,
+            StepAction::RemoveRootfs { .. } => Self::RemoveRootfs,
+            StepAction::WriteHostsEntries { .. } | StepAction::RemoveHostsEntries { .. } => Self::HostsEntries,
+            StepAction::RunScript(_) => Self::Script,
+            StepAction::RemoveUnusedLayers => Self::RemoveLayers,
+            StepAction::ForgetCluster { .. } => Self::Forget,
+        }
+    }
+
+    /// Whether a step of this kind, once it starts, makes a finished one of kind `other` no longer true.
+    /// Both belong to the same cluster, or to none.
+    pub(crate) const fn undoes(self, other: Self) -> bool {
+        matches!(
+            (self, other),
+            // A script's work belongs to the generation it ran in.
+            (Self::AssembleRootfs, Self::AssembleRootfs | Self::RemoveRootfs | Self::Script)
+                | (Self::RemoveRootfs, Self::AssembleRootfs | Self::RemoveRootfs)
+                | (Self::HostsEntries, Self::HostsEntries)
+                | (Self::RemoveLayers, Self::Stage | Self::RemoveLayers)
+                | (Self::Stage, Self::RemoveLayers)
+        )
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line<'a> {
+    sum: &'a str,
+    #[serde(borrow)]
+    entry: &'a RawValue,
+}
+
+impl Entry {
+    /// The line with its newline.
+    pub(crate) fn to_line(&self) -> String {
+        let entry = serde_json::value::to_raw_value(self).expect("an entry is plain data");
+        let line = Line { sum: &sum(entry.get()), entry: &entry };
+        let mut text = serde_json::to_string(&line).expect("a line is plain data");
+        text.push('\n');
+        text
+    }
+
+    /// The entry in `line`, which has no newline.
+    pub(crate) fn from_line(line: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(line).map_err(|_| "it is not text".to_owned())?;
+        let line: Line<'_> = serde_json::from_str(text).map_err(|error| format!("it is cut or damaged ({error})"))?;
+        if sum(line.entry.get()) != line.sum {
+            return Err("its checksum does not hold".to_owned());
+        }
+        serde_json::from_str(line.entry.get()).map_err(|error| format!("this agent does not know it ({error})"))
+    }
+}
+
+/// 64 bits are plenty against torn writes and flipped bits; nobody is kept from forging a line by it.
+fn sum(text: &str) -> String {
+    Digest::of(text.as_bytes()).hex()[..16].to_owned()
+}

@@ -1,0 +1,299 @@
+//! This module owns the [`Journal`]: the durable record of what was started and finished on this host.
+//!
+//! ```text
+//! Run(step) ─▶ start() ── line + fsync ──▶ the change ──▶ finish() ── line + fsync ──▶ reply
+//! ```
+//!
+//! A file of lines, only ever appended to. A line cut by a crash is dropped; a damaged line in the middle is
+//! reported and the rest still counts: what it said is then done again, never believed.
+
+mod entry;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use gantry_model::{ClusterName, Step, StepId, StepOutcome, StepRecord};
+use gantry_protocol::limits::MAX_STEPS_IN_INVENTORY;
+use gantry_system::files;
+
+pub use entry::StepKind;
+use entry::{Entry, Started};
+
+/// From this size on the file is rewritten at start with only what still counts.
+const COMPACT_ABOVE: u64 = 1 << 20;
+/// Records kept when it is rewritten: as many as an inventory can show.
+const KEPT_RECORDS: usize = MAX_STEPS_IN_INVENTORY;
+
+/// Why the journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} the journal {}: {source}", path.display())]
+pub struct JournalError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// A line that could not be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A step in the journal.
+#[derive(Debug, Clone)]
+struct Record {
+    started: Started,
+    ended: Option<(i64, StepOutcome)>,
+}
+
+/// The journal, open for appending. One task owns it.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    /// Where the last whole line ends. What a failed append left behind begins here.
+    end: u64,
+    records: Records,
+}
+
+/// What the lines add up to, in the order the steps started last.
+#[derive(Debug, Default)]
+struct Records {
+    order: Vec<StepId>,
+    by_id: HashMap<StepId, Record>,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, making it if it is not there.
+    ///
+    /// Lines that are damaged come back as [`Damage`]; a cut last line is dropped silently.
+    ///
+    /// # Errors
+    /// When the file cannot be read, repaired or made.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Damage>), JournalError> {
+        let failed = |doing| move |source| JournalError { doing, path: path.to_owned(), source };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .and_then(|file| files::sync_dir(folder).map(|()| file))
+            .map_err(failed("open"))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(failed("read"))?;
+        let (records, damage, end) = replay(&text);
+        if end < text.len() as u64 {
+            file.set_len(end).and_then(|()| file.sync_all()).map_err(failed("repair"))?;
+        }
+        let mut journal = Self { path: path.to_owned(), file, end, records };
+        if end > COMPACT_ABOVE && damage.is_empty() {
+            journal.compact().map_err(failed("compact"))?;
+        }
+        Ok((journal, damage))
+    }
+
+    /// Reads the journal at `path` without changing anything.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn look(path: &Path) -> Result<Vec<StepRecord>, JournalError> {
+        match std::fs::read(path) {
+            Ok(text) => Ok(replay(&text).0.list()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(JournalError { doing: "read", path: path.to_owned(), source }),
+        }
+    }
+
+    /// How the step ended, if it did its work and nothing since has undone it.
+    #[must_use]
+    pub fn done(&self, id: StepId) -> Option<&StepOutcome> {
+        let (_, outcome) = self.records.by_id.get(&id)?.ended.as_ref()?;
+        outcome.succeeded().then_some(outcome)
+    }
+
+    /// The record of a step.
+    #[must_use]
+    pub fn record(&self, id: StepId) -> Option<StepRecord> {
+        self.records.by_id.get(&id).map(Record::public)
+    }
+
+    /// The newest records, oldest first, as many as an inventory carries.
+    #[must_use]
+    pub fn records(&self) -> Vec<StepRecord> {
+        self.records.list()
+    }
+
+    /// Steps that started and are not known to have ended.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<(StepRecord, StepKind)> {
+        let records = self.records.order.iter().map(|id| &self.records.by_id[id]);
+        records.filter(|record| record.ended.is_none()).map(|record| (record.public(), record.started.kind)).collect()
+    }
+
+    /// Records that `step` starts at `at` (seconds since the epoch). What it undoes stops counting.
+    ///
+    /// # Errors
+    /// When the line cannot be made durable; then the step must not start.
+    pub fn start(&mut self, step: &Step, at: i64) -> Result<(), JournalError> {
+        let (id, kind, cluster) = (step.id(), StepKind::of(step), step.action.cluster().cloned());
+        let supersedes = self.records.undone_by(id, kind, cluster.as_ref());
+        let title = step.action.title();
+        self.append(Entry::Started(Started { id, kind, cluster, title, after: step.after.clone(), at, supersedes }))
+    }
+
+    /// Records how a step ended.
+    ///
+    /// # Errors
+    /// When the line cannot be made durable; then the outcome must not be told as if it were.
+    pub fn finish(&mut self, id: StepId, outcome: &StepOutcome, at: i64) -> Result<(), JournalError> {
+        self.append(Entry::Finished { id, at, outcome: outcome.clone() })
+    }
+
+    /// Forgets every finished step of `cluster` and returns them.
+    ///
+    /// # Errors
+    /// When the line cannot be made durable.
+    pub fn forget(&mut self, cluster: &ClusterName) -> Result<Vec<StepId>, JournalError> {
+        let forgotten = self.records.finished_of(cluster);
+        self.append(Entry::Forgotten { cluster: cluster.clone() })?;
+        Ok(forgotten)
+    }
+
+    fn append(&mut self, entry: Entry) -> Result<(), JournalError> {
+        let line = entry.to_line();
+        let written = (|| {
+            // A failed append may have left part of a line.
+            self.file.seek(SeekFrom::Start(self.end))?;
+            self.file.set_len(self.end)?;
+            self.file.write_all(line.as_bytes())?;
+            self.file.sync_data()
+        })();
+        written.map_err(|source| JournalError { doing: "write", path: self.path.clone(), source })?;
+        self.end += line.len() as u64;
+        self.records.apply(entry);
+        Ok(())
+    }
+
+    /// Rewrites the file with what still counts.
+    fn compact(&mut self) -> io::Result<()> {
+        self.records.keep_newest(KEPT_RECORDS);
+        let mut text = String::new();
+        for id in &self.records.order {
+            let record = &self.records.by_id[id];
+            text.push_str(&Entry::Started(Started { supersedes: vec![], ..record.started.clone() }).to_line());
+            if let Some((at, outcome)) = &record.ended {
+                text.push_str(&Entry::Finished { id: *id, at: *at, outcome: outcome.clone() }.to_line());
+            }
+        }
+        files::write_atomically(&self.path, text.as_bytes(), 0o600)?;
+        self.file = File::options().read(true).write(true).open(&self.path)?;
+        self.end = text.len() as u64;
+        Ok(())
+    }
+}
+
+/// The records of a journal's text, its damaged lines, and where its last whole line ends.
+fn replay(text: &[u8]) -> (Records, Vec<Damage>, u64) {
+    let (mut records, mut damage, mut end) = (Records::default(), Vec::new(), 0);
+    let mut lines = text.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
+    while let Some((index, line)) = lines.next() {
+        let read = line.strip_suffix(b"\n").ok_or_else(|| "it is cut".to_owned()).and_then(Entry::from_line);
+        match read {
+            Ok(entry) => records.apply(entry),
+            // The line that was being written when the host went down.
+            Err(_) if lines.peek().is_none() => return (records, damage, end),
+            Err(reason) => damage.push(Damage { line: index + 1, reason }),
+        }
+        end += line.len() as u64;
+    }
+    (records, damage, end)
+}
+
+impl Records {
+    fn apply(&mut self, entry: Entry) {
+        match entry {
+            Entry::Started(started) => {
+                let gone = |id: &StepId| *id == started.id || started.supersedes.contains(id);
+                self.order.retain(|id| !gone(id));
+                self.by_id.retain(|id, _| !gone(id));
+                self.order.push(started.id);
+                self.by_id.insert(started.id, Record { started, ended: None });
+            }
+            Entry::Finished { id, at, outcome } => {
+                if let Some(record) = self.by_id.get_mut(&id) {
+                    record.ended = Some((at, outcome));
+                }
+            }
+            Entry::Forgotten { cluster } => {
+                for id in self.finished_of(&cluster) {
+                    self.remove(id);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, id: StepId) {
+        self.order.retain(|other| *other != id);
+        self.by_id.remove(&id);
+    }
+
+    fn finished_of(&self, cluster: &ClusterName) -> Vec<StepId> {
+        let of_it = |id: &&StepId| {
+            let record = &self.by_id[*id];
+            record.ended.is_some() && record.started.cluster.as_ref() == Some(cluster)
+        };
+        self.order.iter().filter(of_it).copied().collect()
+    }
+
+    /// Finished steps that stop holding when a step of `kind` starts, and the steps that build on those.
+    fn undone_by(&self, id: StepId, kind: StepKind, cluster: Option<&ClusterName>) -> Vec<StepId> {
+        let mut undone: Vec<StepId> = Vec::new();
+        // A step builds only on steps that started before it, so one pass in that order finds them all.
+        for other in self.order.iter().filter(|other| **other != id) {
+            let Record { started, ended } = &self.by_id[other];
+            let directly = started.cluster.as_ref() == cluster && kind.undoes(started.kind);
+            let builds_on_one = started.kind == StepKind::Script && started.after.iter().any(|id| undone.contains(id));
+            if ended.is_some() && (directly || builds_on_one) {
+                undone.push(*other);
+            }
+        }
+        undone
+    }
+
+    fn list(&self) -> Vec<StepRecord> {
+        let skipped = self.order.len().saturating_sub(MAX_STEPS_IN_INVENTORY);
+        self.order[skipped..].iter().map(|id| self.by_id[id].public()).collect()
+    }
+
+    fn keep_newest(&mut self, count: usize) {
+        let surplus = self.order.len().saturating_sub(count);
+        let old: Vec<StepId> =
+            self.order[..surplus].iter().filter(|id| self.by_id[*id].ended.is_some()).copied().collect();
+        for id in old {
+            self.remove(id);
+        }
+    }
+}
+
+impl Record {
+    fn public(&self) -> StepRecord {
+        StepRecord {
+            id: self.started.id,
+            cluster: self.started.cluster.clone(),
+            title: self.started.title.clone(),
+            started_at: self.started.at,
+            ended_at: self.ended.as_ref().map(|(at, _)| *at),
+            outcome: self.ended.as_ref().map(|(_, outcome)| outcome.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+use std::fs;
+
+use gantry_model::{Digest, ScriptOutcome, ScriptSpec, StepAction};
+use proptest::prelude::*;
+
+use super::*;
+
+fn cluster(name: &str) -> ClusterName {
+    name.parse().unwrap()
+}
+
+fn assemble(name: &str, image: &str) -> Step {
+    let action = StepAction::AssembleRootfs {
+        cluster: cluster(name),
+        image: Digest::of(image.as_bytes()),
+        layers: vec![Digest::of(b"layer")],
+    };
+    Step { action, after: vec![] }
+}
+
+fn script(name: &str, path: &str, after: Vec<StepId>) -> Step {
+    let spec = ScriptSpec {
+        cluster: cluster(name),
+        path: path.into(),
+        args: vec![],
+        env: [("PASSWORD".to_owned(), "secret".to_owned())].into(),
+        time_limit_s: 0,
+    };
+    Step { action: StepAction::RunScript(spec), after }
+}
+
+fn remove(name: &str) -> Step {
+    Step { action: StepAction::RemoveRootfs { cluster: cluster(name) }, after: vec![] }
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("journal.jsonl")
+    }
+
+    fn open(&self) -> Journal {
+        let (journal, damage) = Journal::open(&self.path()).unwrap();
+        assert_eq!(damage, vec![]);
+        journal
+    }
+}
+
+fn run(journal: &mut Journal, step: &Step) {
+    journal.start(step, 1).unwrap();
+    journal.finish(step.id(), &StepOutcome::Done { generation: None }, 2).unwrap();
+}
+
+#[test]
+fn what_was_recorded_is_there_after_opening_again() {
+    let folder = Folder::new();
+    let (first, second, third) = (assemble("demo", "a"), script("demo", "scripts/init.sh", vec![]), remove("other"));
+    {
+        let mut journal = folder.open();
+        run(&mut journal, &first);
+        journal.start(&second, 3).unwrap();
+        journal.start(&third, 4).unwrap();
+        journal.finish(third.id(), &StepOutcome::Failed("busy".into()), 5).unwrap();
+    }
+    let journal = folder.open();
+    assert_eq!(journal.done(first.id()), Some(&StepOutcome::Done { generation: None }));
+    assert_eq!(journal.done(second.id()), None);
+    assert_eq!(journal.done(third.id()), None);
+    let unfinished = journal.unfinished();
+    assert_eq!((unfinished.len(), unfinished[0].0.id, unfinished[0].1), (1, second.id(), StepKind::Script));
+    assert_eq!(journal.records().len(), 3);
+}
+
+#[test]
+fn no_secret_is_in_the_file() {
+    let folder = Folder::new();
+    folder.open().start(&script("demo", "scripts/init.sh", vec![]), 1).unwrap();
+    assert!(!fs::read_to_string(folder.path()).unwrap().contains("secret"));
+}
+
+#[test]
+fn a_cut_last_line_is_dropped_and_the_next_one_follows_cleanly() {
+    let folder = Folder::new();
+    let (first, second) = (assemble("demo", "a"), remove("other"));
+    run(&mut folder.open(), &first);
+    let whole = fs::read(folder.path()).unwrap();
+    let mut torn = whole.clone();
+    torn.extend_from_slice(&Entry::Forgotten { cluster: cluster("demo") }.to_line().as_bytes()[..30]);
+    fs::write(folder.path(), torn).unwrap();
+    run(&mut folder.open(), &second);
+    let journal = folder.open();
+    assert!(journal.done(first.id()).is_some() && journal.done(second.id()).is_some());
+}
+
+#[test]
+fn a_damaged_line_in_the_middle_is_reported_and_not_believed() {
+    let folder = Folder::new();
+    let (first, second) = (assemble("demo", "a"), remove("other"));
+    let mut journal = folder.open();
+    run(&mut journal, &first);
+    run(&mut journal, &second);
+    let text = fs::read_to_string(folder.path()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let changed = format!("{}\n{}\n{}\n{}\n", lines[0], lines[1].replace("\"at\":2", "\"at\":3"), lines[2], lines[3]);
+    fs::write(folder.path(), changed).unwrap();
+    let (journal, damage) = Journal::open(&folder.path()).unwrap();
+    assert_eq!(damage, vec![Damage { line: 2, reason: "its checksum does not hold".into() }]);
+    assert_eq!(journal.done(first.id()), None);
+    assert!(journal.done(second.id()).is_some());
+}
+
+#[test]
+fn forgetting_a_cluster_leaves_the_others() {
+    let folder = Folder::new();
+    let (mine, other) = (assemble("demo", "a"), assemble("other", "a"));
+    let mut journal = folder.open();
+    run(&mut journal, &mine);
+    run(&mut journal, &other);
+    assert_eq!(journal.forget(&cluster("demo")).unwrap(), vec![mine.id()]);
+    let journal = folder.open();
+    assert!(journal.done(mine.id()).is_none() && journal.done(other.id()).is_some());
+}
+
+#[test]
+fn a_new_generation_undoes_the_old_one_and_the_scripts_that_ran_in_it() {
+    let folder = Folder::new();
+    let mut journal = folder.open();
+    let (old, new) = (assemble("demo", "old"), assemble("demo", "new"));
+    let init = script("demo", "scripts/init.sh", vec![old.id()]);
+    let elsewhere = script("other", "scripts/init.sh", vec![]);
+    for step in [&old, &init, &elsewhere] {
+        run(&mut journal, step);
+    }
+    run(&mut journal, &new);
+    assert!(journal.done(old.id()).is_none() && journal.done(init.id()).is_none());
+    assert!(journal.done(new.id()).is_some() && journal.done(elsewhere.id()).is_some());
+}
+
+#[test]
+fn removing_the_rootfs_undoes_what_was_built_on_it_but_not_the_clean_up() {
+    let folder = Folder::new();
+    let mut journal = folder.open();
+    let rootfs = assemble("demo", "a");
+    let init = script("demo", "scripts/init.sh", vec![rootfs.id()]);
+    let registry = script("demo", "scripts/init-registry.sh", vec![init.id()]);
+    let clean = script("demo", "scripts/clean.sh", vec![]);
+    for step in [&rootfs, &init, &registry, &clean, &remove("demo")] {
+        run(&mut journal, step);
+    }
+    for undone in [&rootfs, &init, &registry] {
+        assert!(journal.done(undone.id()).is_none());
+    }
+    assert!(journal.done(clean.id()).is_some());
+}
+
+#[test]
+fn a_long_journal_is_rewritten_and_says_the_same() {
+    let folder = Folder::new();
+    let mut text = String::new();
+    let step = script("demo", "scripts/init.sh", vec![]);
+    let kept = assemble("demo", "a");
+    let started = |step: &Step| {
+        Entry::Started(Started {
+            id: step.id(),
+            kind: StepKind::of(step),
+            cluster: step.action.cluster().cloned(),
+            title: step.action.title(),
+            after: vec![],
+            at: 1,
+            supersedes: vec![],
+        })
+        .to_line()
+    };
+    text.push_str(&started(&kept));
+    let outcome = StepOutcome::Script(ScriptOutcome::Exited(1));
+    while (text.len() as u64) <= COMPACT_ABOVE {
+        text.push_str(&started(&step));
+        text.push_str(&Entry::Finished { id: step.id(), at: 2, outcome: outcome.clone() }.to_line());
+    }
+    fs::write(folder.path(), text).unwrap();
+    let before = folder.open().records();
+    assert!(fs::metadata(folder.path()).unwrap().len() < 4096);
+    assert_eq!(folder.open().records(), before);
+    assert_eq!(folder.open().unfinished().len(), 1);
+    run(&mut folder.open(), &step);
+    assert!(folder.open().done(step.id()).is_some());
+}
+
+proptest! {
+    /// Cut anywhere, the journal opens, says nothing that was not recorded, and takes new lines.
+    #[test]
+    fn cut_anywhere_it_opens(kinds in prop::collection::vec(0_u8..5, 1..12), cut in 0_usize..4000) {
+        let folder = Folder::new();
+        let mut journal = folder.open();
+        for kind in kinds {
+            match kind {
+                0 => run(&mut journal, &assemble("demo", "a")),
+                1 => run(&mut journal, &script("demo", "scripts/init.sh", vec![])),
+                2 => journal.start(&remove("demo"), 1).unwrap(),
+                3 => run(&mut journal, &assemble("other", "b")),
+                _ => { journal.forget(&cluster("demo")).unwrap(); }
+            }
+        }
+        let text = fs::read(folder.path()).unwrap();
+        let cut = cut.min(text.len());
+        fs::write(folder.path(), &text[..cut]).unwrap();
+        let expected = replay(&text[..text[..cut].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)]).0.list();
+        let mut journal = folder.open();
+        prop_assert_eq!(journal.records(), expected);
+        run(&mut journal, &remove("third"));
+        prop_assert!(folder.open().done(remove("third").id()).is_some());
+    }
+}
