@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use gantry_model::Digest;
+use gantry_system::files::sync_dir;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -120,7 +121,7 @@ impl Blobs {
     /// When they cannot be written.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if self.exists(&digest) {
+        if self.read(&digest, "blob", bytes.len() as u64).is_ok() {
             return Ok(digest);
         }
         let mut writer = self.writer()?;
@@ -297,9 +298,7 @@ impl BlobWriter {
         use std::os::unix::fs::PermissionsExt as _;
         let Self { file, dir, .. } = self;
         let path = dir.join(digest.hex());
-        if path.is_file() {
-            return Ok(());
-        }
+        // A blob that is there already is replaced: if it was damaged, it is whole now.
         fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
         file.as_file()
             .set_permissions(fs::Permissions::from_mode(0o644))
@@ -309,9 +308,7 @@ impl BlobWriter {
             .map_err(StoreError::io("sync", file.path()))?;
         file.persist(&path)
             .map_err(|error| StoreError::io("rename to", &path)(error.error))?;
-        File::open(&dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(StoreError::io("sync", &dir))
+        sync_dir(&dir).map_err(StoreError::io("sync", &dir))
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use gantry_model::{Digest, LayerDescriptor};
 
-use crate::{Descriptor, Store, StoreError, documents};
+use crate::limits::MAX_TOC_LEN;
+use crate::{Descriptor, LayerError, LoadEvent, Store, StoreError, Toc, documents, layer_from_tar};
 
 impl Store {
     /// The layer in chunked form: itself, or what was made of it when it arrived.
@@ -30,13 +31,60 @@ impl Store {
         documents::read(&self.chunked_form_path(original))
     }
 
-    /// Records that `chunked` stands for the layer `original`.
-    pub(crate) fn set_chunked_form(
+    /// Gives the layer whose blob is `original` a chunked form, unless it has one. Its tar stream must have the
+    /// digest `diff_id`.
+    pub(crate) fn chunk_layer(
         &self,
         original: &Digest,
-        chunked: &LayerDescriptor,
-    ) -> Result<(), StoreError> {
-        documents::write(&self.chunked_form_path(original), chunked)
+        diff_id: &Digest,
+        what: &str,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<LayerDescriptor, StoreError> {
+        if let Some(chunked) = self.chunked_form(original)?
+            && chunked.diff_id == *diff_id
+            && self.blobs().verify(&chunked.digest, what).is_ok()
+        {
+            return Ok(chunked);
+        }
+        let size = self.blobs().size(original)?.unwrap_or(0);
+        event(LoadEvent::ChunkingLayer {
+            layer: *original,
+            size,
+        });
+        let blob = self.blobs().open(original, what)?;
+        let chunked = layer_from_tar(self, blob).map_err(StoreError::layer(what))?;
+        if chunked.diff_id != *diff_id {
+            let what = format!("tar stream of {what}");
+            return Err(StoreError::WrongDigest {
+                what,
+                expected: *diff_id,
+                found: chunked.diff_id,
+            });
+        }
+        documents::write(&self.chunked_form_path(original), &chunked)?;
+        Ok(chunked)
+    }
+
+    /// The table of contents in a layer's blob.
+    pub(crate) fn blob_toc(&self, layer: &LayerDescriptor) -> Result<Toc, StoreError> {
+        use std::os::unix::fs::FileExt as _;
+        let what = format!("table of contents of layer {}", layer.digest);
+        if layer.toc.compressed_len > MAX_TOC_LEN {
+            return Err(StoreError::TooLarge {
+                what,
+                limit: MAX_TOC_LEN,
+            });
+        }
+        let mut bytes = vec![0; usize::try_from(layer.toc.compressed_len).unwrap_or(usize::MAX)];
+        let file = self.blobs().open(&layer.digest, "image layer")?;
+        file.read_exact_at(&mut bytes, layer.toc.offset)
+            .map_err(StoreError::io("read", self.blobs().path(&layer.digest)))?;
+        Toc::parse(&bytes, &layer.toc).map_err(|source| {
+            StoreError::layer(what)(LayerError::Toc {
+                layer: layer.digest,
+                source,
+            })
+        })
     }
 
     pub(crate) fn chunked_forms_dir(&self) -> PathBuf {

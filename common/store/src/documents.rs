@@ -1,9 +1,10 @@
 //! This module owns how the store's own JSON files are read and written.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 
+use gantry_system::files::write_atomically;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,22 +42,5 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreErr
     bytes.push(b'\n');
     let dir = path.parent().expect("every document lies in a folder");
     fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
-    let mut beside = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .map_err(StoreError::io("create a file in", dir))?;
-    beside
-        .write_all(&bytes)
-        .map_err(StoreError::io("write", beside.path()))?;
-    beside
-        .as_file()
-        .sync_all()
-        .map_err(StoreError::io("sync", beside.path()))?;
-    beside
-        .persist(path)
-        .map_err(|error| StoreError::io("rename to", path)(error.error))?;
-    fs::File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(StoreError::io("sync", dir))
+    write_atomically(path, &bytes, 0o644).map_err(StoreError::io("write", path))
 }

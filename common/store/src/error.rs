@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use gantry_model::{Digest, ExitCode};
 
+use crate::LayerError;
+
 /// What went wrong in the store: the object, the cause, and what to do next where there is something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -25,6 +27,29 @@ pub enum StoreError {
         what: String,
         /// Why it failed.
         source: io::Error,
+    },
+    /// Writing something that is no file of the store (an archive, a stream) failed.
+    #[error("cannot write {what}")]
+    Write {
+        /// What was being written.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// There is not enough room.
+    #[error(
+        "{what} needs {needed} bytes, {} has {free} free; make room (`gantry rmi`) or choose another --root",
+        path.display()
+    )]
+    NoSpace {
+        /// What needs the room.
+        what: String,
+        /// Bytes it needs.
+        needed: u64,
+        /// Bytes there are.
+        free: u64,
+        /// On this file system.
+        path: PathBuf,
     },
     /// No image goes by this name.
     #[error("image {wanted} is not in the store{}", hint(near, known))]
@@ -75,6 +100,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A layer could not be made, read or removed.
+    #[error("{what}")]
+    Layer {
+        /// Which layer of what.
+        what: String,
+        /// Why.
+        source: Box<LayerError>,
+    },
     /// Something is larger than the store accepts.
     #[error("{what} is larger than {limit} bytes, the most that is accepted")]
     TooLarge {
@@ -95,6 +128,14 @@ impl StoreError {
         }
     }
 
+    /// A [`StoreError::Layer`] for use with `map_err`.
+    pub fn layer(what: impl Into<String>) -> impl FnOnce(LayerError) -> Self {
+        move |source| Self::Layer {
+            what: what.into(),
+            source: Box::new(source),
+        }
+    }
+
     /// A [`StoreError::Malformed`].
     #[must_use]
     pub fn malformed(what: impl Into<String>, reason: impl Into<String>) -> Self {
@@ -106,9 +147,12 @@ impl StoreError {
 
     /// The exit code a command ends with when this is its error.
     #[must_use]
-    pub const fn exit_code(&self) -> ExitCode {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Io { .. } | Self::Read { .. } => ExitCode::Failed,
+            Self::Layer { source, .. } => source.exit_code(),
+            Self::Io { .. } | Self::Read { .. } | Self::Write { .. } | Self::NoSpace { .. } => {
+                ExitCode::Failed
+            }
             Self::NoSuchImage { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => ExitCode::Input,
             Self::MissingBlob { .. } | Self::WrongDigest { .. } | Self::WrongSize { .. } => {
                 ExitCode::Verification

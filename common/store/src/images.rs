@@ -116,7 +116,17 @@ impl Store {
     /// # Errors
     /// When there is no such source, or `images.json` cannot be written.
     pub fn tag(&self, source: &ImageReference, name: &ImageReference) -> Result<Option<Digest>, StoreError> {
-        let _shared = self.share()?;
+        let replaced = self.tag_shared(source, name)?;
+        self.release(replaced.as_slice())?;
+        Ok(replaced.map(|replaced| replaced.digest))
+    }
+
+    fn tag_shared(
+        &self,
+        source: &ImageReference,
+        name: &ImageReference,
+    ) -> Result<Option<Descriptor>, StoreError> {
+        let _nothing_vanishes = self.share()?;
         let references = self.references()?;
         let by_digest = |digest: &Digest| references.images.values().find(|target| target.digest == *digest);
         let found = source
@@ -133,12 +143,13 @@ impl Store {
         &self,
         name: &ImageReference,
         target: Descriptor,
-    ) -> Result<Option<Digest>, StoreError> {
+    ) -> Result<Option<Descriptor>, StoreError> {
+        let digest = target.digest;
         let mut old = None;
         self.change_references(|references| {
             old = references.images.insert(name.clone(), target);
         })?;
-        Ok(old.map(|old| old.digest))
+        Ok(old.filter(|old| old.digest != digest))
     }
 
     /// Reads `images.json`, lets `change` work on it and writes it back, alone.

@@ -15,19 +15,22 @@ mod layers;
 pub mod limits;
 mod lock;
 pub mod manifest;
+mod new_image;
+mod reachable;
 pub mod receive;
 mod remove;
 pub mod source;
 mod store;
 pub mod toc;
 
-pub use archive::LoadedImage;
+pub use archive::{LoadEvent, LoadedImage};
 pub use blobs::{BlobWriter, Blobs};
 pub use check::{CheckReport, Damage};
 pub use error::StoreError;
 pub use image::Image;
 pub use lock::StoreLock;
 pub use manifest::{Descriptor, ImageConfig, Platform};
+pub use new_image::NewImage;
 pub use remove::Removal;
 pub use store::Store;
 

@@ -1,8 +1,11 @@
-//! This module owns taking an image out of the store, with everything that nothing else needs.
+//! This module owns taking images out of the store, with everything that nothing else needs.
+
+use std::fs;
 
 use gantry_model::{Digest, ImageReference};
 
-use crate::{Store, StoreError};
+use crate::reachable::Reachable;
+use crate::{Descriptor, Store, StoreError, StoreLock};
 
 /// What [`Store::remove_image`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,8 +18,8 @@ pub struct Removal {
     pub layers: Vec<Digest>,
     /// Bytes of the blobs that were removed.
     pub freed: u64,
-    /// Another command uses the store: the name is gone, the space is freed by the next removal.
-    pub postponed: bool,
+    /// Why nothing but the name was removed, if so: the space is freed by a later removal.
+    pub postponed: Option<String>,
 }
 
 impl Store {
@@ -30,9 +33,92 @@ impl Store {
         let Some(target) = removed else {
             return Err(self.no_such_image(reference));
         };
+        let removal = self.release(std::slice::from_ref(&target))?;
         Ok(Removal {
             image: Some(target.digest),
-            ..Removal::default()
+            ..removal
         })
+    }
+
+    /// Removes what only the images at `targets`, which have lost a name, needed, and blobs that nothing needs.
+    ///
+    /// Of the unpacked layers only theirs are looked at: an agent on this host may hold others that no image here
+    /// knows of.
+    pub(crate) fn release(&self, targets: &[Descriptor]) -> Result<Removal, StoreError> {
+        let Some(alone) = self.try_exclusive()? else {
+            let reason = "another command uses the store now; the next removal frees the space".to_owned();
+            return Ok(Removal {
+                postponed: Some(reason),
+                ..Removal::default()
+            });
+        };
+        let still_needed = match self
+            .references()
+            .and_then(|references| self.reachable(&references))
+        {
+            Ok(still_needed) => still_needed,
+            // Without knowing what the damaged image needs, anything might be part of it.
+            Err(error) => {
+                let reason = format!("another image is damaged ({error}); see `gantry store check`");
+                return Ok(Removal {
+                    postponed: Some(reason),
+                    ..Removal::default()
+                });
+            }
+        };
+        let mut removal = Removal::default();
+        self.remove_layers(targets, &still_needed, &alone, &mut removal)?;
+        self.sweep_blobs(&still_needed, &alone, &mut removal)?;
+        Ok(removal)
+    }
+
+    fn remove_layers(
+        &self,
+        targets: &[Descriptor],
+        still_needed: &Reachable,
+        _alone: &StoreLock,
+        removal: &mut Removal,
+    ) -> Result<(), StoreError> {
+        let mut candidates = Reachable::default();
+        for target in targets {
+            // Of a damaged image, what can be read of it.
+            let _ = self.reach(target, &mut candidates);
+        }
+        let in_use = self.layers_of_generations()?;
+        for layer in candidates.layers {
+            if !still_needed.layers.contains(&layer) && !in_use.contains(&layer) && self.has_layer(&layer) {
+                self.remove_layer(&layer)
+                    .map_err(StoreError::layer(format!("cannot remove layer {layer}")))?;
+                removal.layers.push(layer);
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_blobs(
+        &self,
+        still_needed: &Reachable,
+        _alone: &StoreLock,
+        removal: &mut Removal,
+    ) -> Result<(), StoreError> {
+        for digest in self.blobs().list()? {
+            if !still_needed.blobs.contains(&digest) {
+                removal.freed += self.blobs().size(&digest)?.unwrap_or(0);
+                self.blobs().remove(&digest)?;
+                removal.blobs.push(digest);
+            }
+        }
+        let dir = self.chunked_forms_dir();
+        let forms = fs::read_dir(&dir).into_iter().flatten().flatten();
+        for form in forms {
+            let original = form
+                .file_name()
+                .to_str()
+                .and_then(|name| Digest::from_hex(name.strip_suffix(".json")?).ok());
+            if original.is_some_and(|original| !still_needed.blobs.contains(&original)) {
+                fs::remove_file(form.path()).map_err(StoreError::io("remove", form.path()))?;
+            }
+        }
+        Ok(())
     }
 }

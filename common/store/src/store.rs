@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gantry_system::files::remove_tree;
+
 use crate::{Blobs, StoreError, StoreLock};
 
 /// The image store below one root folder. Cheap to clone; safe to use from many threads and processes.
@@ -114,6 +116,6 @@ impl Store {
         let Some(_lock) = self.try_exclusive()? else {
             return Ok(());
         };
-        fs::remove_dir_all(&tmp).map_err(StoreError::io("remove left-overs in", &tmp))
+        remove_tree(&tmp).map_err(StoreError::io("remove left-overs in", &tmp))
     }
 }

@@ -1,27 +1,205 @@
 //! This module owns reading images from archives and folders.
+//!
+//! First everything comes into the store, verified blob by blob; then each image is looked through and gets the
+//! chunked form of its layers; last its name leads to it. What a refused archive left behind is swept away.
 
 use std::path::Path;
 
 use gantry_model::{Digest, ImageReference};
 
-use crate::{Store, StoreError};
+use super::arrivals::Arrivals;
+use super::docker;
+use crate::images::{check_layer_count, is_index, parse};
+use crate::manifest::{
+    ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index, MAX_CONFIG_LEN, MAX_MANIFEST_LEN, Manifest,
+};
+use crate::{Descriptor, ImageConfig, Store, StoreError};
 
 /// One image that [`Store::load`] brought in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedImage {
-    /// Its name; none when the archive does not say one.
-    pub reference: Option<ImageReference>,
+    /// Its name.
+    pub reference: ImageReference,
     /// Digest of its manifest or index.
     pub digest: Digest,
 }
 
+/// Something long is about to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadEvent {
+    /// A layer that is not in chunked form is given one.
+    ChunkingLayer {
+        /// Digest of the layer as it arrived.
+        layer: Digest,
+        /// Its size in bytes as it arrived.
+        size: u64,
+    },
+}
+
 impl Store {
-    /// Brings in the images of an OCI archive, an OCI folder or a docker archive.
+    /// Brings in the images of an OCI archive, an OCI folder or a docker archive, compressed or not.
+    ///
+    /// `name` is for archives that hold one image and do not say how it is called, or to call it otherwise.
     ///
     /// # Errors
-    /// When the archive is damaged or cannot be read; images that were whole before that stay.
-    pub fn load(&self, path: &Path) -> Result<Vec<LoadedImage>, StoreError> {
-        let _ = path;
-        Ok(Vec::new())
+    /// When the archive is damaged, cut short or not an archive of images; no name leads to anything of it then.
+    pub fn load(
+        &self,
+        path: &Path,
+        name: Option<&ImageReference>,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<LoadedImage>, StoreError> {
+        let mut replaced = Vec::new();
+        let result = self.load_shared(path, name, event, &mut replaced);
+        // Plain tar files of a docker archive, and whatever came before a mistake was found.
+        let swept = self.release(&replaced);
+        let loaded = result?;
+        swept?;
+        Ok(loaded)
     }
+
+    fn load_shared(
+        &self,
+        path: &Path,
+        name: Option<&ImageReference>,
+        event: &mut dyn FnMut(LoadEvent),
+        replaced: &mut Vec<Descriptor>,
+    ) -> Result<Vec<LoadedImage>, StoreError> {
+        let _nothing_vanishes = self.share()?;
+        let archive = path.display().to_string();
+        let arrivals = Arrivals::take_in(self, path)?;
+        let images = match (&arrivals.index, &arrivals.docker_manifest) {
+            (Some(index), _) => self.oci_images(index, &archive, event)?,
+            (None, Some(manifest)) => docker::images(self, &arrivals, manifest, &archive, event)?,
+            (None, None) => Vec::new(),
+        };
+        let mut loaded = Vec::new();
+        for (target, names) in name_images(images, name, &archive)? {
+            for reference in names {
+                replaced.extend(self.set_reference(&reference, target.clone())?);
+                loaded.push(LoadedImage {
+                    reference,
+                    digest: target.digest,
+                });
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn oci_images(
+        &self,
+        index: &[u8],
+        archive: &str,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<(Descriptor, Vec<ImageReference>)>, StoreError> {
+        let index: Index = parse(index, &format!("index.json of {archive}"))?;
+        let mut images = Vec::new();
+        for target in index.manifests {
+            self.take_image(&target, archive, event)?;
+            let mut names = Vec::new();
+            for annotation in [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME] {
+                // A ref.name may also be a bare tag or any other text; then it names nothing.
+                let name = target
+                    .annotations
+                    .get(annotation)
+                    .and_then(|name| name.parse().ok());
+                if names.is_empty() {
+                    names.extend(name);
+                }
+            }
+            let target = Descriptor {
+                annotations: std::collections::BTreeMap::new(),
+                ..target
+            };
+            images.push((target, names));
+        }
+        Ok(images)
+    }
+
+    /// Looks through an image that came, and gives every layer its chunked form.
+    fn take_image(
+        &self,
+        target: &Descriptor,
+        archive: &str,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<(), StoreError> {
+        let what = format!("manifest {} of {archive}", target.digest);
+        let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
+        if is_index(&target.media_type) {
+            let index: Index = parse(&bytes, &what)?;
+            let here: Vec<_> = index
+                .manifests
+                .iter()
+                .filter(|entry| self.blobs().exists(&entry.digest))
+                .collect();
+            if here.is_empty() {
+                return Err(StoreError::malformed(
+                    what,
+                    "none of its platforms is in the archive",
+                ));
+            }
+            return here
+                .into_iter()
+                .try_for_each(|entry| self.take_image(entry, archive, event));
+        }
+        let manifest: Manifest = parse(&bytes, &what)?;
+        let what = format!("config {} of {archive}", manifest.config.digest);
+        let config_bytes = self
+            .blobs()
+            .read(&manifest.config.digest, &what, MAX_CONFIG_LEN)?;
+        let config: ImageConfig = parse(&config_bytes, &what)?;
+        check_layer_count(&manifest, &config, archive)?;
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            let what = format!("layer {} of {archive}", layer.digest);
+            match self.blobs().size(&layer.digest)? {
+                None => {
+                    return Err(StoreError::malformed(
+                        archive,
+                        format!("layer {} is missing", layer.digest),
+                    ));
+                }
+                Some(size) if size != layer.size => {
+                    let found = format!("{size} bytes");
+                    return Err(StoreError::WrongSize {
+                        what,
+                        expected: layer.size,
+                        found,
+                    });
+                }
+                Some(_) => {}
+            }
+            let chunked = layer.chunked_layer(*diff_id);
+            if chunked.is_none_or(|chunked| self.blob_toc(&chunked).is_err()) {
+                self.chunk_layer(&layer.digest, diff_id, &what, event)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Named = Vec<(Descriptor, Vec<ImageReference>)>;
+
+/// The images with the names they get: their own, or the one that was asked for.
+fn name_images(images: Named, name: Option<&ImageReference>, archive: &str) -> Result<Named, StoreError> {
+    let count = images.len();
+    if count == 0 {
+        return Err(StoreError::malformed(archive, "there is no image in it"));
+    }
+    let Some(name) = name else {
+        return if images.iter().all(|(_, names)| !names.is_empty()) {
+            Ok(images)
+        } else {
+            let reason =
+                "it does not say how its image is called; give a name: `gantry load -i FILE -t NAME`";
+            Err(StoreError::malformed(archive, reason))
+        };
+    };
+    if count > 1 {
+        let reason = format!("it holds {count} images, they cannot all be called {name}; leave out -t");
+        return Err(StoreError::malformed(archive, reason));
+    }
+    Ok(images
+        .into_iter()
+        .map(|(target, _)| (target, vec![name.clone()]))
+        .collect())
 }

@@ -106,7 +106,7 @@ pub enum ReceiveError {
 impl ReceiveError {
     /// The exit code a command ends with when this is its error.
     #[must_use]
-    pub const fn exit_code(&self) -> ExitCode {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::AlreadyPresent { .. } => ExitCode::Done,
             Self::Busy { .. } => ExitCode::Locked,

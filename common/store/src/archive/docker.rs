@@ -1,0 +1,110 @@
+//! This module owns reading docker archives (`docker save`, `skopeo copy … docker-archive:`).
+//!
+//! Their layers are plain tar files, so there is no registry form to keep: the image gets a manifest of its
+//! chunked layers, and keeps its config byte for byte.
+
+use std::collections::BTreeMap;
+
+use gantry_model::{Digest, ImageReference};
+use serde::Deserialize;
+
+use super::arrivals::Arrivals;
+use crate::images::{check_layer_count, parse};
+use crate::manifest::{MAX_CONFIG_LEN, MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest};
+use crate::{Descriptor, ImageConfig, LoadEvent, Store, StoreError};
+
+/// One entry of `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// The images of a docker archive: for each its manifest in the store, and the names it goes by.
+pub(super) fn images(
+    store: &Store,
+    arrivals: &Arrivals,
+    manifest: &[u8],
+    archive: &str,
+    event: &mut dyn FnMut(LoadEvent),
+) -> Result<Vec<(Descriptor, Vec<ImageReference>)>, StoreError> {
+    let entries: Vec<Entry> = parse(manifest, &format!("manifest.json of {archive}"))?;
+    let mut images = Vec::new();
+    for entry in entries {
+        let target = image(store, arrivals, &entry, archive, event)?;
+        let names = entry.repo_tags.unwrap_or_default();
+        let names = names.iter().map(|name| {
+            name.parse()
+                .map_err(|error| StoreError::malformed(archive, format!("its image name {error}")))
+        });
+        images.push((target, names.collect::<Result<_, _>>()?));
+    }
+    Ok(images)
+}
+
+fn image(
+    store: &Store,
+    arrivals: &Arrivals,
+    entry: &Entry,
+    archive: &str,
+    event: &mut dyn FnMut(LoadEvent),
+) -> Result<Descriptor, StoreError> {
+    let missing = |name: &str| StoreError::malformed(archive, format!("{name:?} is missing from it"));
+    let config_digest = arrivals
+        .file(&entry.config)
+        .ok_or_else(|| missing(&entry.config))?;
+    check_config_name(&entry.config, config_digest, archive)?;
+    let what = format!("{} of {archive}", entry.config);
+    let config_bytes = store.blobs().read(&config_digest, &what, MAX_CONFIG_LEN)?;
+    let config: ImageConfig = parse(&config_bytes, &what)?;
+    let mut layers = Vec::new();
+    for (name, diff_id) in entry.layers.iter().zip(&config.rootfs.diff_ids) {
+        let tar = arrivals.file(name).ok_or_else(|| missing(name))?;
+        let chunked = store.chunk_layer(&tar, diff_id, &format!("layer {name} of {archive}"), event)?;
+        layers.push(Descriptor::of_chunked_layer(&chunked));
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: MEDIA_TYPE_MANIFEST.to_owned(),
+        config: Descriptor {
+            media_type: MEDIA_TYPE_CONFIG.to_owned(),
+            digest: config_digest,
+            size: config_bytes.len() as u64,
+            platform: None,
+            annotations: BTreeMap::new(),
+        },
+        layers,
+        annotations: BTreeMap::new(),
+    };
+    if entry.layers.len() != manifest.layers.len() {
+        let reason = format!(
+            "it lists {} layers, its config {}",
+            entry.layers.len(),
+            manifest.layers.len()
+        );
+        return Err(StoreError::malformed(
+            format!("image {} of {archive}", entry.config),
+            reason,
+        ));
+    }
+    check_layer_count(&manifest, &config, archive)?;
+    store.put_manifest(&manifest)
+}
+
+/// A config is named by its digest; that is the only promise a docker archive makes about it.
+fn check_config_name(name: &str, found: Digest, archive: &str) -> Result<(), StoreError> {
+    match name
+        .strip_suffix(".json")
+        .and_then(|hex| Digest::from_hex(hex).ok())
+    {
+        Some(expected) if expected != found => Err(StoreError::WrongDigest {
+            what: format!("{name} of {archive}"),
+            expected,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
