@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod cli;
+pub mod clusterfile;
 pub mod commands;
 pub mod context;
 pub mod exit;

@@ -1,0 +1,158 @@
+//! The text shape of a Clusterfile: one type per mapping. Only the JSON Schema is made of these types, and with
+//! it [`super::structure`] checks names and kinds of values; what values mean is decided in [`super::validate`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+/// What one cluster shall be
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// Version of this format
+    pub api_version: ApiVersion,
+    /// Kind of document
+    pub kind: Kind,
+    /// Names the cluster
+    pub metadata: Metadata,
+    /// What the cluster shall be
+    pub spec: Spec,
+}
+
+/// Version of this format
+#[derive(Debug, JsonSchema)]
+pub enum ApiVersion {
+    /// Since sealer 0.9.3
+    #[serde(rename = "sealer.io/v2")]
+    SealerIo,
+    /// Sealer 0.6 to 0.8
+    #[serde(rename = "sealer.cloud/v2")]
+    SealerCloud,
+}
+
+/// Kind of document
+#[derive(Debug, JsonSchema)]
+pub enum Kind {
+    /// The hosts of a cluster, and what runs on them
+    Cluster,
+}
+
+/// Names the cluster
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// Name of the cluster: 1 to 63 of a-z, 0-9 and '-'
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// What the cluster shall be
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// The ClusterImage, e.g. kubernetes:v1.19.8
+    pub image: String,
+    /// Environment of the image's scripts on every host: NAME=VALUE
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// The hosts, in groups that have something in common
+    pub hosts: Vec<HostGroup>,
+    /// How scripts of older images reached hosts; not used, agents are enrolled
+    pub ssh: Option<Ssh>,
+    /// The cluster's own registry
+    pub registry: Option<Registry>,
+    /// Which container runtime the image's scripts shall install
+    pub container_runtime: Option<ContainerRuntime>,
+    /// More lines for /etc/hosts of every host
+    #[serde(default)]
+    pub host_aliases: Vec<HostAlias>,
+    /// Where old scripts find rootfs folders; has to be /var/lib/sealer/data
+    pub data_root: Option<String>,
+}
+
+/// Hosts that have something in common
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostGroup {
+    /// IPv4 or IPv6 addresses of the hosts
+    pub ips: Vec<String>,
+    /// "master" or "node", and free names
+    pub roles: Vec<String>,
+    /// Environment of the image's scripts on these hosts, over the cluster's: NAME=VALUE
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Kubernetes labels of these hosts
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Kubernetes taints of these hosts: KEY[=VALUE]:EFFECT
+    #[serde(default)]
+    pub taints: Vec<String>,
+    /// How scripts of older images reached hosts; not used, agents are enrolled
+    pub ssh: Option<Ssh>,
+}
+
+/// Not used: agents are enrolled, nothing goes over ssh
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ssh {
+    /// Not used
+    pub user: Option<String>,
+    /// Not used
+    pub passwd: Option<String>,
+    /// Not used
+    pub pk: Option<String>,
+    /// Not used
+    pub pk_passwd: Option<String>,
+    /// Not used
+    pub port: Option<String>,
+    /// Not used
+    pub encrypted: Option<bool>,
+}
+
+/// The cluster's registry
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Registry {
+    /// The registry that runs on the first master
+    pub local_registry: Option<LocalRegistry>,
+}
+
+/// The registry that runs on the first master
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocalRegistry {
+    /// Its name in image references [default: sea.hub]
+    pub domain: Option<String>,
+    /// Its port [default: 5000]
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+}
+
+/// Which container runtime the image's scripts shall install
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContainerRuntime {
+    /// The runtime
+    #[serde(rename = "type")]
+    pub kind: Runtime,
+}
+
+/// A container runtime
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Runtime {
+    /// scripts/docker.sh
+    Docker,
+    /// scripts/containerd.sh
+    Containerd,
+}
+
+/// A line for /etc/hosts of every host
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostAlias {
+    /// The address
+    pub ip: String,
+    /// The names that lead to it
+    pub hostnames: Vec<String>,
+}

@@ -1,0 +1,181 @@
+//! This module owns [`Clusterfile`]: what the operator wants, as read and checked.
+//!
+//! ```text
+//! text ─ tree ─▶ places and values ─ structure ─▶ names and kinds ─ validate ─▶ meaning
+//!          └──────────────────────────┴── mistakes: all of them, each with its place ──┘
+//! ```
+
+pub mod document;
+pub mod mistake;
+pub mod schema;
+mod spelling;
+mod structure;
+pub mod tree;
+mod unsupported;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use gantry_model::{ClusterName, ExitCode, HostsEntry, ImageReference};
+
+use crate::exit::{OrExit as _, failure, failure_hint};
+
+pub use mistake::{Mistake, Mistakes};
+
+/// What one cluster shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clusterfile {
+    /// Its name.
+    pub name: ClusterName,
+    /// The image its hosts run.
+    pub image: ImageReference,
+    /// Environment of the image's scripts on every host.
+    pub env: BTreeMap<String, String>,
+    /// The hosts, in the order of the file. At least one is a master.
+    pub hosts: Vec<Host>,
+    /// The cluster's own registry.
+    pub registry: Registry,
+    /// `docker` or `containerd`, if the file says.
+    pub runtime: Option<String>,
+    /// More lines for `/etc/hosts`.
+    pub host_aliases: Vec<HostsEntry>,
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its address, which is also its name.
+    pub address: IpAddr,
+    /// Master or node.
+    pub role: Role,
+    /// Environment over the cluster's.
+    pub env: BTreeMap<String, String>,
+}
+
+/// What a host is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It runs the control plane.
+    Master,
+    /// It runs workloads.
+    Node,
+}
+
+/// The cluster's own registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// Its name in image references.
+    pub domain: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            domain: "sea.hub".into(),
+            port: 5000,
+        }
+    }
+}
+
+impl Clusterfile {
+    /// The first master: the registry runs there, and the API server's name leads there.
+    ///
+    /// # Panics
+    /// Never: reading refuses a file without a master.
+    #[must_use]
+    pub fn first_master(&self) -> &Host {
+        self.hosts
+            .iter()
+            .find(|host| host.role == Role::Master)
+            .expect("a Clusterfile has a master")
+    }
+
+    /// Reads the text of a Clusterfile; `file` is its name for messages. The second value is what to tell the
+    /// operator about a file that is right.
+    ///
+    /// # Errors
+    /// Every mistake of the file.
+    pub fn parse(file: &str, text: &str) -> Result<(Self, Vec<String>), Mistakes> {
+        let (documents, mut mistakes) = tree::parse(text);
+        let readable = mistakes.is_empty() || !documents.is_empty();
+        let meaning = if readable {
+            validate::clusterfile(&documents, text, &mut mistakes)
+        } else {
+            None
+        };
+        match meaning {
+            Some(meaning) if mistakes.is_empty() => Ok(meaning),
+            _ => Err(Mistakes::new(file, text, mistakes)),
+        }
+    }
+}
+
+/// A Clusterfile as it lies on disk.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The path, for messages.
+    pub file: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Source {
+    /// Reads `path`; `-` is standard input.
+    ///
+    /// # Errors
+    /// When it cannot be read, is too long or is not text.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let file = path.display().to_string();
+        let mut bytes = Vec::new();
+        let limit = tree::MAX_LEN as u64 + 1;
+        if path.as_os_str() == "-" {
+            std::io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
+        } else {
+            let hint = "name the file with -f";
+            let open = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+            open.map_err(|error| anyhow::Error::new(error).context(format!("cannot read {file}")))
+                .or_exit_hint(ExitCode::Input, hint)?;
+        }
+        if bytes.len() > tree::MAX_LEN {
+            let message = format!("{file} is longer than {} KiB", tree::MAX_LEN >> 10);
+            return Err(failure_hint(
+                ExitCode::Input,
+                message,
+                "a Clusterfile lists hosts, not their data",
+            ));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            failure(
+                ExitCode::Input,
+                format!("{file} is not UTF-8 text: byte {at} belongs to no character"),
+            )
+        })?;
+        Ok(Self { file, text })
+    }
+
+    /// What it means. Mistakes are printed on standard error, and so is what to know about a file that is right.
+    ///
+    /// # Errors
+    /// When the file has mistakes.
+    pub fn clusterfile(&self) -> anyhow::Result<Clusterfile> {
+        match Clusterfile::parse(&self.file, &self.text) {
+            Ok((clusterfile, notes)) => {
+                let style = anstyle::Style::new().bold();
+                for note in notes {
+                    anstream::eprintln!("{style}note:{style:#} {}: {note}", self.file);
+                }
+                Ok(clusterfile)
+            }
+            Err(mistakes) => {
+                anstream::eprint!("{}", mistakes.render(true));
+                Err(mistakes).or_exit(ExitCode::Input)
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What other programs of this family accept in a Clusterfile and this version refuses by name.
+
+/// Fields, by their path, and what to do instead.
+const FIELDS: &[(&str, &str)] = &[
+    ("spec.cmd", "run these commands after `gantry apply`"),
+    ("spec.cmd_args", "run the image's commands after `gantry apply`"),
+    ("spec.appNames", "start applications after `gantry apply`"),
+    (
+        "spec.provider",
+        "hosts are not created; list the addresses of running ones in `spec.hosts`",
+    ),
+    (
+        "spec.network",
+        "set the ranges in `spec.env`, e.g. PodCIDR=100.64.0.0/10 and SvcCIDR=10.96.0.0/22",
+    ),
+    ("spec.certSANS", "set them in `spec.env`: CertSANs=NAME,ADDRESS"),
+    (
+        "spec.masters",
+        "write `hosts: [{ips: [ADDRESS], roles: [master]}]`",
+    ),
+    ("spec.nodes", "write `hosts: [{ips: [ADDRESS], roles: [node]}]`"),
+    (
+        "spec.registry.externalRegistry",
+        "leave it out: the cluster's own registry on the first master is used",
+    ),
+    (
+        "spec.registry.localRegistry.username",
+        "leave it out: the registry runs without users",
+    ),
+    (
+        "spec.registry.localRegistry.password",
+        "leave it out: the registry runs without users",
+    ),
+    (
+        "spec.registry.localRegistry.ha",
+        "leave it out: the registry runs on the first master",
+    ),
+    (
+        "spec.registry.localRegistry.insecure",
+        "leave it out: the image's init-registry.sh decides",
+    ),
+    (
+        "spec.registry.localRegistry.cert",
+        "leave it out: the image's init-registry.sh decides",
+    ),
+    (
+        "spec.hosts[].containerRuntime",
+        "set `spec.containerRuntime`, for all hosts",
+    ),
+    ("metadata.annotations", "leave them out"),
+    ("metadata.labels", "leave them out"),
+    ("metadata.namespace", "leave it out: a cluster has no namespace"),
+];
+
+/// Kinds of document that are known and not supported by this version.
+pub(crate) const KINDS: &[&str] = &[
+    "Config",
+    "Plugin",
+    "Application",
+    "InitConfiguration",
+    "JoinConfiguration",
+    "ClusterConfiguration",
+    "KubeletConfiguration",
+    "KubeProxyConfiguration",
+    "KubeadmConfig",
+    "Infra",
+];
+
+/// What to do instead of a field that is known and not supported; `path` with `[]` for any item of a list.
+pub(crate) fn instead_of(path: &str) -> Option<&'static str> {
+    FIELDS
+        .iter()
+        .find(|(field, _)| *field == path)
+        .map(|(_, instead)| *instead)
+}

@@ -1,0 +1,72 @@
+//! `spec.registry` and `spec.hostAliases`: names that hosts resolve.
+
+use std::net::IpAddr;
+
+use gantry_model::HostsEntry;
+
+use crate::clusterfile::Registry;
+use crate::clusterfile::mistake::Mistake;
+use crate::clusterfile::tree::Node;
+
+pub(super) fn registry(spec: &Node, mistakes: &mut Vec<Mistake>) -> Registry {
+    let mut registry = Registry::default();
+    let Some(local) = spec
+        .get("registry")
+        .and_then(|registry| registry.get("localRegistry"))
+    else {
+        return registry;
+    };
+    if let Some(domain) = local.get("domain") {
+        registry.domain = host_name(domain, mistakes).unwrap_or(registry.domain);
+    }
+    if let Some(port) = local.get("port").and_then(|port| port.text()?.parse().ok()) {
+        registry.port = port;
+    }
+    registry
+}
+
+pub(super) fn host_aliases(spec: &Node, mistakes: &mut Vec<Mistake>) -> Vec<HostsEntry> {
+    let mut entries = Vec::new();
+    for alias in spec.get("hostAliases").map(Node::items).unwrap_or_default() {
+        let names = alias.get("hostnames").map(Node::items).unwrap_or_default();
+        let names: Vec<String> = names
+            .iter()
+            .filter_map(|name| host_name(name, mistakes))
+            .collect();
+        let Some(ip) = alias.get("ip") else { continue };
+        match ip.text().map(str::parse::<IpAddr>) {
+            Some(Ok(address)) => entries.push(HostsEntry { address, names }),
+            Some(Err(_)) => {
+                let text = ip.text().unwrap_or_default();
+                mistakes.push(Mistake::new(
+                    ip.span.clone(),
+                    format!("{text:?} is not an IP address"),
+                ));
+            }
+            None => {}
+        }
+    }
+    entries
+}
+
+/// A DNS name; it ends up in `/etc/hosts` and in arguments of scripts.
+fn host_name(node: &Node, mistakes: &mut Vec<Mistake>) -> Option<String> {
+    let text = node.text()?;
+    let label = |part: &str| {
+        (1..=63).contains(&part.len())
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Some(text.to_owned());
+    }
+    let mistake = Mistake::new(node.span.clone(), format!("{text:?} is not a host name"));
+    let help = if text.contains(':') {
+        "leave the port out"
+    } else {
+        "labels of a-z, 0-9 and '-', with dots between"
+    };
+    mistakes.push(mistake.help(help));
+    None
+}
