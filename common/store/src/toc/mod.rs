@@ -3,6 +3,14 @@
 //! The bytes are those of the `zstd:chunked` format (containers/storage, `pkg/chunked`). Nothing outside this
 //! folder ever sees an entry that was not checked.
 
+mod builder;
+pub(crate) mod document;
+pub(crate) mod names;
+mod parse;
+mod pieces;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use gantry_model::{Digest, TocLocation};
@@ -12,6 +20,8 @@ use gantry_model::{Digest, TocLocation};
 pub struct Toc {
     entries: Vec<TocEntry>,
     chunks: Vec<Chunk>,
+    /// Indices of entries, sorted by path.
+    by_path: Vec<u32>,
     content_len: u64,
 }
 
@@ -132,8 +142,8 @@ impl Toc {
     ///
     /// # Errors
     /// When the digest differs, a bound of [`limits`](crate::limits) is passed, or an entry lies.
-    pub fn parse(_compressed: &[u8], _location: &TocLocation) -> Result<Self, TocError> {
-        unimplemented!()
+    pub fn parse(compressed: &[u8], location: &TocLocation) -> Result<Self, TocError> {
+        parse::parse(compressed, location)
     }
 
     /// The entries. Folders that entries lie in are always among them.
@@ -167,6 +177,14 @@ impl Toc {
     /// The entry at `path` (no leading `/`), if there is one.
     #[must_use]
     pub fn entry(&self, path: &str) -> Option<&TocEntry> {
-        self.entries.iter().find(|entry| entry.path == path)
+        self.by_path
+            .binary_search_by(|index| self.entries[*index as usize].path.as_str().cmp(path))
+            .ok()
+            .map(|place| &self.entries[self.by_path[place] as usize])
+    }
+
+    /// The entries sorted by path: every folder comes before what lies in it.
+    pub fn by_path(&self) -> impl DoubleEndedIterator<Item = &TocEntry> {
+        self.by_path.iter().map(|index| &self.entries[*index as usize])
     }
 }
