@@ -43,7 +43,9 @@ impl CloseCode {
     /// The code with this number, if it is one of ours.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| u64::from(*code as u32) == number)
+        Self::ALL
+            .into_iter()
+            .find(|code| u64::from(*code as u32) == number)
     }
 }
 

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::limits::MAX_MESSAGE_LEN;
-use crate::{FetchReply, FetchRequest, Hello, HelloReply, Reply, Request, StepEvent};
+use crate::{
+    EnrolmentAnswer, EnrolmentAsk, FetchReply, FetchRequest, Hello, HelloReply, Reply, Request, StepEvent,
+};
 
 /// Bytes before the body: length and schema number.
 pub const HEADER_LEN: usize = 6;
@@ -67,6 +69,13 @@ impl Message for FetchReply {
     const KIND: u16 = 7;
 }
 
+impl Message for EnrolmentAsk {
+    const KIND: u16 = 8;
+}
+impl Message for EnrolmentAnswer {
+    const KIND: u16 = 9;
+}
+
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<MAX_MESSAGE_LEN>()
 }
@@ -77,13 +86,21 @@ fn config() -> impl bincode::config::Config {
 /// When it would be longer than the limit.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, CodecError> {
     let mut frame = vec![0; HEADER_LEN];
-    bincode::serde::encode_into_std_write(message, &mut frame, config())
-        .map_err(|error| CodecError::Malformed { kind: M::KIND, reason: error.to_string() })?;
+    bincode::serde::encode_into_std_write(message, &mut frame, config()).map_err(|error| {
+        CodecError::Malformed {
+            kind: M::KIND,
+            reason: error.to_string(),
+        }
+    })?;
     let len = frame.len() - 4;
     if len > MAX_MESSAGE_LEN {
         return Err(CodecError::TooLong { len });
     }
-    frame[..4].copy_from_slice(&u32::try_from(len).map_err(|_| CodecError::TooLong { len })?.to_be_bytes());
+    frame[..4].copy_from_slice(
+        &u32::try_from(len)
+            .map_err(|_| CodecError::TooLong { len })?
+            .to_be_bytes(),
+    );
     frame[4..HEADER_LEN].copy_from_slice(&M::KIND.to_be_bytes());
     Ok(frame)
 }
@@ -99,7 +116,10 @@ pub fn body_len<M: Message>(header: [u8; HEADER_LEN]) -> Result<usize, CodecErro
         return Err(CodecError::TooLong { len });
     }
     if found != M::KIND {
-        return Err(CodecError::UnexpectedKind { found, expected: M::KIND });
+        return Err(CodecError::UnexpectedKind {
+            found,
+            expected: M::KIND,
+        });
     }
     Ok(len - 2)
 }
@@ -109,10 +129,17 @@ pub fn body_len<M: Message>(header: [u8; HEADER_LEN]) -> Result<usize, CodecErro
 /// # Errors
 /// When the body is malformed or longer than the message.
 pub fn decode_body<M: Message>(body: &[u8]) -> Result<M, CodecError> {
-    let malformed = |reason: String| CodecError::Malformed { kind: M::KIND, reason };
+    let malformed = |reason: String| CodecError::Malformed {
+        kind: M::KIND,
+        reason,
+    };
     let (message, used) =
         bincode::serde::decode_from_slice(body, config()).map_err(|error| malformed(error.to_string()))?;
-    if used == body.len() { Ok(message) } else { Err(malformed(format!("{} bytes left over", body.len() - used))) }
+    if used == body.len() {
+        Ok(message)
+    } else {
+        Err(malformed(format!("{} bytes left over", body.len() - used)))
+    }
 }
 
 #[cfg(test)]
@@ -140,13 +167,25 @@ mod tests {
     #[test]
     fn left_over_bytes_another_kind_and_huge_lengths_are_refused() {
         let mut frame = encode(&Request::Inventory).unwrap();
-        assert!(matches!(decode::<Reply>(&frame), Err(CodecError::UnexpectedKind { .. })));
+        assert!(matches!(
+            decode::<Reply>(&frame),
+            Err(CodecError::UnexpectedKind { .. })
+        ));
         frame.push(0);
         frame[3] += 1;
-        assert!(matches!(decode::<Request>(&frame), Err(CodecError::Malformed { .. })));
+        assert!(matches!(
+            decode::<Request>(&frame),
+            Err(CodecError::Malformed { .. })
+        ));
         let mut header = [0xff; HEADER_LEN];
-        assert!(matches!(body_len::<Request>(header), Err(CodecError::TooLong { .. })));
+        assert!(matches!(
+            body_len::<Request>(header),
+            Err(CodecError::TooLong { .. })
+        ));
         header = [0; HEADER_LEN];
-        assert!(matches!(body_len::<Request>(header), Err(CodecError::TooLong { .. })));
+        assert!(matches!(
+            body_len::<Request>(header),
+            Err(CodecError::TooLong { .. })
+        ));
     }
 }

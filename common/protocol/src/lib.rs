@@ -13,24 +13,29 @@
 //!    ├── FetchReply, then raw chunk bytes ────────▶ │
 //! ```
 //!
-//! The modules follow that drawing: [`limits`], [`version`], [`codec`], [`hello`], [`request`], [`reply`],
-//! [`fetch`], [`close_code`].
+//! The modules follow that drawing: [`limits`], [`version`], [`codec`], [`hello`] and [`greeting`], [`request`],
+//! [`reply`], [`fetch`] and [`transfer`], [`close_code`]; before all of it, once per host, [`enrolment`].
 
 pub mod close_code;
 pub mod codec;
+pub mod enrolment;
 pub mod fetch;
+pub mod greeting;
 pub mod hello;
 pub mod limits;
 pub mod reply;
 pub mod request;
+pub mod transfer;
 pub mod version;
 
 pub use close_code::CloseCode;
 pub use codec::{CodecError, Message};
+pub use enrolment::{EnrolmentAnswer, EnrolmentAsk};
 pub use fetch::{ChunkRange, FetchReply, FetchRequest};
 pub use hello::{Hello, HelloReply};
 pub use reply::{Refusal, RefusalKind, Reply, StepEvent, TransferProgress};
 pub use request::Request;
+pub use transfer::{Batch, CutChunk, Transfer, TransferError, TransferLimits};
 pub use version::ProtocolVersion;
 
 /// The port agents listen on: UDP for QUIC and TCP for TLS, same number.

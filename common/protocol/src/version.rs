@@ -36,8 +36,14 @@ mod tests {
     #[test]
     fn the_newest_common_version_wins_and_disjoint_spans_do_not_agree() {
         let span = |low, high| (ProtocolVersion(low), ProtocolVersion(high));
-        assert_eq!(ProtocolVersion::agree(span(1, 3), span(2, 5)), Some(ProtocolVersion(3)));
-        assert_eq!(ProtocolVersion::agree(span(1, 1), span(1, 1)), Some(ProtocolVersion(1)));
+        assert_eq!(
+            ProtocolVersion::agree(span(1, 3), span(2, 5)),
+            Some(ProtocolVersion(3))
+        );
+        assert_eq!(
+            ProtocolVersion::agree(span(1, 1), span(1, 1)),
+            Some(ProtocolVersion(1))
+        );
         assert_eq!(ProtocolVersion::agree(span(1, 2), span(3, 4)), None);
     }
 }

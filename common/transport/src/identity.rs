@@ -1,18 +1,29 @@
 //! This module owns [`Identity`] (who this program is) and [`PeerIdentity`] (who the other side proved to be).
 
+use std::fmt;
+use std::fs;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-/// What a certificate allows its holder to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// May change hosts.
-    Operator,
-    /// May look.
-    Reader,
-    /// Runs on a host.
-    Agent,
-}
+use gantry_system::files::write_atomically;
+use rcgen::KeyPair;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+pub use crate::certificate::Role;
+use crate::certificate::{CertificateFacts, fingerprint};
+use crate::revocation::RevocationList;
+
+const KEY_FILE: &str = "key.pem";
+const CERTIFICATE_FILE: &str = "cert.pem";
+const CA_FILE: &str = "ca.pem";
+const CRL_FILE: &str = "crl.der";
+/// Keys: their owner only.
+pub(crate) const KEY_MODE: u32 = 0o600;
+/// Certificates and lists: anybody may read them.
+pub(crate) const PUBLIC_MODE: u32 = 0o644;
 
 /// Who the other side of a connection proved to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,66 +36,288 @@ pub struct PeerIdentity {
     pub serial: String,
 }
 
-/// Why an identity cannot be read, written or used.
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.role, self.name)
+    }
+}
+
+/// Why an identity cannot be read, written or used. One line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct IdentityError(String);
+pub struct IdentityError(pub(crate) String);
+
+impl IdentityError {
+    pub(crate) fn file(doing: &str, path: &Path, error: impl fmt::Display) -> Self {
+        Self(format!("cannot {doing} {}: {error}", path.display()))
+    }
+}
 
 /// Certificate, key, the CA's certificate and its revocation list. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Identity {}
+#[derive(Clone)]
+pub struct Identity(Arc<Parts>);
+
+struct Parts {
+    key: PrivatePkcs8KeyDer<'static>,
+    certificate: CertificateDer<'static>,
+    facts: CertificateFacts,
+    ca: CertificateDer<'static>,
+    crl: Option<RevocationList>,
+}
 
 impl Identity {
+    /// Puts an identity together and checks that its parts belong together: the certificate is one of ours and
+    /// is for this key, and the CA signed the list.
+    pub(crate) fn new(
+        key: PrivatePkcs8KeyDer<'static>,
+        certificate: CertificateDer<'static>,
+        ca: CertificateDer<'static>,
+        crl: Option<&[u8]>,
+    ) -> Result<Self, IdentityError> {
+        let facts = CertificateFacts::read(&certificate)
+            .map_err(|reason| IdentityError(format!("the certificate is not one of Gantry's: {reason}")))?;
+        let ours = AgentKey::from_der(key.clone_key())?.fingerprint();
+        if ours != facts.fingerprint {
+            return Err(IdentityError(format!(
+                "the certificate of {} {} is for another key: expected {}, the key is {ours}",
+                facts.role, facts.name, facts.fingerprint
+            )));
+        }
+        let crl = crl.map(|der| RevocationList::read(der, &ca)).transpose()?;
+        Ok(Self(Arc::new(Parts {
+            key,
+            certificate,
+            facts,
+            ca,
+            crl,
+        })))
+    }
+
     /// Reads `key.pem`, `cert.pem`, `ca.pem` and, if there is one, `crl.der` in `dir`.
-    pub fn load(_dir: &Path) -> Result<Self, IdentityError> {
-        todo!()
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not what its name says, or the certificate is for another key.
+    pub fn load(dir: &Path) -> Result<Self, IdentityError> {
+        let key = read_key(&dir.join(KEY_FILE))?;
+        let certificate = read_certificate(&dir.join(CERTIFICATE_FILE))?;
+        let ca = read_certificate(&dir.join(CA_FILE))?;
+        let crl_path = dir.join(CRL_FILE);
+        let crl = match fs::read(&crl_path) {
+            Ok(der) => Some(der),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(IdentityError::file("read", &crl_path, error)),
+        };
+        Self::new(key, certificate, ca, crl.as_deref())
+            .map_err(|error| IdentityError(format!("the identity in {} is damaged: {error}", dir.display())))
     }
+
     /// Whether `dir` holds a certificate.
-    pub fn exists(_dir: &Path) -> bool {
-        todo!()
+    #[must_use]
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(CERTIFICATE_FILE).exists()
     }
-    /// Writes all four files, each atomically; the key is readable by its owner only.
-    pub fn save(&self, _dir: &Path) -> Result<(), IdentityError> {
-        todo!()
+
+    /// Writes all files, each atomically; the key is readable by its owner only. The certificate comes last, so
+    /// that [`Self::exists`] is true only when everything is there.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
+        fs::create_dir_all(dir).map_err(|error| IdentityError::file("create", dir, error))?;
+        let write = |name: &str, bytes: &[u8], mode| {
+            let path = dir.join(name);
+            write_atomically(&path, bytes, mode).map_err(|error| IdentityError::file("write", &path, error))
+        };
+        write(
+            KEY_FILE,
+            pem("PRIVATE KEY", self.0.key.secret_pkcs8_der()).as_bytes(),
+            KEY_MODE,
+        )?;
+        write(CA_FILE, pem("CERTIFICATE", &self.0.ca).as_bytes(), PUBLIC_MODE)?;
+        if let Some(crl) = &self.0.crl {
+            write(CRL_FILE, crl.der(), PUBLIC_MODE)?;
+        }
+        write(
+            CERTIFICATE_FILE,
+            pem("CERTIFICATE", &self.0.certificate).as_bytes(),
+            PUBLIC_MODE,
+        )
     }
+
     /// The name in the certificate.
+    #[must_use]
     pub fn name(&self) -> &str {
-        todo!()
+        &self.0.facts.name
     }
+
     /// The role in the certificate.
+    #[must_use]
     pub fn role(&self) -> Role {
-        todo!()
+        self.0.facts.role
     }
+
     /// The certificate's serial number, lower-case hex.
+    #[must_use]
     pub fn serial(&self) -> &str {
-        todo!()
+        &self.0.facts.serial
     }
+
+    /// SHA-256 of the public key, lower-case hex: what people compare.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.0.facts.fingerprint
+    }
+
+    /// When the certificate begins to hold.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.0.facts.not_before
+    }
+
     /// When the certificate ends.
+    #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        todo!()
+        self.0.facts.not_after
     }
-    /// This identity with another revocation list (DER), which the CA must have signed and which must not be
-    /// older than the present one.
-    pub fn with_crl(&self, _crl: &[u8]) -> Result<Self, IdentityError> {
-        todo!()
+
+    /// This identity with another revocation list (DER).
+    ///
+    /// # Errors
+    /// When the CA did not sign it, or it is older than the present one.
+    pub fn with_crl(&self, crl: &[u8]) -> Result<Self, IdentityError> {
+        let list = RevocationList::read(crl, &self.0.ca)?;
+        if let Some(present) = &self.0.crl
+            && list.number() < present.number()
+        {
+            return Err(IdentityError(format!(
+                "revocation list {} is older than list {}, which is in use",
+                list.number(),
+                present.number()
+            )));
+        }
+        Ok(Self(Arc::new(Parts {
+            key: self.0.key.clone_key(),
+            certificate: self.0.certificate.clone(),
+            facts: self.0.facts.clone(),
+            ca: self.0.ca.clone(),
+            crl: Some(list),
+        })))
     }
+
     /// Whether the revocation list names this serial number (lower-case hex).
-    pub fn is_revoked(&self, _serial: &str) -> bool {
-        todo!()
+    #[must_use]
+    pub fn is_revoked(&self, serial: &str) -> bool {
+        self.0.crl.as_ref().is_some_and(|crl| crl.names(serial))
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.0.key.clone_key())
+    }
+
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.0.certificate
+    }
+
+    pub(crate) fn ca(&self) -> &CertificateDer<'static> {
+        &self.0.ca
+    }
+
+    pub(crate) fn crl(&self) -> Option<&RevocationList> {
+        self.0.crl.as_ref()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Identity({} {}, serial {})",
+            self.role(),
+            self.name(),
+            self.serial()
+        )
     }
 }
 
 /// The key an agent makes on its first start, before it has a certificate. Cheap to clone.
 #[derive(Clone)]
-pub struct AgentKey {}
+pub struct AgentKey(Arc<KeyPair>);
 
 impl AgentKey {
+    /// A new key that is nowhere on disk.
+    ///
+    /// # Errors
+    /// When the system's random numbers fail.
+    pub fn generate() -> Result<Self, IdentityError> {
+        let pair =
+            KeyPair::generate().map_err(|error| IdentityError(format!("cannot make a key: {error}")))?;
+        Ok(Self(Arc::new(pair)))
+    }
+
     /// Reads `key.pem` in `dir`, or makes it (mode 0600).
-    pub fn load_or_create(_dir: &Path) -> Result<Self, IdentityError> {
-        todo!()
+    ///
+    /// # Errors
+    /// When the file is there but is no key, or cannot be written.
+    pub fn load_or_create(dir: &Path) -> Result<Self, IdentityError> {
+        let path = dir.join(KEY_FILE);
+        if path.exists() {
+            return Self::from_der(read_key(&path)?);
+        }
+        let key = Self::generate()?;
+        fs::create_dir_all(dir).map_err(|error| IdentityError::file("create", dir, error))?;
+        write_atomically(
+            &path,
+            pem("PRIVATE KEY", key.0.serialized_der()).as_bytes(),
+            KEY_MODE,
+        )
+        .map_err(|error| IdentityError::file("write", &path, error))?;
+        Ok(key)
     }
+
+    fn from_der(key: PrivatePkcs8KeyDer<'static>) -> Result<Self, IdentityError> {
+        let pair = KeyPair::try_from(&PrivateKeyDer::Pkcs8(key))
+            .map_err(|error| IdentityError(format!("the key cannot be used: {error}")))?;
+        Ok(Self(Arc::new(pair)))
+    }
+
     /// SHA-256 of the public key, lower-case hex: what people compare.
+    #[must_use]
     pub fn fingerprint(&self) -> String {
-        todo!()
+        use rcgen::PublicKeyData as _;
+        crate::certificate::hex(
+            ring::digest::digest(&ring::digest::SHA256, &self.0.subject_public_key_info()).as_ref(),
+        )
     }
+
+    pub(crate) fn pair(&self) -> &KeyPair {
+        &self.0
+    }
+
+    pub(crate) fn der(&self) -> PrivatePkcs8KeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.0.serialized_der().to_vec())
+    }
+}
+
+impl fmt::Debug for AgentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AgentKey({})", self.fingerprint())
+    }
+}
+
+pub(crate) fn read_key(path: &Path) -> Result<PrivatePkcs8KeyDer<'static>, IdentityError> {
+    PrivatePkcs8KeyDer::from_pem_file(path).map_err(|error| IdentityError::file("read the key", path, error))
+}
+
+pub(crate) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, IdentityError> {
+    let der = CertificateDer::from_pem_file(path)
+        .map_err(|error| IdentityError::file("read the certificate", path, error))?;
+    fingerprint(&der).map_err(|reason| IdentityError::file("read the certificate", path, reason))?;
+    Ok(der)
+}
+
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    pem::encode_config(
+        &pem::Pem::new(label, der),
+        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+    )
 }

@@ -13,13 +13,16 @@
 //! connection comes to be), [`connection`] (what it offers), [`enrolment`] (how a host gets its certificate).
 
 pub mod authority;
+mod certificate;
 pub mod connection;
 pub mod dial;
 pub mod enrolment;
 pub mod identity;
 pub mod listener;
+mod revocation;
+mod verify;
 
-pub use authority::{Authority, AuthorityError, IssuedCertificate};
+pub use authority::{Authority, AuthorityError, IssuedCertificate, IssuedRecord};
 pub use connection::{Closed, Connection, ConnectionStats, Path, RecvStream, SendStream, StreamError};
 pub use dial::{DialError, DialOptions, UdpMode, dial};
 pub use enrolment::{
