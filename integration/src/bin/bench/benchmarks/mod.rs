@@ -1,0 +1,55 @@
+//! All benchmarks, in the order they run.
+
+mod apply_unchanged;
+mod build;
+mod footprint;
+mod stage;
+
+use anyhow::Result;
+
+use crate::report::Report;
+use crate::settings::Settings;
+
+/// One benchmark.
+pub(crate) struct Benchmark {
+    /// What `bench NAME` calls it.
+    pub(crate) name: &'static str,
+    /// What it measures.
+    pub(crate) about: &'static str,
+    /// Fills the report.
+    pub(crate) run: fn(&Settings, &mut Report) -> Result<()>,
+}
+
+/// Every benchmark there is.
+pub(crate) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "stage-tree",
+        about: "a Kubernetes-shaped tree of 1 GB to one host, MTU 1500",
+        run: stage::kubernetes_tree,
+    },
+    Benchmark {
+        name: "stage-file",
+        about: "one incompressible file of 1 GiB to one host, MTU 1500",
+        run: stage::incompressible_file,
+    },
+    Benchmark {
+        name: "stage-file-jumbo",
+        about: "one incompressible file of 1 GiB to one host, MTU 9000",
+        run: stage::incompressible_file_in_jumbo_frames,
+    },
+    Benchmark {
+        name: "footprint",
+        about: "size and memory of the agent, idle and while a layer of 1 and 3 GiB arrives",
+        run: footprint::run,
+    },
+    Benchmark {
+        name: "apply-unchanged",
+        about: "apply of an unchanged Clusterfile of three hosts",
+        run: apply_unchanged::run,
+    },
+    Benchmark {
+        name: "build",
+        about: "an image of the Kubernetes-shaped tree of 1 GB",
+        run: build::run,
+    },
+];
