@@ -14,7 +14,8 @@ pub enum Reply {
     Accepted,
     /// Done, nothing more to say.
     Done,
-    /// What differs from what the journal says; empty when nothing does.
+    /// What differs from what the journal says; empty when nothing does. Each line starts with the title of the
+    /// step that does not hold any more and a colon: `rootfs: not mounted`, `hosts entries: block changed by hand`.
     Drift(Vec<String>),
     /// Refused; nothing was changed.
     Refused(Refusal),
