@@ -35,7 +35,7 @@ pub use fetch::{ChunkRange, FetchReply, FetchRequest};
 pub use hello::{Hello, HelloReply};
 pub use reply::{Refusal, RefusalKind, Reply, StepEvent, TransferProgress};
 pub use request::Request;
-pub use transfer::{Batch, CutChunk, Transfer, TransferError, TransferLimits};
+pub use transfer::{Fetch, Transfer, WantedLayer, Window};
 pub use version::ProtocolVersion;
 
 /// The port agents listen on: UDP for QUIC and TCP for TLS, same number.

@@ -1,6 +1,3 @@
-// NOTE TO OWNER C (delete this note): G overwrote your transfer.rs here by accident, writing at the same minute as you; it could not
-// be recovered from disk. Please write YOUR text back over this file (this one is saved elsewhere); G adapts to your
-// API. lib.rs exports your names again. If your text is gone, keep this one and change the `pub use` in lib.rs.
 //! The receiver's side of a transfer: what to ask for next, what is on its way, which layer is whole.
 //!
 //! Pure bookkeeping: whoever runs it opens the streams, reads the bytes and tells it what happened.
@@ -223,13 +220,18 @@ impl LayerState {
             if full && !chunks.is_empty() {
                 break;
             }
-            match ranges.last_mut() {
-                Some(range) if range.first + range.count == chunk => range.count += 1,
-                _ if ranges.len() == MAX_RANGES_PER_FETCH => break,
-                _ => ranges.push(ChunkRange {
+            let continued = ranges
+                .last_mut()
+                .filter(|range| range.first + range.count == chunk);
+            if let Some(range) = continued {
+                range.count += 1;
+            } else if ranges.len() < MAX_RANGES_PER_FETCH {
+                ranges.push(ChunkRange {
                     first: chunk,
                     count: 1,
-                }),
+                });
+            } else {
+                break;
             }
             self.unasked.pop_front();
             chunks.push((chunk, length));
@@ -288,7 +290,8 @@ mod tests {
         ChunkRange { first, count }
     }
 
-    fn layer(name: &[u8], missing: Vec<Range<u32>>, length: u32) -> WantedLayer {
+    fn layer(name: &[u8], missing: impl IntoIterator<Item = Range<u32>>, length: u32) -> WantedLayer {
+        let missing: Vec<Range<u32>> = missing.into_iter().collect();
         let count = missing.iter().map(ExactSizeIterator::len).sum();
         WantedLayer {
             layer: Digest::of(name),
@@ -305,7 +308,7 @@ mod tests {
 
     #[test]
     fn fetches_are_cut_by_bytes_and_join_neighbours() {
-        let mut transfer = Transfer::new(vec![layer(b"a", vec![0..2, 5..8], 30)], SMALL);
+        let mut transfer = Transfer::new(vec![layer(b"a", [0..2, 5..8], 30)], SMALL);
         assert_eq!(transfer.wanted_bytes(), 150);
         let first = transfer.next_fetch().unwrap();
         assert_eq!(first.bytes, 90);
@@ -319,16 +322,13 @@ mod tests {
 
     #[test]
     fn a_chunk_larger_than_a_fetch_travels_alone() {
-        let mut transfer = Transfer::new(vec![layer(b"a", vec![0..2], 500)], SMALL);
+        let mut transfer = Transfer::new(vec![layer(b"a", [0..2], 500)], SMALL);
         assert_eq!(transfer.next_fetch().unwrap().chunks, [(0, 500)]);
     }
 
     #[test]
     fn the_next_layer_begins_while_the_last_bytes_of_the_one_before_are_on_their_way() {
-        let mut transfer = Transfer::new(
-            vec![layer(b"a", vec![0..1], 9), layer(b"b", vec![0..1], 9)],
-            SMALL,
-        );
+        let mut transfer = Transfer::new(vec![layer(b"a", [0..1], 9), layer(b"b", [0..1], 9)], SMALL);
         let (first, second) = (transfer.next_fetch().unwrap(), transfer.next_fetch().unwrap());
         assert_eq!((first.layer, second.layer), (0, 1));
         transfer.accepted(1, 1);
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_layer_without_missing_chunks_is_whole_from_the_start() {
-        let transfer = Transfer::new(vec![layer(b"a", vec![], 9)], SMALL);
+        let transfer = Transfer::new(vec![layer(b"a", [], 9)], SMALL);
         assert!(transfer.is_done());
     }
 
