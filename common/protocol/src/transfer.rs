@@ -281,6 +281,7 @@ pub fn check_ranges(ranges: &[ChunkRange], chunks: u32) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::iter;
 
     use proptest::prelude::*;
 
@@ -322,13 +323,16 @@ mod tests {
 
     #[test]
     fn a_chunk_larger_than_a_fetch_travels_alone() {
-        let mut transfer = Transfer::new(vec![layer(b"a", [0..2], 500)], SMALL);
+        let mut transfer = Transfer::new(vec![layer(b"a", [0..1, 1..2], 500)], SMALL);
         assert_eq!(transfer.next_fetch().unwrap().chunks, [(0, 500)]);
     }
 
     #[test]
     fn the_next_layer_begins_while_the_last_bytes_of_the_one_before_are_on_their_way() {
-        let mut transfer = Transfer::new(vec![layer(b"a", [0..1], 9), layer(b"b", [0..1], 9)], SMALL);
+        let mut transfer = Transfer::new(
+            vec![layer(b"a", iter::once(0..1), 9), layer(b"b", iter::once(0..1), 9)],
+            SMALL,
+        );
         let (first, second) = (transfer.next_fetch().unwrap(), transfer.next_fetch().unwrap());
         assert_eq!((first.layer, second.layer), (0, 1));
         transfer.accepted(1, 1);
