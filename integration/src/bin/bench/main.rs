@@ -18,6 +18,7 @@ mod content;
 mod gantry_staging;
 mod kubernetes_tree;
 mod measure;
+mod memory_folder;
 mod programs;
 mod report;
 mod settings;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use gantry_integration::cache;
 
 use benchmarks::BENCHMARKS;
 use report::Report;
@@ -79,6 +81,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
             let known: Vec<_> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
             bail!("no benchmark is called '{name}'; there are: {}", known.join(", "));
         }
+    }
+    // Two at once would measure each other.
+    let lock = cache::lock_file(&cache::folder().join("bench.lock"))?;
+    if lock.try_lock().is_err() {
+        bail!(
+            "another bench is running; its lock is {}",
+            cache::folder().join("bench.lock").display()
+        );
     }
     let settings = Settings::new(arguments.quick, arguments.rounds);
     let mut missed = 0;

@@ -61,34 +61,26 @@ impl Report {
         self.table.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// Adds the table of contenders that each handled `bytes` bytes. `ours` is compared with the best of the
-    /// others, column by column.
-    pub(crate) fn rates(&mut self, bytes: u64, ours: usize, all: &[Series]) {
+    /// Adds the table of contenders that each handled `bytes` bytes, Gantry first.
+    pub(crate) fn rates(&mut self, bytes: u64, ours: &Series, peers: &[Series]) {
+        let gigabytes = bytes as f64 / MEGABYTE / 1000.0;
         self.row([
             "what",
             "s",
             "MB/s",
             "CPU s/GB",
-            "speed / better peer",
-            "CPU / cheaper peer",
+            "gantry's speed",
+            "gantry's CPU",
             "slowest/fastest round",
         ]);
-        for (index, series) in all.iter().enumerate() {
-            let (speed, cpu) = against_peers(ours, all);
-            let own = |ratio: f64| {
-                if index == ours {
-                    format!("{ratio:.2}")
-                } else {
-                    String::new()
-                }
-            };
+        for series in std::iter::once(ours).chain(peers) {
             self.row([
                 series.name.clone(),
                 format!("{:.2}", series.seconds()),
-                format!("{:.0}", bytes as f64 / MEGABYTE / series.seconds()),
-                format!("{:.2}", series.cpu_seconds() / (bytes as f64 / MEGABYTE / 1000.0)),
-                own(speed),
-                own(cpu),
+                format!("{:.0}", gigabytes * 1000.0 / series.seconds()),
+                format!("{:.2}", series.cpu_seconds() / gigabytes),
+                format!("{:.2}x", series.seconds() / ours.seconds()),
+                format!("{:.2}x", ours.cpu_seconds() / series.cpu_seconds()),
                 format!("{:.2}", series.spread()),
             ]);
         }
@@ -152,18 +144,18 @@ impl Goal {
     }
 }
 
-/// Our speed divided by the best speed of the others, and our CPU time divided by the least of the others.
-pub(crate) fn against_peers(ours: usize, all: &[Series]) -> (f64, f64) {
-    let least = |figure: fn(&Series) -> f64| {
-        let others = all.iter().enumerate().filter(|(index, _)| *index != ours);
-        others
-            .map(|(_, series)| figure(series))
+/// Our speed divided by the best speed of the peers.
+pub(crate) fn speed_ratio(ours: &Series, peers: &[Series]) -> f64 {
+    peers.iter().map(Series::seconds).fold(f64::INFINITY, f64::min) / ours.seconds()
+}
+
+/// Our CPU time divided by the least of the peers.
+pub(crate) fn cpu_ratio(ours: &Series, peers: &[Series]) -> f64 {
+    ours.cpu_seconds()
+        / peers
+            .iter()
+            .map(Series::cpu_seconds)
             .fold(f64::INFINITY, f64::min)
-    };
-    (
-        least(Series::seconds) / all[ours].seconds(),
-        all[ours].cpu_seconds() / least(Series::cpu_seconds),
-    )
 }
 
 /// A Markdown table with columns of equal width, so that it reads well as plain text too.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::contender::Contender;
 use crate::gantry_staging::GantryStaging;
 use crate::measure::{Meter, compare};
-use crate::report::{Bound, Report, against_peers};
+use crate::report::{Bound, Report, cpu_ratio, speed_ratio};
 use crate::settings::Settings;
 use crate::ssh_peer::{SshCopy, Tool};
 use crate::stage_site::{PEERS_FOLDER, StageSite};
@@ -74,14 +74,19 @@ fn stage(
     ));
     report.note("verifies every chunk and syncs the filesystem before it says done; the peers do neither. Its image was");
     report.note("built before, once for all hosts and rounds (see the benchmark `build`).");
-    report.rates(bytes, 0, &all);
-    let (speed, cpu) = against_peers(0, &all);
+    let (gantry, peers) = (&all[0], &all[1..]);
+    report.rates(bytes, gantry, peers);
     report.goal(
         "speed / the faster of scp and rsync",
-        speed,
+        speed_ratio(gantry, peers),
         Bound::AtLeast(speed_goal),
         "x",
     );
-    report.goal("CPU / the cheaper of scp and rsync", cpu, Bound::AtMost(1.0), "x");
+    report.goal(
+        "CPU / the cheaper of scp and rsync",
+        cpu_ratio(gantry, peers),
+        Bound::AtMost(1.0),
+        "x",
+    );
     Ok(())
 }
