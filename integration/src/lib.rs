@@ -1,1 +1,35 @@
-//! Product tests: the two real binaries on real hosts.
+//! The words product tests are written in: a testbed of real hosts, an operator, and what they do.
+//!
+//! ```text
+//! Testbed ── Slot          one numbered place on this machine: names, subnet and folders follow from the number
+//!    ├────── Network       a switch in its own network namespace; one cable per machine
+//!    ├────── Host          a systemd machine (nspawn) with its own tree, network and cgroup
+//!    └────── Operator      the real `gantry`, run from its own end of the network
+//! ```
+//!
+//! Start reading at [`Testbed`]. Nothing here is used by the two programs.
+
+pub mod agent;
+pub mod apt;
+pub mod base_tree;
+pub mod cache;
+pub mod cgroup;
+pub mod command;
+pub mod host;
+pub mod image_tree;
+pub mod network;
+pub mod operator;
+pub mod packages;
+pub mod slot;
+pub mod snapshot;
+pub mod testbed;
+pub mod wait;
+
+pub use command::Finished;
+pub use host::Host;
+pub use image_tree::ImageTree;
+pub use network::Link;
+pub use operator::{Operator, Running};
+pub use snapshot::Snapshot;
+pub use testbed::{Options, Testbed};
+pub use wait::wait_until;

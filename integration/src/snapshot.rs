@@ -1,0 +1,68 @@
+//! What is on a host, as text that two moments can be compared by.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use crate::Host;
+
+/// Files, mounts, units, users and hosts entries of a host at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    lines: BTreeSet<String>,
+}
+
+impl Snapshot {
+    /// Looks at a host. `except` are paths below which nothing is looked at: what the host changes by itself.
+    ///
+    /// # Errors
+    /// When the host cannot be asked.
+    pub fn of(host: &Host, except: &[&str]) -> Result<Self> {
+        let always = [
+            "/proc",
+            "/sys",
+            "/dev",
+            "/run",
+            "/tmp",
+            "/var/log",
+            "/var/cache",
+            "/var/tmp",
+            "/root",
+            "/var/lib/systemd",
+        ];
+        let prune: String = always
+            .iter()
+            .chain(except)
+            .map(|path| format!("-path {path} -o "))
+            .collect();
+        // Kind, mode, owners, size and link target; for plain files also their content. Folder sizes and times
+        // are the filesystem's own affair.
+        let files = format!(
+            "find / -xdev \\( {prune} -false \\) -prune -o \\( -type d -printf 'file %p %y %m %U:%G\\n' \\) \
+             -o \\( -type l -printf 'file %p %y %l\\n' \\) -o -printf 'file %p %y %m %U:%G %s\\n'"
+        );
+        let sums = format!(
+            "find / -xdev \\( {prune} -false \\) -prune -o -type f -size -4096k -print0 | xargs -0 sha256sum | sed 's/^/sum /'"
+        );
+        let mounts = "awk '{print \"mount\", $5, $4}' /proc/self/mountinfo";
+        let units = "systemctl list-unit-files --no-legend --no-pager --state=enabled,static,masked | awk '{print \"unit\", $1, $2}'";
+        let text = host.must(&format!("{files}; {sums}; {mounts}; {units}"))?;
+        Ok(Self {
+            lines: text.lines().map(str::to_owned).collect(),
+        })
+    }
+
+    /// What this moment has and `before` had not (`+`), and the other way round (`-`).
+    #[must_use]
+    pub fn changes_since(&self, before: &Self) -> Vec<String> {
+        let added = self
+            .lines
+            .difference(&before.lines)
+            .map(|line| format!("+ {line}"));
+        let removed = before
+            .lines
+            .difference(&self.lines)
+            .map(|line| format!("- {line}"));
+        added.chain(removed).collect()
+    }
+}
