@@ -1,21 +1,15 @@
 //! The layers of a [`Store`]: which are whole, which are half here, and where they lie.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use gantry_model::{Digest, LayerDescriptor};
+use gantry_system::files;
 
+use crate::receive::partial::Partial;
+use crate::receive::received;
 use crate::{LayerError, Store, Toc};
-
-/// Something about an unpacked layer that is not as its table of contents says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerDamage {
-    /// The layer.
-    pub layer: Digest,
-    /// Path below the layer's folder.
-    pub path: String,
-    /// What is wrong, in words.
-    pub reason: String,
-}
 
 impl Store {
     /// Layers that are whole and verified on this host, by digest.
@@ -23,13 +17,15 @@ impl Store {
     /// # Errors
     /// When the folder cannot be read.
     pub fn layers(&self) -> Result<Vec<Digest>, LayerError> {
-        unimplemented!()
+        let mut layers = digests_in(&self.records_dir())?;
+        layers.retain(|layer| self.has_layer(layer));
+        Ok(layers)
     }
 
     /// Whether this layer is whole and verified on this host.
     #[must_use]
-    pub fn has_layer(&self, _layer: &Digest) -> bool {
-        unimplemented!()
+    pub fn has_layer(&self, layer: &Digest) -> bool {
+        self.layer_dir(layer).is_dir() && self.record_dir(layer).join("toc").is_file()
     }
 
     /// The folder of an unpacked layer, `ROOT/data/overlay2/<hex>`, whether it is there or not.
@@ -42,16 +38,27 @@ impl Store {
     ///
     /// # Errors
     /// When the layer is not here, or the table cannot be read or is damaged.
-    pub fn layer_toc(&self, _layer: &Digest) -> Result<Toc, LayerError> {
-        unimplemented!()
+    pub fn layer_toc(&self, layer: &Digest) -> Result<Toc, LayerError> {
+        let descriptor = self.layer_descriptor(layer)?;
+        let path = self.record_dir(layer).join("toc");
+        let bytes = fs::read(&path).map_err(LayerError::io("read", &path))?;
+        Toc::parse(&bytes, &descriptor.toc).map_err(|source| LayerError::Toc {
+            layer: *layer,
+            source,
+        })
     }
 
     /// What the image said about a layer on this host.
     ///
     /// # Errors
     /// When the layer is not here, or its descriptor cannot be read.
-    pub fn layer_descriptor(&self, _layer: &Digest) -> Result<LayerDescriptor, LayerError> {
-        unimplemented!()
+    pub fn layer_descriptor(&self, layer: &Digest) -> Result<LayerDescriptor, LayerError> {
+        if !self.has_layer(layer) {
+            return Err(LayerError::Missing { layer: *layer });
+        }
+        let path = self.record_dir(layer).join("descriptor.json");
+        let bytes = fs::read(&path).map_err(LayerError::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|error| LayerError::io("read", &path)(error.into()))
     }
 
     /// Layers whose transfer was interrupted, with the bytes of content that are verified and durable.
@@ -59,7 +66,15 @@ impl Store {
     /// # Errors
     /// When the folder cannot be read.
     pub fn partial_layers(&self) -> Result<Vec<(Digest, u64)>, LayerError> {
-        unimplemented!()
+        let dir = self.partial_dir();
+        let content = |layer: &Digest| {
+            let record = fs::read(dir.join(layer.hex()).join("received")).unwrap_or_default();
+            received::content_of(&record).unwrap_or(0)
+        };
+        Ok(digests_in(&dir)?
+            .into_iter()
+            .map(|layer| (layer, content(&layer)))
+            .collect())
     }
 
     /// Removes an unpacked layer, whole or half here. The caller knows that no rootfs uses it. Removing what is not
@@ -67,24 +82,50 @@ impl Store {
     ///
     /// # Errors
     /// When somebody receives it now, or the file system fails.
-    pub fn remove_layer(&self, _layer: &Digest) -> Result<(), LayerError> {
-        unimplemented!()
+    pub fn remove_layer(&self, layer: &Digest) -> Result<(), LayerError> {
+        let _lock = self.share()?;
+        // Locked first: nobody begins to receive it while it goes.
+        let partial = Partial::lock(self, *layer)?;
+        // The record goes first: without it, what is left of the folder is no layer.
+        let record = self.record_dir(layer);
+        match fs::remove_file(record.join("toc")).and_then(|()| files::sync_dir(&record)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LayerError::io("remove", record.join("toc"))(error));
+            }
+            _ => {}
+        }
+        for path in [self.record_dir(layer), self.layer_dir(layer)] {
+            files::remove_tree(&path).map_err(LayerError::io("remove", &path))?;
+        }
+        Ok(partial.discard()?)
     }
 
-    /// Unpacks a layer from its blob in this store into `data/overlay2`. Does nothing when it is there.
-    ///
-    /// # Errors
-    /// When the blob is missing or damaged, there is no room, or the file system fails.
-    pub fn unpack_layer(&self, _layer: &LayerDescriptor) -> Result<(), LayerError> {
-        unimplemented!()
+    fn records_dir(&self) -> PathBuf {
+        self.store_dir().join("layers")
     }
 
-    /// Compares everything in an unpacked layer with its table of contents: bytes, modes, links, what is missing and
-    /// what should not be there. Gives what is wrong, at most a thousand findings.
-    ///
-    /// # Errors
-    /// When the layer is not here or cannot be read.
-    pub fn check_layer(&self, _layer: &Digest) -> Result<Vec<LayerDamage>, LayerError> {
-        unimplemented!()
+    fn record_dir(&self, layer: &Digest) -> PathBuf {
+        self.records_dir().join(layer.hex())
     }
+}
+
+/// The digests that name things in `dir`, in order.
+fn digests_in(dir: &Path) -> Result<Vec<Digest>, LayerError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(LayerError::io("list", dir)(source)),
+    };
+    let mut digests = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(LayerError::io("list", dir))?;
+        digests.extend(
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| Digest::from_hex(name).ok()),
+        );
+    }
+    digests.sort_unstable();
+    Ok(digests)
 }

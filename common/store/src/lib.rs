@@ -3,6 +3,7 @@
 mod archive;
 mod blobs;
 mod check;
+mod check_layer;
 mod chunked_forms;
 mod documents;
 mod error;
@@ -21,11 +22,15 @@ pub mod receive;
 mod remove;
 pub mod source;
 mod store;
+#[cfg(test)]
+mod testing;
 pub mod toc;
+mod unpack;
 
 pub use archive::{LoadEvent, LoadedImage};
 pub use blobs::{BlobWriter, Blobs};
 pub use check::{CheckReport, Damage};
+pub use check_layer::LayerDamage;
 pub use error::StoreError;
 pub use image::Image;
 pub use lock::StoreLock;
@@ -36,8 +41,7 @@ pub use store::Store;
 
 pub use layer_error::LayerError;
 pub use layer_import::layer_from_tar;
-pub use layer_writer::{LayerOptions, LayerWriter, Metadata, Owners, layer_from_tree};
-pub use layers::LayerDamage;
+pub use layer_writer::{LayerOptions, LayerWriter, Metadata, Owners, TreeLayer, layer_from_tree};
 pub use receive::{Counters, LayerReceiver, ReceiveError, Scratch};
 pub use source::ChunkSource;
 pub use toc::{Chunk, EntryKind, Mtime, Toc, TocEntry, TocError};

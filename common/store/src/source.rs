@@ -1,15 +1,20 @@
 //! This module owns [`ChunkSource`]: what whoever sends a layer reads from its blob.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 
 use gantry_model::{Digest, TocLocation};
 
+use crate::layer_writer::footer;
+use crate::limits::MAX_TOC_LEN;
 use crate::{LayerError, Store, Toc};
 
-/// A layer's blob, opened for sending chunks of it.
+/// A layer's blob, opened for sending chunks of it. Share it by reference: reading needs no lock.
 #[derive(Debug)]
 pub struct ChunkSource {
+    blob: File,
     toc: Toc,
     toc_bytes: Vec<u8>,
     location: TocLocation,
@@ -18,10 +23,44 @@ pub struct ChunkSource {
 impl ChunkSource {
     /// Opens the blob of `layer` in the store.
     ///
+    /// The blob's content is not read here: a receiver verifies every chunk against the table of contents, and that
+    /// against the image.
+    ///
     /// # Errors
     /// When it is missing, not in chunked form, or its table of contents is refused.
-    pub fn open(_store: &Store, _layer: &Digest) -> Result<Self, LayerError> {
-        unimplemented!()
+    pub fn open(store: &Store, layer: &Digest) -> Result<Self, LayerError> {
+        let blob = store.blobs().open(layer, "layer")?;
+        let path = store.blobs().path(layer);
+        let read = || LayerError::io("read", &path);
+        let not_chunked = |reason: &str| LayerError::NotChunked {
+            layer: *layer,
+            reason: reason.to_owned(),
+        };
+        let len = blob.metadata().map_err(read())?.len();
+        let Some(footer_at) = len.checked_sub(footer::FRAME_LEN as u64) else {
+            return Err(not_chunked("it is too short"));
+        };
+        let mut frame = [0; footer::FRAME_LEN];
+        blob.read_exact_at(&mut frame, footer_at).map_err(read())?;
+        let mut location =
+            footer::decode(&frame, len).ok_or_else(|| not_chunked("it has no valid footer"))?;
+        if location.compressed_len > MAX_TOC_LEN {
+            return Err(not_chunked("its table of contents is too large"));
+        }
+        let mut toc_bytes = vec![0; location.compressed_len as usize];
+        blob.read_exact_at(&mut toc_bytes, location.offset)
+            .map_err(read())?;
+        location.digest = Digest::of(&toc_bytes);
+        let toc = Toc::parse(&toc_bytes, &location).map_err(|source| LayerError::Toc {
+            layer: *layer,
+            source,
+        })?;
+        Ok(Self {
+            blob,
+            toc,
+            toc_bytes,
+            location,
+        })
     }
 
     /// The compressed table of contents, as it travels.
@@ -45,15 +84,27 @@ impl ChunkSource {
     /// What to send for these chunks, in order: offsets in the blob and lengths. Neighbours in the blob are joined,
     /// holes have no bytes. None when the range goes past the last chunk.
     #[must_use]
-    pub fn span(&self, _chunks: Range<u32>) -> Option<Vec<(u64, u64)>> {
-        unimplemented!()
+    pub fn span(&self, chunks: Range<u32>) -> Option<Vec<(u64, u64)>> {
+        let chunks = self
+            .toc
+            .chunks()
+            .get(chunks.start as usize..chunks.end as usize)?;
+        let mut span: Vec<(u64, u64)> = Vec::new();
+        for chunk in chunks.iter().filter(|chunk| !chunk.zeros) {
+            let len = u64::from(chunk.compressed_len);
+            match span.last_mut() {
+                Some((offset, before)) if *offset + *before == chunk.blob_offset => *before += len,
+                _ => span.push((chunk.blob_offset, len)),
+            }
+        }
+        Some(span)
     }
 
     /// Fills `buffer` with the blob's bytes from `offset` on.
     ///
     /// # Errors
     /// When the blob ends before or cannot be read.
-    pub fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<()> {
-        unimplemented!()
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.blob.read_exact_at(buffer, offset)
     }
 }

@@ -26,7 +26,8 @@ use crate::toc::names::{self, Mark, OPAQUE_NAME, WHITEOUT_PREFIX};
 use crate::{LayerError, Store};
 
 pub use frame::COMPRESSION_LEVEL;
-pub use tree::layer_from_tree;
+pub(crate) use tree::xattrs;
+pub use tree::{TreeLayer, layer_from_tree};
 
 /// How a layer is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

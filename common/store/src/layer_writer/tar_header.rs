@@ -157,7 +157,7 @@ mod tests {
                 .unwrap()
                 .map(Result::unwrap)
                 .collect();
-            let value = |key| {
+            let value = |key: &[u8]| {
                 records
                     .iter()
                     .find(|r| r.key_bytes() == key)

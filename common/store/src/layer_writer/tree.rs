@@ -50,6 +50,51 @@ pub fn layer_from_tree(
     walk.writer.finish()
 }
 
+/// Adds files, folders and links of this host to a layer, one by one: paths in the layer are free to choose.
+///
+/// Names of one file that were both added become hard links.
+#[derive(Debug)]
+pub struct TreeLayer {
+    walk: Walk,
+}
+
+impl TreeLayer {
+    /// Starts a layer whose blob goes into `store`.
+    ///
+    /// # Errors
+    /// When the blob's temporary file or the threads cannot be made.
+    pub fn new(store: &Store, options: &LayerOptions) -> Result<Self, LayerError> {
+        let walk = Walk {
+            writer: LayerWriter::new(store)?,
+            options: *options,
+            names: HashMap::new(),
+        };
+        Ok(Self { walk })
+    }
+
+    /// Adds what is at `file`, as `path` in the layer. Of a folder only itself, not what lies in it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is a device, FIFO or socket.
+    pub fn add(&mut self, file: &Path, path: &str) -> Result<(), LayerError> {
+        self.walk.add(file, path).map(|_| ())
+    }
+
+    /// The writer, for entries that are not on this host.
+    pub fn writer(&mut self) -> &mut LayerWriter {
+        &mut self.walk.writer
+    }
+
+    /// Ends the layer: its blob is in the store when this returns.
+    ///
+    /// # Errors
+    /// When writing fails. Nothing is left then.
+    pub fn finish(self) -> Result<LayerDescriptor, LayerError> {
+        self.walk.writer.finish()
+    }
+}
+
+#[derive(Debug)]
 struct Walk {
     writer: LayerWriter,
     options: LayerOptions,
@@ -81,10 +126,19 @@ impl Walk {
     }
 
     fn entry(&mut self, file: &Path, path: &str) -> Result<(), LayerError> {
+        if self.add(file, path)? {
+            self.folder(file, path)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Adds one entry; says whether it is a folder.
+    fn add(&mut self, file: &Path, path: &str) -> Result<bool, LayerError> {
         let found = fs::symlink_metadata(file).map_err(LayerError::io("look at", file))?;
         let kind = found.file_type();
         if kind.is_char_device() && found.rdev() == 0 {
-            return self.writer.whiteout(path);
+            return self.writer.whiteout(path).map(|()| false);
         }
         let device = kind.is_char_device() || kind.is_block_device();
         if device || kind.is_fifo() || kind.is_socket() {
@@ -104,16 +158,18 @@ impl Walk {
             if is_opaque(file)? {
                 self.writer.opaque(path)?;
             }
-            self.folder(file, path)
-        } else if kind.is_symlink() {
+            return Ok(true);
+        }
+        if kind.is_symlink() {
             let target = fs::read_link(file).map_err(LayerError::io("read link", file))?;
             let target = target
                 .to_str()
                 .ok_or_else(|| refused(path, "its target is not UTF-8"))?;
-            self.writer.symlink(path, &metadata, target)
+            self.writer.symlink(path, &metadata, target)?;
         } else {
-            self.file(file, path, &found, &metadata)
+            self.file(file, path, &found, &metadata)?;
         }
+        Ok(false)
     }
 
     fn file(

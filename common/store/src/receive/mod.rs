@@ -1,29 +1,85 @@
 //! This module owns [`LayerReceiver`]: how a layer arrives on a host, chunk by chunk, in any order.
+//!
+//! ```text
+//! begin ── table of contents verified, folders made, files of other layers taken, room checked
+//!   │
+//!   ├─ missing ─▶ whoever has the layer ─▶ accept, from many threads:
+//!   │             decompress (bounded) ─ verify ─ write at its place in the final file ─ mark
+//!   ├─ checkpoint: sync the data, then the marks
+//!   │
+//! finish ── links, owners, modes, times, whiteouts ─ sync ─ rename to data/overlay2/<hex>
+//! ```
+//!
+//! No byte is written before its digest matched, each is written once, and nothing is visible before the rename.
 
+mod begin;
+mod complete;
+mod error;
+mod open_files;
+pub(crate) mod partial;
+pub(crate) mod received;
+mod reuse;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tree;
+
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use gantry_model::{Digest, ExitCode, LayerDescriptor};
+use gantry_model::{Digest, LayerDescriptor};
+use gantry_system::files;
+use zstd::bulk::Decompressor;
 
-use crate::{Store, StoreError, Toc, TocError};
+use self::open_files::OpenFiles;
+use self::partial::Partial;
+use self::received::Received;
+use self::tree::Tree;
+use crate::limits::MAX_CHUNK_LEN;
+use crate::toc::{Chunk, EntryKind, names};
+use crate::{Store, StoreLock, Toc};
+
+pub use error::ReceiveError;
+
+/// Up to this many files are synced one by one at a checkpoint; more of them with the whole file system at once.
+const MAX_SINGLE_SYNCS: usize = 16;
 
 /// Receives one layer. Share it by reference: [`LayerReceiver::accept`] may be called from many threads.
 ///
 /// Dropped at any point, it leaves a state that the next [`LayerReceiver::begin`] continues.
 #[derive(Debug)]
 pub struct LayerReceiver {
+    store: Store,
+    layer: LayerDescriptor,
     toc: Toc,
+    compressed_toc: Vec<u8>,
+    tree: Tree,
+    received: Received,
+    files: OpenFiles,
+    reused: AtomicU64,
+    written: AtomicU64,
+    /// Held while a checkpoint is made: one after the other.
+    checkpoint: Mutex<()>,
+    /// Whether owners can be set.
+    root: bool,
+    partial: Partial,
+    _lock: StoreLock,
 }
 
 /// What one worker thread needs to accept chunks, so that no chunk allocates: about 1.2 MiB.
-#[derive(Debug, Default)]
-pub struct Scratch {}
+pub struct Scratch {
+    decompressor: Decompressor<'static>,
+    buffer: Vec<u8>,
+}
 
 /// How far a layer has come, in bytes of file content. `reused + written == total` when nothing is missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Taken from layers that were on the host already.
+    /// Taken in this session from layers that were on the host already.
     pub reused: u64,
     /// Verified and in place, in this and earlier sessions; holes count as soon as the transfer begins.
     pub written: u64,
@@ -31,120 +87,34 @@ pub struct Counters {
     pub total: u64,
 }
 
-/// Why a layer cannot be received. Whatever happened, nothing of it is visible, and a new begin goes on or starts anew.
-#[derive(Debug, thiserror::Error)]
-pub enum ReceiveError {
-    /// The layer is on this host already.
-    #[error("layer {layer} is on this host already")]
-    AlreadyPresent {
-        /// The layer.
-        layer: Digest,
-    },
-    /// Another process receives this layer now.
-    #[error("layer {layer} is being received by another process; wait for it to end")]
-    Busy {
-        /// The layer.
-        layer: Digest,
-    },
-    /// Not enough room.
-    #[error("layer {layer} needs {needed} bytes below {}, {free} are free; make room or move the store", path.display())]
-    NoSpace {
-        /// The layer.
-        layer: Digest,
-        /// Bytes it needs.
-        needed: u64,
-        /// Bytes there are.
-        free: u64,
-        /// Where.
-        path: PathBuf,
-    },
-    /// The table of contents is refused.
-    #[error("layer {layer}")]
-    Toc {
-        /// The layer.
-        layer: Digest,
-        /// Why.
-        source: TocError,
-    },
-    /// A chunk is not what the table of contents says.
-    #[error("layer {layer}, file {file:?}, chunk {chunk}: {reason}; nothing of it was written")]
-    Chunk {
-        /// The layer.
-        layer: Digest,
-        /// The file, cut to a readable length.
-        file: String,
-        /// The chunk's number in the layer.
-        chunk: u32,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Chunks are missing, so the layer cannot be finished.
-    #[error("layer {layer} is not complete: {missing} chunks are missing")]
-    Incomplete {
-        /// The layer.
-        layer: Digest,
-        /// How many.
-        missing: u64,
-    },
-    /// The file system said no.
-    #[error("layer {layer}: cannot {action} {}", path.display())]
-    Io {
-        /// The layer.
-        layer: Digest,
-        /// What was being done.
-        action: &'static str,
-        /// To which file or folder.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl ReceiveError {
-    /// The exit code a command ends with when this is its error.
-    #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::AlreadyPresent { .. } => ExitCode::Done,
-            Self::Busy { .. } => ExitCode::Locked,
-            Self::NoSpace { .. } => ExitCode::Preflight,
-            Self::Toc { .. } | Self::Chunk { .. } => ExitCode::Verification,
-            Self::Incomplete { .. } | Self::Io { .. } => ExitCode::Failed,
-            Self::Store(error) => error.exit_code(),
-        }
-    }
-
-    /// Whether the peer that sent the bytes is at fault, rather than this host.
-    #[must_use]
-    pub const fn is_peers_fault(&self) -> bool {
-        matches!(self, Self::Toc { .. } | Self::Chunk { .. })
-    }
-}
-
 impl Scratch {
     /// Memory for one worker thread.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            decompressor: Decompressor::default(),
+            buffer: vec![0; MAX_CHUNK_LEN as usize],
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scratch")
     }
 }
 
 impl LayerReceiver {
-    /// Begins to receive `layer`, or goes on where it stopped. Takes files that other layers of the store have, then
-    /// checks that the rest fits on the disk.
-    ///
-    /// # Errors
-    /// [`ReceiveError::AlreadyPresent`], [`ReceiveError::Busy`], [`ReceiveError::NoSpace`], a refused table of
-    /// contents, or a failing file system.
-    pub fn begin(
-        _store: &Store,
-        _layer: &LayerDescriptor,
-        _compressed_toc: &[u8],
-    ) -> Result<Self, ReceiveError> {
-        unimplemented!()
+    /// The layer.
+    #[must_use]
+    pub const fn layer(&self) -> &Digest {
+        &self.layer.digest
     }
 
     /// The layer's table of contents.
@@ -156,21 +126,31 @@ impl LayerReceiver {
     /// The chunks to ask for, ascending. Holes and chunks that are here are not among them.
     #[must_use]
     pub fn missing(&self) -> Vec<Range<u32>> {
-        unimplemented!()
+        self.received.missing()
     }
 
     /// Takes one compressed chunk: decompresses it within its announced length, verifies it, writes it at its place.
+    /// A chunk that is here already is left as it is.
     ///
     /// # Errors
     /// [`ReceiveError::Chunk`] when it is not what the table of contents says (then nothing is written), or a failing
     /// file system.
-    pub fn accept(
-        &self,
-        _chunk: u32,
-        _compressed: &[u8],
-        _scratch: &mut Scratch,
-    ) -> Result<(), ReceiveError> {
-        unimplemented!()
+    pub fn accept(&self, chunk: u32, compressed: &[u8], scratch: &mut Scratch) -> Result<(), ReceiveError> {
+        let Some(expected) = self.toc.chunks().get(chunk as usize) else {
+            let last = self.toc.chunks().len();
+            return Err(self.lie(chunk, "", format!("the layer has only {last} chunks")));
+        };
+        if self.received.has(chunk) {
+            return Ok(());
+        }
+        let entry = &self.toc.entries()[expected.entry as usize];
+        let bytes =
+            decode(expected, compressed, scratch).map_err(|reason| self.lie(chunk, &entry.path, reason))?;
+        self.write(expected, bytes)
+            .map_err(|error| self.failed_to_write(error, expected.len, &entry.path))?;
+        self.files.written(expected.entry);
+        self.count(chunk, false);
+        Ok(())
     }
 
     /// Makes what was accepted so far durable, so that it need not travel again. Costs a sync: call it every 64 MiB
@@ -179,13 +159,35 @@ impl LayerReceiver {
     /// # Errors
     /// When the disk fails.
     pub fn checkpoint(&self) -> Result<(), ReceiveError> {
-        unimplemented!()
+        let _one = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        // Encoded before the sync: what is marked now was written before, what is marked later may not be synced.
+        let content = self.written.load(Ordering::Relaxed) + self.reused.load(Ordering::Relaxed);
+        let received = self.received.encode(&self.layer.toc.digest, content);
+        let written = self.files.take_written();
+        let synced = if written.len() <= MAX_SINGLE_SYNCS {
+            written
+                .iter()
+                .try_for_each(|entry| self.file(*entry).and_then(|file| file.sync_data()))
+        } else {
+            rustix::fs::syncfs(self.tree.root()).map_err(io::Error::from)
+        };
+        if let Err(error) = synced {
+            for entry in written {
+                self.files.written(entry);
+            }
+            return Err(self.failed_to_write(error, 0, ""));
+        }
+        self.partial.save_received(&received)
     }
 
     /// How far it is.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        unimplemented!()
+        Counters {
+            reused: self.reused.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+            total: self.toc.content_len(),
+        }
     }
 
     /// Completes the layer: links, owners, modes, times, whiteouts, sync, and the one rename that makes it visible.
@@ -193,6 +195,102 @@ impl LayerReceiver {
     /// # Errors
     /// [`ReceiveError::Incomplete`], or a failing file system.
     pub fn finish(self) -> Result<(), ReceiveError> {
-        unimplemented!()
+        let missing: u64 = self
+            .missing()
+            .iter()
+            .map(|run| u64::from(run.end - run.start))
+            .sum();
+        if missing > 0 {
+            return Err(ReceiveError::Incomplete {
+                layer: self.layer.digest,
+                missing,
+            });
+        }
+        self.complete_tree()?;
+        self.publish()?;
+        self.partial.discard()
     }
+
+    fn write(&self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
+        self.file(chunk.entry)?.write_all_at(bytes, chunk.file_offset)
+    }
+
+    /// The file of an entry, open for writing.
+    fn file(&self, entry: u32) -> io::Result<std::sync::Arc<File>> {
+        self.files.get(entry, || {
+            let found = &self.toc.entries()[entry as usize];
+            match found.kind {
+                EntryKind::File { size, .. } => self.tree.file_for_writing(&found.path, size),
+                _ => Err(io::Error::other("only regular files have content")),
+            }
+        })
+    }
+
+    /// Marks `chunk` and counts its bytes, once.
+    fn count(&self, chunk: u32, reused: bool) {
+        if self.received.set(chunk) {
+            let len = self.toc.chunks()[chunk as usize].len;
+            let counter = if reused { &self.reused } else { &self.written };
+            counter.fetch_add(len, Ordering::Relaxed);
+        }
+    }
+
+    fn lie(&self, chunk: u32, file: &str, reason: String) -> ReceiveError {
+        ReceiveError::Chunk {
+            layer: self.layer.digest,
+            file: names::readable(file),
+            chunk,
+            reason,
+        }
+    }
+
+    fn failed_to_write(&self, error: io::Error, needed: u64, path: &str) -> ReceiveError {
+        let path = self.tree.display(path);
+        if ReceiveError::is_full(&error) {
+            let free = files::space(self.store.root()).map_or(0, |space| space.free);
+            return ReceiveError::NoSpace {
+                layer: self.layer.digest,
+                needed,
+                free,
+                path,
+            };
+        }
+        ReceiveError::io(self.layer.digest, "write", path)(error)
+    }
+}
+
+/// The bytes of `chunk` in `compressed`, verified. What is wrong, in words, otherwise.
+fn decode<'s>(chunk: &Chunk, compressed: &[u8], scratch: &'s mut Scratch) -> Result<&'s [u8], String> {
+    if chunk.zeros {
+        return Err("it is a hole, which does not travel".to_owned());
+    }
+    if compressed.len() != chunk.compressed_len as usize {
+        let expected = chunk.compressed_len;
+        return Err(format!("{} bytes came where it has {expected}", compressed.len()));
+    }
+    // The slice is as long as announced, so a decompression bomb ends here.
+    let buffer = &mut scratch.buffer[..chunk.len as usize];
+    let len = scratch
+        .decompressor
+        .decompress_to_buffer(compressed, buffer)
+        .map_err(|error| {
+            format!(
+                "it does not decompress within the {} bytes announced: {error}",
+                chunk.len
+            )
+        })?;
+    if len as u64 != chunk.len {
+        return Err(format!(
+            "it decompresses to {len} bytes, {} were announced",
+            chunk.len
+        ));
+    }
+    let found = Digest::of(buffer);
+    if found != chunk.digest {
+        return Err(format!(
+            "its digest is {found}, the table of contents says {}",
+            chunk.digest
+        ));
+    }
+    Ok(buffer)
 }

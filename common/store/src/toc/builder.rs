@@ -14,8 +14,6 @@ use super::pieces::{Pieces, check_overlaps};
 use super::{Chunk, EntryKind, Mtime, Toc, TocEntry};
 use crate::limits::{MAX_ENTRIES, MAX_FILE_LEN, MAX_LAYER_CONTENT, MAX_SYMLINK_LEN};
 
-/// Mode of folders that a layer uses and does not list.
-const IMPLIED_DIRECTORY_MODE: u32 = 0o755;
 /// Longest way from a hard link over hard links to a file.
 const MAX_LINK_STEPS: usize = 16;
 
@@ -246,15 +244,7 @@ impl Builder {
         }
         let index = self.entries.len() as u32;
         self.places.insert(path.to_owned(), index);
-        self.entries.push(TocEntry {
-            path: path.to_owned(),
-            kind: EntryKind::Directory { opaque: false },
-            mode: IMPLIED_DIRECTORY_MODE,
-            uid: 0,
-            gid: 0,
-            mtime: Mtime::default(),
-            xattrs: Vec::new(),
-        });
+        self.entries.push(TocEntry::implied_folder(path));
         Ok(index)
     }
 

@@ -137,6 +137,21 @@ pub enum TocError {
     },
 }
 
+impl TocEntry {
+    /// A folder that is there without having been listed: root's, for everybody to read.
+    pub(crate) fn implied_folder(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind: EntryKind::Directory { opaque: false },
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Mtime::default(),
+            xattrs: Vec::new(),
+        }
+    }
+}
+
 impl Toc {
     /// The table of contents in `compressed`, if it is the one `location` names and everything in it is sound.
     ///

@@ -1,0 +1,152 @@
+//! The first steps of a layer, and how an interrupted transfer goes on.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use gantry_model::LayerDescriptor;
+use gantry_system::files;
+use rustix::fs::FileType;
+
+use super::LayerReceiver;
+use super::error::ReceiveError;
+use super::open_files::OpenFiles;
+use super::partial::Partial;
+use super::received::Received;
+use super::tree::Tree;
+use crate::Store;
+use crate::toc::{EntryKind, Toc};
+
+/// File systems give space in blocks of this size.
+const BLOCK_LEN: u64 = 4096;
+
+impl LayerReceiver {
+    /// Begins to receive `layer`, or goes on where it stopped. Takes files that other layers of the store have, then
+    /// checks that the rest fits on the disk.
+    ///
+    /// # Errors
+    /// [`ReceiveError::AlreadyPresent`], [`ReceiveError::Busy`], [`ReceiveError::NoSpace`], a refused table of
+    /// contents, or a failing file system.
+    pub fn begin(
+        store: &Store,
+        layer: &LayerDescriptor,
+        compressed_toc: &[u8],
+    ) -> Result<Self, ReceiveError> {
+        let digest = layer.digest;
+        let toc = Toc::parse(compressed_toc, &layer.toc).map_err(|source| ReceiveError::Toc {
+            layer: digest,
+            source,
+        })?;
+        let lock = store.share()?;
+        let partial = Partial::lock(store, digest)?;
+        // Asked with the lock held: whoever had it may just have finished.
+        if store.has_layer(&digest) {
+            partial.discard()?;
+            return Err(ReceiveError::AlreadyPresent { layer: digest });
+        }
+        let chunks = toc.chunks().len() as u32;
+        let known = partial.prepare(layer, compressed_toc, chunks)?;
+        let tree_dir = partial.tree_dir();
+        let tree = Tree::open(&tree_dir).map_err(ReceiveError::io(digest, "open", &tree_dir))?;
+        let receiver = Self {
+            store: store.clone(),
+            layer: layer.clone(),
+            toc,
+            compressed_toc: compressed_toc.to_owned(),
+            tree,
+            received: Received::none(chunks),
+            files: OpenFiles::default(),
+            reused: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            checkpoint: Mutex::new(()),
+            root: rustix::process::geteuid().is_root(),
+            partial,
+            _lock: lock,
+        };
+        receiver.make_folders()?;
+        receiver.go_on(known.as_ref())?;
+        receiver.take_from_other_layers(store);
+        receiver.check_room()?;
+        receiver.checkpoint()?;
+        Ok(receiver)
+    }
+
+    fn make_folders(&self) -> Result<(), ReceiveError> {
+        let make = |path: &str| {
+            let failed = ReceiveError::io(self.layer.digest, "create", self.tree.display(path));
+            self.tree.make_folder(path).map_err(failed)
+        };
+        make("")?;
+        let folders = self
+            .toc
+            .by_path()
+            .filter(|entry| matches!(entry.kind, EntryKind::Directory { .. }));
+        folders
+            .map(|folder| &folder.path)
+            .filter(|path| !path.is_empty())
+            .try_for_each(|path| make(path))
+    }
+
+    /// Marks the chunks that are in place. The record speaks of synced data, so nothing is read again; but a file must
+    /// be there and be ours alone.
+    fn go_on(&self, known: Option<&Received>) -> Result<(), ReceiveError> {
+        for entry in self.toc.entries() {
+            let EntryKind::File { size, chunks, .. } = &entry.kind else {
+                continue;
+            };
+            let zeros = |chunk: &u32| self.toc.chunks()[*chunk as usize].zeros;
+            chunks
+                .clone()
+                .filter(zeros)
+                .for_each(|chunk| self.count(chunk, false));
+            let Some(known) = known else { continue };
+            let failed =
+                |error| ReceiveError::io(self.layer.digest, "look at", self.tree.display(&entry.path))(error);
+            let Some(stat) = self.tree.stat(&entry.path).map_err(failed)? else {
+                continue;
+            };
+            let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            let whole = chunks.clone().all(|chunk| zeros(&chunk) || known.has(chunk));
+            // Several names: the file of another layer, linked before the record said so. Never write to that.
+            if !file || (stat.st_nlink > 1 && !whole) {
+                self.tree.unlink(&entry.path).map_err(failed)?;
+            } else if stat.st_size.cast_unsigned() == *size {
+                chunks
+                    .clone()
+                    .filter(|chunk| known.has(*chunk))
+                    .for_each(|chunk| self.count(chunk, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is missing fits on the disk. Counted generously: a transfer that cannot end should not begin.
+    fn check_room(&self) -> Result<(), ReceiveError> {
+        let mut needed = 0;
+        for entry in self.toc.entries() {
+            let missing: u64 = match &entry.kind {
+                EntryKind::File { chunks, .. } => chunks
+                    .clone()
+                    .filter(|chunk| !self.received.has(*chunk))
+                    .map(|chunk| self.toc.chunks()[chunk as usize].len.next_multiple_of(BLOCK_LEN))
+                    .sum(),
+                EntryKind::Directory { .. } => BLOCK_LEN,
+                _ => 0,
+            };
+            needed += missing;
+        }
+        let root = self.store.root();
+        let free = files::space(root)
+            .map_err(ReceiveError::io(self.layer.digest, "look at", root))?
+            .free;
+        if needed > free {
+            let path = root.to_owned();
+            return Err(ReceiveError::NoSpace {
+                layer: self.layer.digest,
+                needed,
+                free,
+                path,
+            });
+        }
+        Ok(())
+    }
+}
