@@ -69,10 +69,15 @@ impl Config {
         let asked_for = path.is_some();
         let path = path.unwrap_or(Path::new(DEFAULT_PATH));
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text)
-                .map_err(|reason| ConfigError::Parse { path: path.to_owned(), reason }),
+            Ok(text) => Self::parse(&text).map_err(|reason| ConfigError::Parse {
+                path: path.to_owned(),
+                reason,
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -128,13 +133,22 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_default() {
         assert_eq!(Config::parse("").unwrap(), Config::default());
-        assert_eq!(Config::parse("allow_exec = true").unwrap(), Config { allow_exec: true, ..Config::default() });
+        assert_eq!(
+            Config::parse("allow_exec = true").unwrap(),
+            Config {
+                allow_exec: true,
+                ..Config::default()
+            }
+        );
     }
 
     #[test]
     fn an_unknown_key_is_refused_with_its_line() {
         let reason = Config::parse("root = '/srv'\nalow_exec = true\n").unwrap_err();
-        assert!(reason.contains("line 2") && reason.contains("alow_exec") && reason.contains("allow_exec"), "{reason}");
+        assert!(
+            reason.contains("line 2") && reason.contains("alow_exec") && reason.contains("allow_exec"),
+            "{reason}"
+        );
     }
 
     #[test]

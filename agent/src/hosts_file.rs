@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use gantry_model::{ClusterName, HostsEntry};
+use gantry_model::{ClusterName, Digest, HostsEntry};
 use gantry_protocol::limits::MAX_HOSTS_ENTRIES;
 use gantry_system::files;
 use rustix::io::Errno;
@@ -52,7 +52,10 @@ pub enum HostsFileError {
 /// What is wrong with which entry.
 pub fn check(entries: &[HostsEntry]) -> Result<(), String> {
     if entries.len() > MAX_HOSTS_ENTRIES {
-        return Err(format!("{} hosts entries; at most {MAX_HOSTS_ENTRIES} are allowed", entries.len()));
+        return Err(format!(
+            "{} hosts entries; at most {MAX_HOSTS_ENTRIES} are allowed",
+            entries.len()
+        ));
     }
     for entry in entries {
         if entry.names.is_empty() {
@@ -61,7 +64,9 @@ pub fn check(entries: &[HostsEntry]) -> Result<(), String> {
         let legal = |name: &&String| {
             let bytes = name.as_bytes();
             (1..=MAX_NAME_LEN).contains(&bytes.len())
-                && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+                && bytes
+                    .iter()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
         };
         if let Some(name) = entry.names.iter().find(|name| !legal(name)) {
             let name: String = name.chars().take(64).collect();
@@ -69,6 +74,12 @@ pub fn check(entries: &[HostsEntry]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The digest of the block that `entries` make.
+#[must_use]
+pub fn digest(cluster: &ClusterName, entries: &[HostsEntry]) -> Digest {
+    Digest::of(&block(cluster, entries))
 }
 
 /// The hosts file of this host.
@@ -81,7 +92,9 @@ impl HostsFile {
     /// The hosts file at `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+        }
     }
 
     /// Makes `entries` the block of `cluster`. Gives whether anything had to change.
@@ -100,26 +113,13 @@ impl HostsFile {
         self.change(cluster, b"")
     }
 
-    /// Whether the block of `cluster` is exactly `entries`; for no entries, whether there is no block.
+    /// The digest of the block of `cluster` as it is now; none when there is no block.
     ///
     /// # Errors
     /// When the file cannot be read or a block in it is broken.
-    pub fn holds(&self, cluster: &ClusterName, entries: Option<&[HostsEntry]>) -> Result<bool, HostsFileError> {
+    pub fn digest(&self, cluster: &ClusterName) -> Result<Option<Digest>, HostsFileError> {
         let text = self.read()?;
-        let found = self.find(&text, cluster)?;
-        Ok(match (found, entries) {
-            (Some(range), Some(entries)) => text[range] == *block(cluster, entries),
-            (None, None) => true,
-            _ => false,
-        })
-    }
-
-    /// Whether `cluster` has a block.
-    ///
-    /// # Errors
-    /// When the file cannot be read or a block in it is broken.
-    pub fn has_block(&self, cluster: &ClusterName) -> Result<bool, HostsFileError> {
-        Ok(self.find(&self.read()?, cluster)?.is_some())
+        Ok(self.find(&text, cluster)?.map(|range| Digest::of(&text[range])))
     }
 
     fn change(&self, cluster: &ClusterName, block: &[u8]) -> Result<bool, HostsFileError> {
@@ -131,7 +131,8 @@ impl HostsFile {
         let mut new = old[..place.start].to_vec();
         new.extend_from_slice(block);
         new.extend_from_slice(&old[place.end..]);
-        self.replace(&new).map_err(|source| self.failed("write", source))?;
+        self.replace(&new)
+            .map_err(|source| self.failed("write", source))?;
         Ok(true)
     }
 
@@ -146,7 +147,11 @@ impl HostsFile {
     fn find(&self, text: &[u8], cluster: &ClusterName) -> Result<Option<Range<usize>>, HostsFileError> {
         let (begin, end) = marks(cluster);
         let broken = |line: usize, mark: &str| {
-            Err(HostsFileError::BrokenBlock { path: self.path.clone(), line: line + 1, mark: mark.to_owned() })
+            Err(HostsFileError::BrokenBlock {
+                path: self.path.clone(),
+                line: line + 1,
+                mark: mark.to_owned(),
+            })
         };
         let (mut offset, mut open, mut found) = (0, None, None);
         for (number, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -157,7 +162,9 @@ impl HostsFile {
                 }
                 open = Some((offset, number));
             } else if words == end.as_bytes() {
-                let Some((start, _)) = open.take() else { return broken(number, &end) };
+                let Some((start, _)) = open.take() else {
+                    return broken(number, &end);
+                };
                 found = Some(start..offset + line.len());
             }
             offset += line.len();
@@ -173,7 +180,9 @@ impl HostsFile {
         // A hosts file that is a link stays one.
         let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let before = std::fs::metadata(&path).ok();
-        let mode = before.as_ref().map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
+        let mode = before
+            .as_ref()
+            .map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
         match files::write_atomically(&path, text, mode) {
             // Bind-mounted by a container engine: it cannot be replaced, only rewritten.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => std::fs::write(&path, text),
@@ -186,7 +195,11 @@ impl HostsFile {
     }
 
     fn failed(&self, doing: &'static str, source: io::Error) -> HostsFileError {
-        HostsFileError::Io { doing, path: self.path.clone(), source }
+        HostsFileError::Io {
+            doing,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -196,7 +209,10 @@ fn owner(path: &Path) -> io::Result<(u32, u32)> {
 }
 
 fn marks(cluster: &ClusterName) -> (String, String) {
-    (format!("# gantry {cluster} begin"), format!("# gantry {cluster} end"))
+    (
+        format!("# gantry {cluster} begin"),
+        format!("# gantry {cluster} end"),
+    )
 }
 
 fn block(cluster: &ClusterName, entries: &[HostsEntry]) -> Vec<u8> {
@@ -224,7 +240,10 @@ mod tests {
     }
 
     fn entry(address: &str, name: &str) -> HostsEntry {
-        HostsEntry { address: address.parse().unwrap(), names: vec![name.into()] }
+        HostsEntry {
+            address: address.parse().unwrap(),
+            names: vec![name.into()],
+        }
     }
 
     fn hosts(text: &[u8]) -> (tempfile::TempDir, HostsFile) {
@@ -241,10 +260,15 @@ mod tests {
         let first = [entry("10.77.0.11", "sea.hub")];
         assert!(hosts.write(&demo, &first).unwrap());
         assert!(!hosts.write(&demo, &first).unwrap());
-        assert!(hosts.write(&other, &[entry("fd00::1", "apiserver.cluster.local")]).unwrap());
+        assert!(
+            hosts
+                .write(&other, &[entry("fd00::1", "apiserver.cluster.local")])
+                .unwrap()
+        );
         let second = [entry("10.77.0.12", "sea.hub")];
         assert!(hosts.write(&demo, &second).unwrap());
-        assert!(hosts.holds(&demo, Some(&second)).unwrap() && !hosts.holds(&demo, Some(&first)).unwrap());
+        assert_eq!(hosts.digest(&demo).unwrap(), Some(digest(&demo, &second)));
+        assert_ne!(digest(&demo, &first), digest(&demo, &second));
         let text = fs::read(&hosts.path).unwrap();
         assert!(text.ends_with(PLAIN));
         assert!(hosts.remove(&demo).unwrap() && hosts.remove(&other).unwrap());
@@ -258,10 +282,15 @@ mod tests {
         fs::set_permissions(&hosts.path, fs::Permissions::from_mode(0o640)).unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&hosts.path, &link).unwrap();
-        HostsFile::new(&link).write(&cluster("demo"), &[entry("10.0.0.1", "a")]).unwrap();
+        HostsFile::new(&link)
+            .write(&cluster("demo"), &[entry("10.0.0.1", "a")])
+            .unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::metadata(&hosts.path).unwrap().permissions().mode() & 0o7777, 0o640);
-        assert!(hosts.holds(&cluster("demo"), Some(&[entry("10.0.0.1", "a")])).unwrap());
+        assert_eq!(
+            fs::metadata(&hosts.path).unwrap().permissions().mode() & 0o7777,
+            0o640
+        );
+        assert!(hosts.digest(&cluster("demo")).unwrap().is_some());
     }
 
     #[test]

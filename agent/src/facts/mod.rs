@@ -15,8 +15,24 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 const RUNTIMES: [&str; 5] = ["docker", "containerd", "nerdctl", "crictl", "podman"];
 /// Commands that image scripts rely on.
 const EXPECTED_COMMANDS: [&str; 18] = [
-    "bash", "systemctl", "modprobe", "sysctl", "tar", "gzip", "sed", "grep", "awk", "tr", "sort", "ip", "iptables",
-    "swapoff", "mount", "uname", "hostname", "md5sum",
+    "bash",
+    "systemctl",
+    "modprobe",
+    "sysctl",
+    "tar",
+    "gzip",
+    "sed",
+    "grep",
+    "awk",
+    "tr",
+    "sort",
+    "ip",
+    "iptables",
+    "swapoff",
+    "mount",
+    "uname",
+    "hostname",
+    "md5sum",
 ];
 
 /// Why the facts are not known.
@@ -34,7 +50,10 @@ pub struct FactsError {
 /// # Errors
 /// When the space of `store` cannot be read.
 pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
-    let failed = |source| FactsError { path: store.to_owned(), source };
+    let failed = |source| FactsError {
+        path: store.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(store).map_err(failed)?;
     let space = files::space(store).map_err(failed)?;
     let (memory, swap) = memory_and_swap();
@@ -44,12 +63,20 @@ pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
         os: text::os(&first_readable(&["/etc/os-release", "/usr/lib/os-release"])),
         kernel: System::kernel_version().unwrap_or_default(),
         arch: text::oci_arch(std::env::consts::ARCH).to_owned(),
-        cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
         memory,
         swap,
-        store_disk: DiskSpace { total: space.total, free: space.free },
+        store_disk: DiskSpace {
+            total: space.total,
+            free: space.free,
+        },
         ports: listening_ports(),
-        runtimes: RUNTIMES.iter().filter(|name| is_command(name)).map(|&name| name.to_owned()).collect(),
+        runtimes: RUNTIMES
+            .iter()
+            .filter(|name| is_command(name))
+            .map(|&name| name.to_owned())
+            .collect(),
         missing_commands: EXPECTED_COMMANDS
             .iter()
             .filter(|name| !is_command(name))
@@ -79,8 +106,10 @@ fn listening_ports() -> Vec<ListeningPort> {
         ("/proc/net/udp", true),
         ("/proc/net/udp6", true),
     ];
-    let mut ports: Vec<ListeningPort> =
-        tables.into_iter().flat_map(|(path, udp)| text::listening(&read(path), udp)).collect();
+    let mut ports: Vec<ListeningPort> = tables
+        .into_iter()
+        .flat_map(|(path, udp)| text::listening(&read(path), udp))
+        .collect();
     ports.sort_unstable();
     ports.dedup();
     ports
@@ -95,11 +124,17 @@ fn is_command(name: &str) -> bool {
 }
 
 fn read(path: &str) -> String {
-    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    std::fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 fn first_readable(paths: &[&str]) -> String {
-    paths.iter().map(|path| read(path)).find(|text| !text.is_empty()).unwrap_or_default()
+    paths
+        .iter()
+        .map(|path| read(path))
+        .find(|text| !text.is_empty())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -111,7 +146,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let facts = gather(folder.path()).unwrap();
-        let port = ListeningPort { port: listener.local_addr().unwrap().port(), udp: false };
+        let port = ListeningPort {
+            port: listener.local_addr().unwrap().port(),
+            udp: false,
+        };
         assert!(facts.ports.contains(&port));
         assert!(facts.memory > 0 && facts.cpus > 0 && facts.store_disk.total > 0);
         assert!(!facts.kernel.is_empty() && !facts.missing_commands.contains(&"tar".to_owned()));

@@ -5,10 +5,16 @@ use gantry_model::ListeningPort;
 /// `ID` and `VERSION_ID` of an os-release file (os-release(5)), e.g. `debian 12`.
 pub(super) fn os(text: &str) -> String {
     let value = |key: &str| {
-        let line = text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-        line.map(|value| value.trim_matches(['"', '\'']).to_owned()).unwrap_or_default()
+        let line = text
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches(['"', '\'']).to_owned())
+            .unwrap_or_default()
     };
-    format!("{} {}", value("ID"), value("VERSION_ID")).trim().to_owned()
+    format!("{} {}", value("ID"), value("VERSION_ID"))
+        .trim()
+        .to_owned()
 }
 
 /// A machine name of the compiler in the words of OCI images.
@@ -41,7 +47,8 @@ mod tests {
 
     #[test]
     fn the_operating_system_is_named_with_its_version() {
-        let debian = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\nID_LIKE=x\n";
+        let debian =
+            "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\nID_LIKE=x\n";
         assert_eq!(os(debian), "debian 12");
         assert_eq!(os("ID='arch'\n"), "arch");
         assert_eq!(os(""), "");
@@ -52,10 +59,22 @@ mod tests {
         let tcp = "  sl  local_address rem_address   st tx_queue\n\
              0: 00000000:1D13 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n\
              1: 0100007F:9C40 0100007F:1D13 01 00000000:00000000 00:00000000 00000000     0        0 2 1\n";
-        assert_eq!(listening(tcp, false), [ListeningPort { port: 7443, udp: false }]);
+        assert_eq!(
+            listening(tcp, false),
+            [ListeningPort {
+                port: 7443,
+                udp: false
+            }]
+        );
         let udp = "  sl  local_address                         remote_address                        st\n\
              9: 00000000000000000000000000000000:1D13 00000000000000000000000000000000:0000 07 0:0\n\
              cut";
-        assert_eq!(listening(udp, true), [ListeningPort { port: 7443, udp: true }]);
+        assert_eq!(
+            listening(udp, true),
+            [ListeningPort {
+                port: 7443,
+                udp: true
+            }]
+        );
     }
 }

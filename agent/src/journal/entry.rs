@@ -37,15 +37,14 @@ pub(crate) struct Started {
     pub(crate) cluster: Option<ClusterName>,
     /// Its title.
     pub(crate) title: String,
-    /// The steps it builds on.
-    pub(crate) after: Vec<StepId>,
     /// Seconds since the epoch.
     pub(crate) at: i64,
-    /// Finished steps that no longer hold from here on.
-    pub(crate) supersedes: Vec<StepId>,
+    /// For hosts entries: digest of the block as it is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) block: Option<Digest>,
 }
 
-/// What a step changes: two steps of one kind and cluster may undo each other.
+/// What a step changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepKind {
@@ -55,8 +54,10 @@ pub enum StepKind {
     AssembleRootfs,
     /// Removes every generation.
     RemoveRootfs,
-    /// Writes or removes the block of `/etc/hosts`.
-    HostsEntries,
+    /// Writes the block of `/etc/hosts`.
+    WriteHostsEntries,
+    /// Removes that block.
+    RemoveHostsEntries,
     /// Runs a script.
     Script,
     /// Removes layers.
@@ -73,25 +74,12 @@ impl StepKind {
             StepAction::Stage { .. } => Self::Stage,
             StepAction::AssembleRootfs { .. } => Self::AssembleRootfs,
             StepAction::RemoveRootfs { .. } => Self::RemoveRootfs,
-            StepAction::WriteHostsEntries { .. } | StepAction::RemoveHostsEntries { .. } => Self::HostsEntries,
+            StepAction::WriteHostsEntries { .. } => Self::WriteHostsEntries,
+            StepAction::RemoveHostsEntries { .. } => Self::RemoveHostsEntries,
             StepAction::RunScript(_) => Self::Script,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
         }
-    }
-
-    /// Whether a step of this kind, once it starts, makes a finished one of kind `other` no longer true.
-    /// Both belong to the same cluster, or to none.
-    pub(crate) const fn undoes(self, other: Self) -> bool {
-        matches!(
-            (self, other),
-            // A script's work belongs to the generation it ran in.
-            (Self::AssembleRootfs, Self::AssembleRootfs | Self::RemoveRootfs | Self::Script)
-                | (Self::RemoveRootfs, Self::AssembleRootfs | Self::RemoveRootfs)
-                | (Self::HostsEntries, Self::HostsEntries)
-                | (Self::RemoveLayers, Self::Stage | Self::RemoveLayers)
-                | (Self::Stage, Self::RemoveLayers)
-        )
     }
 }
 
@@ -106,7 +94,10 @@ impl Entry {
     /// The line with its newline.
     pub(crate) fn to_line(&self) -> String {
         let entry = serde_json::value::to_raw_value(self).expect("an entry is plain data");
-        let line = Line { sum: &sum(entry.get()), entry: &entry };
+        let line = Line {
+            sum: &sum(entry.get()),
+            entry: &entry,
+        };
         let mut text = serde_json::to_string(&line).expect("a line is plain data");
         text.push('\n');
         text
@@ -115,11 +106,13 @@ impl Entry {
     /// The entry in `line`, which has no newline.
     pub(crate) fn from_line(line: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(line).map_err(|_| "it is not text".to_owned())?;
-        let line: Line<'_> = serde_json::from_str(text).map_err(|error| format!("it is cut or damaged ({error})"))?;
+        let line: Line<'_> =
+            serde_json::from_str(text).map_err(|error| format!("it is cut or damaged ({error})"))?;
         if sum(line.entry.get()) != line.sum {
             return Err("its checksum does not hold".to_owned());
         }
-        serde_json::from_str(line.entry.get()).map_err(|error| format!("this agent does not know it ({error})"))
+        serde_json::from_str(line.entry.get())
+            .map_err(|error| format!("this agent does not know it ({error})"))
     }
 }
 

@@ -14,10 +14,11 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use gantry_model::{ClusterName, Step, StepId, StepOutcome, StepRecord};
+use gantry_model::{ClusterName, Digest, GenerationId, Step, StepAction, StepId, StepOutcome, StepRecord};
 use gantry_protocol::limits::MAX_STEPS_IN_INVENTORY;
 use gantry_system::files;
 
+use crate::hosts_file;
 pub use entry::StepKind;
 use entry::{Entry, Started};
 
@@ -42,6 +43,15 @@ pub struct Damage {
     pub line: usize,
     /// What is wrong with it.
     pub reason: String,
+}
+
+/// What finished steps say should be on the host. Nothing: no such step finished.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The generation that was made current last.
+    pub generation: Option<GenerationId>,
+    /// Digest of the block of `/etc/hosts` that was written last.
+    pub block: Option<Digest>,
 }
 
 /// A step in the journal.
@@ -76,7 +86,13 @@ impl Journal {
     /// # Errors
     /// When the file cannot be read, repaired or made.
     pub fn open(path: &Path) -> Result<(Self, Vec<Damage>), JournalError> {
-        let failed = |doing| move |source| JournalError { doing, path: path.to_owned(), source };
+        let failed = |doing| {
+            move |source| JournalError {
+                doing,
+                path: path.to_owned(),
+                source,
+            }
+        };
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = File::options()
             .read(true)
@@ -90,9 +106,16 @@ impl Journal {
         file.read_to_end(&mut text).map_err(failed("read"))?;
         let (records, damage, end) = replay(&text);
         if end < text.len() as u64 {
-            file.set_len(end).and_then(|()| file.sync_all()).map_err(failed("repair"))?;
+            file.set_len(end)
+                .and_then(|()| file.sync_all())
+                .map_err(failed("repair"))?;
         }
-        let mut journal = Self { path: path.to_owned(), file, end, records };
+        let mut journal = Self {
+            path: path.to_owned(),
+            file,
+            end,
+            records,
+        };
         if end > COMPACT_ABOVE && damage.is_empty() {
             journal.compact().map_err(failed("compact"))?;
         }
@@ -107,11 +130,15 @@ impl Journal {
         match std::fs::read(path) {
             Ok(text) => Ok(replay(&text).0.list()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(source) => Err(JournalError { doing: "read", path: path.to_owned(), source }),
+            Err(source) => Err(JournalError {
+                doing: "read",
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
-    /// How the step ended, if it did its work and nothing since has undone it.
+    /// How the step ended, if it did its work.
     #[must_use]
     pub fn done(&self, id: StepId) -> Option<&StepOutcome> {
         let (_, outcome) = self.records.by_id.get(&id)?.ended.as_ref()?;
@@ -134,18 +161,49 @@ impl Journal {
     #[must_use]
     pub fn unfinished(&self) -> Vec<(StepRecord, StepKind)> {
         let records = self.records.order.iter().map(|id| &self.records.by_id[id]);
-        records.filter(|record| record.ended.is_none()).map(|record| (record.public(), record.started.kind)).collect()
+        records
+            .filter(|record| record.ended.is_none())
+            .map(|record| (record.public(), record.started.kind))
+            .collect()
     }
 
-    /// Records that `step` starts at `at` (seconds since the epoch). What it undoes stops counting.
+    /// What the finished steps of `cluster` say should be on this host.
+    #[must_use]
+    pub fn expected(&self, cluster: &ClusterName) -> Expected {
+        let mut expected = Expected::default();
+        for record in self.records.order.iter().map(|id| &self.records.by_id[id]) {
+            let Some((_, outcome)) = &record.ended else {
+                continue;
+            };
+            if record.started.cluster.as_ref() != Some(cluster) || !outcome.succeeded() {
+                continue;
+            }
+            match (record.started.kind, outcome) {
+                (StepKind::AssembleRootfs, StepOutcome::Done { generation }) => {
+                    expected.generation = *generation
+                }
+                (StepKind::WriteHostsEntries, _) => expected.block = record.started.block,
+                _ => {}
+            }
+        }
+        expected
+    }
+
+    /// Records that `step` starts at `at` (seconds since the epoch).
     ///
     /// # Errors
     /// When the line cannot be made durable; then the step must not start.
     pub fn start(&mut self, step: &Step, at: i64) -> Result<(), JournalError> {
         let (id, kind, cluster) = (step.id(), StepKind::of(step), step.action.cluster().cloned());
-        let supersedes = self.records.undone_by(id, kind, cluster.as_ref());
-        let title = step.action.title();
-        self.append(Entry::Started(Started { id, kind, cluster, title, after: step.after.clone(), at, supersedes }))
+        let (title, block) = (step.action.title(), block_of(step));
+        self.append(Entry::Started(Started {
+            id,
+            kind,
+            cluster,
+            title,
+            at,
+            block,
+        }))
     }
 
     /// Records how a step ended.
@@ -153,7 +211,11 @@ impl Journal {
     /// # Errors
     /// When the line cannot be made durable; then the outcome must not be told as if it were.
     pub fn finish(&mut self, id: StepId, outcome: &StepOutcome, at: i64) -> Result<(), JournalError> {
-        self.append(Entry::Finished { id, at, outcome: outcome.clone() })
+        self.append(Entry::Finished {
+            id,
+            at,
+            outcome: outcome.clone(),
+        })
     }
 
     /// Forgets every finished step of `cluster` and returns them.
@@ -162,7 +224,9 @@ impl Journal {
     /// When the line cannot be made durable.
     pub fn forget(&mut self, cluster: &ClusterName) -> Result<Vec<StepId>, JournalError> {
         let forgotten = self.records.finished_of(cluster);
-        self.append(Entry::Forgotten { cluster: cluster.clone() })?;
+        self.append(Entry::Forgotten {
+            cluster: cluster.clone(),
+        })?;
         Ok(forgotten)
     }
 
@@ -175,7 +239,11 @@ impl Journal {
             self.file.write_all(line.as_bytes())?;
             self.file.sync_data()
         })();
-        written.map_err(|source| JournalError { doing: "write", path: self.path.clone(), source })?;
+        written.map_err(|source| JournalError {
+            doing: "write",
+            path: self.path.clone(),
+            source,
+        })?;
         self.end += line.len() as u64;
         self.records.apply(entry);
         Ok(())
@@ -187,9 +255,16 @@ impl Journal {
         let mut text = String::new();
         for id in &self.records.order {
             let record = &self.records.by_id[id];
-            text.push_str(&Entry::Started(Started { supersedes: vec![], ..record.started.clone() }).to_line());
+            text.push_str(&Entry::Started(record.started.clone()).to_line());
             if let Some((at, outcome)) = &record.ended {
-                text.push_str(&Entry::Finished { id: *id, at: *at, outcome: outcome.clone() }.to_line());
+                text.push_str(
+                    &Entry::Finished {
+                        id: *id,
+                        at: *at,
+                        outcome: outcome.clone(),
+                    }
+                    .to_line(),
+                );
             }
         }
         files::write_atomically(&self.path, text.as_bytes(), 0o600)?;
@@ -204,12 +279,18 @@ fn replay(text: &[u8]) -> (Records, Vec<Damage>, u64) {
     let (mut records, mut damage, mut end) = (Records::default(), Vec::new(), 0);
     let mut lines = text.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
     while let Some((index, line)) = lines.next() {
-        let read = line.strip_suffix(b"\n").ok_or_else(|| "it is cut".to_owned()).and_then(Entry::from_line);
+        let read = line
+            .strip_suffix(b"\n")
+            .ok_or_else(|| "it is cut".to_owned())
+            .and_then(Entry::from_line);
         match read {
             Ok(entry) => records.apply(entry),
             // The line that was being written when the host went down.
             Err(_) if lines.peek().is_none() => return (records, damage, end),
-            Err(reason) => damage.push(Damage { line: index + 1, reason }),
+            Err(reason) => damage.push(Damage {
+                line: index + 1,
+                reason,
+            }),
         }
         end += line.len() as u64;
     }
@@ -220,9 +301,7 @@ impl Records {
     fn apply(&mut self, entry: Entry) {
         match entry {
             Entry::Started(started) => {
-                let gone = |id: &StepId| *id == started.id || started.supersedes.contains(id);
-                self.order.retain(|id| !gone(id));
-                self.by_id.retain(|id, _| !gone(id));
+                self.remove(started.id);
                 self.order.push(started.id);
                 self.by_id.insert(started.id, Record { started, ended: None });
             }
@@ -252,30 +331,21 @@ impl Records {
         self.order.iter().filter(of_it).copied().collect()
     }
 
-    /// Finished steps that stop holding when a step of `kind` starts, and the steps that build on those.
-    fn undone_by(&self, id: StepId, kind: StepKind, cluster: Option<&ClusterName>) -> Vec<StepId> {
-        let mut undone: Vec<StepId> = Vec::new();
-        // A step builds only on steps that started before it, so one pass in that order finds them all.
-        for other in self.order.iter().filter(|other| **other != id) {
-            let Record { started, ended } = &self.by_id[other];
-            let directly = started.cluster.as_ref() == cluster && kind.undoes(started.kind);
-            let builds_on_one = started.kind == StepKind::Script && started.after.iter().any(|id| undone.contains(id));
-            if ended.is_some() && (directly || builds_on_one) {
-                undone.push(*other);
-            }
-        }
-        undone
-    }
-
     fn list(&self) -> Vec<StepRecord> {
         let skipped = self.order.len().saturating_sub(MAX_STEPS_IN_INVENTORY);
-        self.order[skipped..].iter().map(|id| self.by_id[id].public()).collect()
+        self.order[skipped..]
+            .iter()
+            .map(|id| self.by_id[id].public())
+            .collect()
     }
 
     fn keep_newest(&mut self, count: usize) {
         let surplus = self.order.len().saturating_sub(count);
-        let old: Vec<StepId> =
-            self.order[..surplus].iter().filter(|id| self.by_id[*id].ended.is_some()).copied().collect();
+        let old: Vec<StepId> = self.order[..surplus]
+            .iter()
+            .filter(|id| self.by_id[*id].ended.is_some())
+            .copied()
+            .collect();
         for id in old {
             self.remove(id);
         }
@@ -292,6 +362,13 @@ impl Record {
             ended_at: self.ended.as_ref().map(|(at, _)| *at),
             outcome: self.ended.as_ref().map(|(_, outcome)| outcome.clone()),
         }
+    }
+}
+
+fn block_of(step: &Step) -> Option<Digest> {
+    match &step.action {
+        StepAction::WriteHostsEntries { cluster, entries } => Some(hosts_file::digest(cluster, entries)),
+        _ => None,
     }
 }
 

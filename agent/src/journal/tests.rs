@@ -15,7 +15,10 @@ fn assemble(name: &str, image: &str) -> Step {
         image: Digest::of(image.as_bytes()),
         layers: vec![Digest::of(b"layer")],
     };
-    Step { action, after: vec![] }
+    Step {
+        action,
+        after: vec![],
+    }
 }
 
 fn script(name: &str, path: &str, after: Vec<StepId>) -> Step {
@@ -26,11 +29,19 @@ fn script(name: &str, path: &str, after: Vec<StepId>) -> Step {
         env: [("PASSWORD".to_owned(), "secret".to_owned())].into(),
         time_limit_s: 0,
     };
-    Step { action: StepAction::RunScript(spec), after }
+    Step {
+        action: StepAction::RunScript(spec),
+        after,
+    }
 }
 
 fn remove(name: &str) -> Step {
-    Step { action: StepAction::RemoveRootfs { cluster: cluster(name) }, after: vec![] }
+    Step {
+        action: StepAction::RemoveRootfs {
+            cluster: cluster(name),
+        },
+        after: vec![],
+    }
 }
 
 struct Folder(tempfile::TempDir);
@@ -53,33 +64,50 @@ impl Folder {
 
 fn run(journal: &mut Journal, step: &Step) {
     journal.start(step, 1).unwrap();
-    journal.finish(step.id(), &StepOutcome::Done { generation: None }, 2).unwrap();
+    journal
+        .finish(step.id(), &StepOutcome::Done { generation: None }, 2)
+        .unwrap();
 }
 
 #[test]
 fn what_was_recorded_is_there_after_opening_again() {
     let folder = Folder::new();
-    let (first, second, third) = (assemble("demo", "a"), script("demo", "scripts/init.sh", vec![]), remove("other"));
+    let (first, second, third) = (
+        assemble("demo", "a"),
+        script("demo", "scripts/init.sh", vec![]),
+        remove("other"),
+    );
     {
         let mut journal = folder.open();
         run(&mut journal, &first);
         journal.start(&second, 3).unwrap();
         journal.start(&third, 4).unwrap();
-        journal.finish(third.id(), &StepOutcome::Failed("busy".into()), 5).unwrap();
+        journal
+            .finish(third.id(), &StepOutcome::Failed("busy".into()), 5)
+            .unwrap();
     }
     let journal = folder.open();
-    assert_eq!(journal.done(first.id()), Some(&StepOutcome::Done { generation: None }));
+    assert_eq!(
+        journal.done(first.id()),
+        Some(&StepOutcome::Done { generation: None })
+    );
     assert_eq!(journal.done(second.id()), None);
     assert_eq!(journal.done(third.id()), None);
     let unfinished = journal.unfinished();
-    assert_eq!((unfinished.len(), unfinished[0].0.id, unfinished[0].1), (1, second.id(), StepKind::Script));
+    assert_eq!(
+        (unfinished.len(), unfinished[0].0.id, unfinished[0].1),
+        (1, second.id(), StepKind::Script)
+    );
     assert_eq!(journal.records().len(), 3);
 }
 
 #[test]
 fn no_secret_is_in_the_file() {
     let folder = Folder::new();
-    folder.open().start(&script("demo", "scripts/init.sh", vec![]), 1).unwrap();
+    folder
+        .open()
+        .start(&script("demo", "scripts/init.sh", vec![]), 1)
+        .unwrap();
     assert!(!fs::read_to_string(folder.path()).unwrap().contains("secret"));
 }
 
@@ -90,7 +118,13 @@ fn a_cut_last_line_is_dropped_and_the_next_one_follows_cleanly() {
     run(&mut folder.open(), &first);
     let whole = fs::read(folder.path()).unwrap();
     let mut torn = whole.clone();
-    torn.extend_from_slice(&Entry::Forgotten { cluster: cluster("demo") }.to_line().as_bytes()[..30]);
+    torn.extend_from_slice(
+        &Entry::Forgotten {
+            cluster: cluster("demo"),
+        }
+        .to_line()
+        .as_bytes()[..30],
+    );
     fs::write(folder.path(), torn).unwrap();
     run(&mut folder.open(), &second);
     let journal = folder.open();
@@ -106,10 +140,22 @@ fn a_damaged_line_in_the_middle_is_reported_and_not_believed() {
     run(&mut journal, &second);
     let text = fs::read_to_string(folder.path()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let changed = format!("{}\n{}\n{}\n{}\n", lines[0], lines[1].replace("\"at\":2", "\"at\":3"), lines[2], lines[3]);
+    let changed = format!(
+        "{}\n{}\n{}\n{}\n",
+        lines[0],
+        lines[1].replace("\"at\":2", "\"at\":3"),
+        lines[2],
+        lines[3]
+    );
     fs::write(folder.path(), changed).unwrap();
     let (journal, damage) = Journal::open(&folder.path()).unwrap();
-    assert_eq!(damage, vec![Damage { line: 2, reason: "its checksum does not hold".into() }]);
+    assert_eq!(
+        damage,
+        vec![Damage {
+            line: 2,
+            reason: "its checksum does not hold".into()
+        }]
+    );
     assert_eq!(journal.done(first.id()), None);
     assert!(journal.done(second.id()).is_some());
 }
@@ -127,35 +173,44 @@ fn forgetting_a_cluster_leaves_the_others() {
 }
 
 #[test]
-fn a_new_generation_undoes_the_old_one_and_the_scripts_that_ran_in_it() {
+fn the_last_finished_steps_say_what_should_be_on_the_host() {
     let folder = Folder::new();
     let mut journal = folder.open();
+    assert_eq!(journal.expected(&cluster("demo")), Expected::default());
     let (old, new) = (assemble("demo", "old"), assemble("demo", "new"));
-    let init = script("demo", "scripts/init.sh", vec![old.id()]);
-    let elsewhere = script("other", "scripts/init.sh", vec![]);
-    for step in [&old, &init, &elsewhere] {
-        run(&mut journal, step);
+    let entries = vec![gantry_model::HostsEntry {
+        address: "10.0.0.1".parse().unwrap(),
+        names: vec!["a".into()],
+    }];
+    let hosts = Step {
+        action: StepAction::WriteHostsEntries {
+            cluster: cluster("demo"),
+            entries: entries.clone(),
+        },
+        after: vec![],
+    };
+    for (step, generation) in [
+        (&old, Some(1)),
+        (&new, Some(2)),
+        (&hosts, None),
+        (&assemble("other", "a"), Some(7)),
+    ] {
+        journal.start(step, 1).unwrap();
+        let generation = generation.map(GenerationId);
+        journal
+            .finish(step.id(), &StepOutcome::Done { generation }, 2)
+            .unwrap();
     }
-    run(&mut journal, &new);
-    assert!(journal.done(old.id()).is_none() && journal.done(init.id()).is_none());
-    assert!(journal.done(new.id()).is_some() && journal.done(elsewhere.id()).is_some());
-}
-
-#[test]
-fn removing_the_rootfs_undoes_what_was_built_on_it_but_not_the_clean_up() {
-    let folder = Folder::new();
-    let mut journal = folder.open();
-    let rootfs = assemble("demo", "a");
-    let init = script("demo", "scripts/init.sh", vec![rootfs.id()]);
-    let registry = script("demo", "scripts/init-registry.sh", vec![init.id()]);
-    let clean = script("demo", "scripts/clean.sh", vec![]);
-    for step in [&rootfs, &init, &registry, &clean, &remove("demo")] {
-        run(&mut journal, step);
-    }
-    for undone in [&rootfs, &init, &registry] {
-        assert!(journal.done(undone.id()).is_none());
-    }
-    assert!(journal.done(clean.id()).is_some());
+    journal.start(&old, 3).unwrap();
+    journal
+        .finish(old.id(), &StepOutcome::Failed("no".into()), 4)
+        .unwrap();
+    let block = Some(hosts_file::digest(&cluster("demo"), &entries));
+    let expected = Expected {
+        generation: Some(GenerationId(2)),
+        block,
+    };
+    assert_eq!(folder.open().expected(&cluster("demo")), expected);
 }
 
 #[test]
@@ -170,9 +225,8 @@ fn a_long_journal_is_rewritten_and_says_the_same() {
             kind: StepKind::of(step),
             cluster: step.action.cluster().cloned(),
             title: step.action.title(),
-            after: vec![],
             at: 1,
-            supersedes: vec![],
+            block: None,
         })
         .to_line()
     };
@@ -180,7 +234,14 @@ fn a_long_journal_is_rewritten_and_says_the_same() {
     let outcome = StepOutcome::Script(ScriptOutcome::Exited(1));
     while (text.len() as u64) <= COMPACT_ABOVE {
         text.push_str(&started(&step));
-        text.push_str(&Entry::Finished { id: step.id(), at: 2, outcome: outcome.clone() }.to_line());
+        text.push_str(
+            &Entry::Finished {
+                id: step.id(),
+                at: 2,
+                outcome: outcome.clone(),
+            }
+            .to_line(),
+        );
     }
     fs::write(folder.path(), text).unwrap();
     let before = folder.open().records();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use gantry_model::Digest;
 use gantry_protocol::{Refusal, RefusalKind};
 use gantry_store::ReceiveError;
+use tokio::task::JoinError;
 
 /// Why a stage did not end well. Whatever it was, what arrived verified is kept for the next one, and no layer is
 /// visible that is not whole.
@@ -58,6 +59,11 @@ pub enum StagingError {
 }
 
 impl StagingError {
+    /// A task that ended without a result.
+    pub(super) fn internal(error: JoinError) -> Self {
+        Self::Internal(error.to_string())
+    }
+
     /// What a program is told.
     #[must_use]
     pub const fn kind(&self) -> RefusalKind {
@@ -77,6 +83,9 @@ impl StagingError {
     /// Whether the same stage can be expected to go further when it is simply tried again.
     #[must_use]
     pub const fn is_interruption(&self) -> bool {
-        matches!(self, Self::Interrupted { .. } | Self::Cancelled | Self::Receive(ReceiveError::Busy { .. }))
+        matches!(
+            self,
+            Self::Interrupted { .. } | Self::Cancelled | Self::Receive(ReceiveError::Busy { .. })
+        )
     }
 }

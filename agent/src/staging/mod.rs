@@ -3,25 +3,38 @@
 //! ```text
 //! stage()  ── which layers are missing ─▶ prepare: tables of contents, reuse, free space
 //!                                          │
-//!          ┌── fetch ── fetch ── fetch ────┘   a few streams, each with one FetchRequest at a time
+//!          ┌── fetch ── fetch ── fetch ────┘   a few streams, one FetchRequest each
 //!          ▼ pooled buffers of whole chunks
 //!        workers (threads): decompress, verify, write at the place in the final file
 //!          ▼
 //!        checkpoints beside them · each layer finished as soon as it is whole
 //! ```
 //!
-//! Reading order: this file, [`error`](StagingError), `limits`, `prepare`, `fetch`, `worker`, `pipeline`.
+//! Reading order: this file, `error`, `limits`, `prepare`, `pipeline`, `fetch`, `worker`.
 
+mod buffers;
 mod error;
+mod fetch;
+mod layer;
+mod limits;
+mod pipeline;
+mod prepare;
+mod progress;
+mod worker;
 
 use gantry_model::LayerDescriptor;
 use gantry_protocol::TransferProgress;
 use gantry_store::Store;
 use gantry_transport::Connection;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 pub use error::StagingError;
+
+use layer::Arriving;
+use pipeline::Pipeline;
+use progress::Tally;
 
 /// What a stage did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +43,7 @@ pub struct StageOutcome {
     pub present: usize,
     /// Layers that are on the host now and were not before.
     pub staged: usize,
-    /// The final numbers, also the last value of the progress channel.
+    /// The final numbers, also the last value of the progress channel. All zero when nothing was missing.
     pub progress: TransferProgress,
 }
 
@@ -38,7 +51,9 @@ pub struct StageOutcome {
 ///
 /// Everything that arrives is verified before it is written, and kept whatever happens after: when this ends early,
 /// the next call asks only for the rest. `progress` changes at most ten times a second. Nothing of a layer is
-/// visible before all of it is verified and durable.
+/// visible before all of it is verified and durable. A layer that another stage receives now is waited for.
+///
+/// End it early with `cancel`. Dropping the future is safe too, but what arrived in the last second may travel again.
 ///
 /// # Errors
 /// See [`StagingError`]; layers that were whole by then stay.
@@ -49,6 +64,44 @@ pub async fn stage(
     progress: watch::Sender<TransferProgress>,
     cancel: CancellationToken,
 ) -> Result<StageOutcome, StagingError> {
-    let _ = (store, peer, layers, progress, cancel);
-    unimplemented!()
+    let prepared = tokio::select! {
+        prepared = prepare::prepare(store, peer, layers) => prepared?,
+        () = cancel.cancelled() => return Err(StagingError::Cancelled),
+    };
+    let (present, staged) = (prepared.present.len(), prepared.missing.len());
+    if staged == 0 {
+        return Ok(StageOutcome {
+            present,
+            staged,
+            progress: TransferProgress::default(),
+        });
+    }
+    let arriving = prepared.missing.into_iter().enumerate();
+    let arriving = arriving.map(|(index, (layer, receiver))| Arriving {
+        index,
+        layer: layer.digest,
+        receiver,
+    });
+    let content = content_len(store.clone(), prepared.present).await?;
+    let pipeline = Pipeline::new(peer, arriving.collect(), |transfer| {
+        Tally::new(transfer.wanted_bytes(), content, progress)
+    })?;
+    let (tally, result) = pipeline.run(&cancel).await;
+    result?;
+    Ok(StageOutcome {
+        present,
+        staged,
+        progress: tally.tell(std::iter::empty()),
+    })
+}
+
+/// Bytes of file content in layers that are here. One that cannot be read counts as empty: it only shows in progress.
+async fn content_len(store: Store, layers: Vec<LayerDescriptor>) -> Result<u64, StagingError> {
+    let sum = spawn_blocking(move || {
+        let tocs = layers
+            .iter()
+            .filter_map(|layer| store.layer_toc(&layer.digest).ok());
+        tocs.map(|toc| toc.content_len()).sum()
+    });
+    sum.await.map_err(StagingError::internal)
 }

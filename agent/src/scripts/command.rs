@@ -1,0 +1,170 @@
+//! [`ScriptSpec`] and rootfs → what is to be run. Pure.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use gantry_model::ScriptSpec;
+use gantry_protocol::limits::MAX_SCRIPT_WORDS;
+
+use crate::facts::PATH;
+
+/// Stands for the rootfs in arguments.
+const ROOTFS_WORD: &str = "{rootfs}";
+
+/// Why a script as asked for cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("script {path:?}: {reason}")]
+pub struct BadScript {
+    path: String,
+    reason: String,
+}
+
+/// What is to be run: `bash WORDS` in `folder`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ScriptCommand {
+    /// The script's folder in the rootfs.
+    pub(super) folder: PathBuf,
+    /// The script's name and its arguments.
+    pub(super) words: Vec<String>,
+    /// The whole environment.
+    pub(super) env: BTreeMap<String, String>,
+}
+
+/// Whether `spec` can be run in any rootfs.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(spec: &ScriptSpec) -> Result<(), BadScript> {
+    let bad = |reason: String| {
+        Err(BadScript {
+            path: spec.path.chars().take(160).collect(),
+            reason,
+        })
+    };
+    let parts: Vec<&str> = spec.path.split('/').collect();
+    if parts.iter().any(|part| matches!(*part, "" | "." | "..")) || spec.path.contains(char::is_control) {
+        return bad("its path must be names separated by '/', below the rootfs".into());
+    }
+    // `bash -x.sh` would be an option.
+    if parts.last().is_some_and(|name| name.starts_with('-')) {
+        return bad("its name must not start with '-'".into());
+    }
+    if spec.args.len() + spec.env.len() > MAX_SCRIPT_WORDS {
+        return bad(format!(
+            "at most {MAX_SCRIPT_WORDS} arguments and variables are allowed"
+        ));
+    }
+    if spec.args.iter().any(|arg| arg.contains('\0')) {
+        return bad("an argument has a NUL byte".into());
+    }
+    for (name, value) in &spec.env {
+        let head = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !head || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return bad(format!(
+                "{name:?} is not the name of a variable: letters, digits and '_'"
+            ));
+        }
+        // systemd drops such variables without a word.
+        if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
+            return bad(format!("the value of {name} has control characters"));
+        }
+    }
+    Ok(())
+}
+
+/// What to run for `spec` in the rootfs at `rootfs`.
+pub(super) fn prepare(spec: &ScriptSpec, rootfs: &Path) -> Result<ScriptCommand, BadScript> {
+    check(spec)?;
+    let (folder, name) = spec.path.rsplit_once('/').unwrap_or(("", &spec.path));
+    let rootfs_text = rootfs.to_string_lossy();
+    let args = spec.args.iter().map(|arg| arg.replace(ROOTFS_WORD, &rootfs_text));
+    let mut env = login_environment();
+    env.extend(spec.env.clone());
+    Ok(ScriptCommand {
+        folder: rootfs.join(folder),
+        words: std::iter::once(name.to_owned()).chain(args).collect(),
+        env,
+    })
+}
+
+/// What a script finds when it is run over ssh as root, as sealer does; units have less.
+fn login_environment() -> BTreeMap<String, String> {
+    [
+        ("PATH", PATH),
+        ("HOME", "/root"),
+        ("USER", "root"),
+        ("LOGNAME", "root"),
+        ("SHELL", "/bin/bash"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(path: &str) -> ScriptSpec {
+        ScriptSpec {
+            cluster: "demo".parse().unwrap(),
+            path: path.into(),
+            args: vec!["5000".into(), "{rootfs}/registry".into()],
+            env: [("RegistryDomain".to_owned(), "sea.hub".to_owned())].into(),
+            time_limit_s: 0,
+        }
+    }
+
+    #[test]
+    fn the_folder_is_the_scripts_own_and_the_rootfs_is_filled_in() {
+        let command = prepare(&spec("scripts/init-registry.sh"), Path::new("/r")).unwrap();
+        assert_eq!(command.folder, Path::new("/r/scripts"));
+        assert_eq!(command.words, ["init-registry.sh", "5000", "/r/registry"]);
+        assert_eq!(
+            (&*command.env["RegistryDomain"], &*command.env["HOME"]),
+            ("sea.hub", "/root")
+        );
+        assert_eq!(
+            prepare(&spec("init.sh"), Path::new("/r")).unwrap().folder,
+            Path::new("/r/")
+        );
+    }
+
+    #[test]
+    fn the_clusters_environment_wins_over_the_login_one() {
+        let mut spec = spec("scripts/init.sh");
+        spec.env.insert("HOME".into(), "/srv".into());
+        assert_eq!(prepare(&spec, Path::new("/r")).unwrap().env["HOME"], "/srv");
+    }
+
+    #[test]
+    fn paths_that_leave_the_rootfs_and_odd_variables_are_refused() {
+        for path in [
+            "",
+            "/etc/x.sh",
+            "../x.sh",
+            "scripts/../../x.sh",
+            "scripts//x.sh",
+            "a\nb",
+            "scripts/-c",
+        ] {
+            assert!(check(&spec(path)).is_err(), "{path:?}");
+        }
+        for (name, value) in [
+            ("A=B", "x"),
+            ("1A", "x"),
+            ("", "x"),
+            ("A", "\u{7}"),
+            ("A", "a\0b"),
+        ] {
+            let mut spec = spec("scripts/init.sh");
+            spec.env.insert(name.into(), value.into());
+            assert!(check(&spec).is_err(), "{name:?}={value:?}");
+        }
+        let mut spec = spec("scripts/init.sh");
+        spec.args = vec![String::new(); MAX_SCRIPT_WORDS];
+        assert!(check(&spec).is_err());
+    }
+}

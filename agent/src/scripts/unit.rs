@@ -1,0 +1,246 @@
+//! The transient unit of a script: how it is started, what systemd says about it, how it is let go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gantry_model::{ScriptOutcome, ScriptSpec, StepId};
+use gantry_system::processes::{self, ProcessError};
+use tokio::process::Command;
+
+use super::command::ScriptCommand;
+
+/// How long systemd may take to answer. It is slow while it reloads a large host's units.
+const SYSTEMD_LIMIT: Duration = Duration::from_secs(60);
+/// After this much time what does not heed SIGTERM is killed.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The name of a step's unit.
+#[must_use]
+pub fn unit_name(id: StepId) -> String {
+    format!("gantry-step-{}.service", id.short())
+}
+
+/// What systemd says about a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitState {
+    /// It runs, or is being ended. 0: systemd has not named its main process.
+    Running {
+        /// Its main process.
+        main_pid: u32,
+    },
+    /// It ended.
+    Ended(ScriptOutcome),
+    /// It never ran: systemd could not start it.
+    NotStarted(String),
+    /// systemd does not know it.
+    Gone,
+}
+
+/// Starts the unit; when this returns, the script runs or has ended.
+pub(super) async fn start(
+    id: StepId,
+    spec: &ScriptSpec,
+    command: &ScriptCommand,
+    outputs: &Path,
+    environment: &Path,
+) -> Result<(), ProcessError> {
+    let mut run = Command::new("systemd-run");
+    run.args(arguments(id, spec, command, outputs, environment));
+    processes::run_successfully(&mut run, SYSTEMD_LIMIT)
+        .await
+        .map(drop)
+}
+
+fn arguments(
+    id: StepId,
+    spec: &ScriptSpec,
+    command: &ScriptCommand,
+    outputs: &Path,
+    environment: &Path,
+) -> Vec<String> {
+    let mut arguments = vec![
+        "--quiet".to_owned(),
+        format!("--unit={}", unit_name(id)),
+        format!("--description=Gantry: {} of cluster {}", spec.path, spec.cluster),
+    ];
+    let mut property = |text: String| arguments.push(format!("--property={text}"));
+    // An ended unit stays, so that its outcome can be read by an agent that was not there when it ended.
+    property("RemainAfterExit=yes".into());
+    property("KillMode=control-group".into());
+    property("TasksAccounting=yes".into());
+    property("TasksMax=infinity".into());
+    property(format!("TimeoutStopSec={}", STOP_GRACE.as_secs()));
+    property(format!("WorkingDirectory={}", command.folder.display()));
+    property(format!("EnvironmentFile={}", environment.display()));
+    property(format!(
+        "StandardOutput=file:{}",
+        outputs.join("stdout").display()
+    ));
+    property(format!("StandardError=file:{}", outputs.join("stderr").display()));
+    if spec.time_limit_s > 0 {
+        property(format!("RuntimeMaxSec={}", spec.time_limit_s));
+    }
+    arguments.push("--".into());
+    arguments.push("/bin/bash".into());
+    // systemd replaces $NAME in a unit's words.
+    arguments.extend(command.words.iter().map(|word| word.replace('$', "$$")));
+    arguments
+}
+
+/// What systemd says about the step's unit now.
+pub(super) async fn state(id: StepId) -> Result<UnitState, ProcessError> {
+    let properties = "LoadState,ActiveState,SubState,Result,MainPID,ExecMainCode,ExecMainStatus";
+    let mut show = systemctl(&["show", &unit_name(id), "--property", properties]);
+    let output = processes::run_successfully(&mut show, SYSTEMD_LIMIT).await?;
+    Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Ends the unit and everything in it.
+pub(super) async fn stop(id: StepId) -> Result<(), ProcessError> {
+    let limit = SYSTEMD_LIMIT + STOP_GRACE;
+    processes::run(&mut systemctl(&["stop", &unit_name(id)]), limit)
+        .await
+        .map(drop)
+}
+
+/// Makes the unit's name free: whatever is left of an earlier attempt is ended.
+pub(super) async fn discard(id: StepId) -> Result<(), ProcessError> {
+    if state(id).await? == UnitState::Gone {
+        return Ok(());
+    }
+    stop(id).await?;
+    processes::run(&mut systemctl(&["reset-failed", &unit_name(id)]), SYSTEMD_LIMIT)
+        .await
+        .map(drop)
+}
+
+/// Lets systemd forget the ended unit unless processes are left in it: those are the script's legacy.
+pub(super) async fn release(id: StepId) -> Result<(), ProcessError> {
+    let mut show = systemctl(&["show", &unit_name(id), "--property", "TasksCurrent", "--value"]);
+    let tasks = processes::run_successfully(&mut show, SYSTEMD_LIMIT).await?;
+    let tasks = String::from_utf8_lossy(&tasks.stdout).trim().parse::<u64>();
+    // 2^64-1 is how older systemd writes "none".
+    if tasks.is_ok_and(|count| count > 0 && count != u64::MAX) {
+        return Ok(());
+    }
+    discard(id).await
+}
+
+fn systemctl(arguments: &[&str]) -> Command {
+    let mut command = Command::new("systemctl");
+    command
+        .args(arguments)
+        .env("SYSTEMD_COLORS", "0")
+        .env("LC_ALL", "C");
+    command
+}
+
+/// The meaning of `systemctl show`'s `KEY=VALUE` lines.
+fn parse(text: &str) -> UnitState {
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map_or("", str::trim)
+    };
+    let number = |key: &str| value(key).parse::<i32>().unwrap_or(0);
+    if value("LoadState") == "not-found" {
+        return UnitState::Gone;
+    }
+    match (value("ActiveState"), value("SubState")) {
+        ("active", "exited") | ("failed", _) => {}
+        ("inactive", _) => return UnitState::Gone,
+        _ => {
+            return UnitState::Running {
+                main_pid: value("MainPID").parse().unwrap_or(0),
+            };
+        }
+    }
+    // waitid(2): 1 exited, 2 killed, 3 killed with a core dump. 0: there was no main process.
+    match (value("Result"), number("ExecMainCode")) {
+        ("timeout", _) => UnitState::Ended(ScriptOutcome::TimedOut),
+        (_, 1) => UnitState::Ended(ScriptOutcome::Exited(number("ExecMainStatus"))),
+        (_, 2 | 3) => UnitState::Ended(ScriptOutcome::Signalled(number("ExecMainStatus"))),
+        (result, _) => UnitState::NotStarted(result.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(load: &str, active: &str, sub: &str, result: &str, code: u8, status: u8) -> UnitState {
+        parse(&format!(
+            "Result={result}\nMainPID=4711\nExecMainCode={code}\nExecMainStatus={status}\n\
+             LoadState={load}\nActiveState={active}\nSubState={sub}\n"
+        ))
+    }
+
+    #[test]
+    fn what_systemd_says_is_understood() {
+        use ScriptOutcome::{Exited, Signalled, TimedOut};
+        use UnitState::{Ended, Gone, Running};
+        let running = Running { main_pid: 4711 };
+        assert_eq!(shown("loaded", "active", "running", "success", 0, 0), running);
+        assert_eq!(shown("loaded", "activating", "start", "success", 0, 0), running);
+        assert_eq!(
+            shown("loaded", "deactivating", "stop-sigterm", "timeout", 0, 0),
+            running
+        );
+        assert_eq!(
+            shown("loaded", "active", "exited", "success", 1, 0),
+            Ended(Exited(0))
+        );
+        assert_eq!(
+            shown("loaded", "failed", "failed", "exit-code", 1, 127),
+            Ended(Exited(127))
+        );
+        assert_eq!(
+            shown("loaded", "failed", "failed", "signal", 2, 9),
+            Ended(Signalled(9))
+        );
+        assert_eq!(
+            shown("loaded", "failed", "failed", "core-dump", 3, 11),
+            Ended(Signalled(11))
+        );
+        assert_eq!(
+            shown("loaded", "failed", "failed", "oom-kill", 2, 9),
+            Ended(Signalled(9))
+        );
+        assert_eq!(
+            shown("loaded", "failed", "failed", "timeout", 2, 15),
+            Ended(TimedOut)
+        );
+        assert_eq!(shown("not-found", "inactive", "dead", "success", 0, 0), Gone);
+        assert_eq!(shown("loaded", "inactive", "dead", "success", 2, 15), Gone);
+        assert!(matches!(
+            shown("loaded", "failed", "failed", "resources", 0, 0),
+            UnitState::NotStarted(_)
+        ));
+        assert_eq!(parse(""), Running { main_pid: 0 });
+    }
+
+    #[test]
+    fn words_reach_the_script_as_they_are_and_the_environment_is_not_among_them() {
+        let spec = ScriptSpec {
+            cluster: "demo".parse().unwrap(),
+            path: "scripts/init.sh".into(),
+            args: vec!["$HOME".into(), "a b".into()],
+            env: [("PASSWORD".to_owned(), "secret".to_owned())].into(),
+            time_limit_s: 60,
+        };
+        let command = super::super::command::prepare(&spec, Path::new("/r")).unwrap();
+        let id = gantry_model::Step {
+            action: gantry_model::StepAction::RunScript(spec.clone()),
+            after: vec![],
+        }
+        .id();
+        let arguments = arguments(id, &spec, &command, Path::new("/s"), Path::new("/s/environment"));
+        assert_eq!(
+            arguments[arguments.len() - 4..],
+            ["/bin/bash", "init.sh", "$$HOME", "a b"]
+        );
+        assert!(arguments.contains(&"--property=RuntimeMaxSec=60".to_owned()));
+        assert!(arguments.contains(&"--property=WorkingDirectory=/r/scripts".to_owned()));
+        assert!(!arguments.concat().contains("secret"));
+    }
+}
