@@ -37,6 +37,12 @@ pub fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     print(&text)
 }
 
+/// A number of bytes for people: `812.41 MiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
 /// A table in the manner of `kubectl get`: a heading, columns as wide as their widest cell, no lines.
 #[derive(Debug, Default)]
 pub struct Table {

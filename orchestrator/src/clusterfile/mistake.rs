@@ -28,9 +28,13 @@ impl Mistake {
     /// A mistake at `span`.
     #[must_use]
     pub fn new(span: Span, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if let Some((cut, _)) = message.char_indices().nth(MAX_MESSAGE) {
+            message.replace_range(cut.., "…");
+        }
         Self {
             span,
-            message: message.into(),
+            message,
             beside: None,
             help: None,
         }

@@ -8,7 +8,7 @@
 pub mod document;
 pub mod mistake;
 pub mod schema;
-mod spelling;
+pub(crate) mod spelling;
 mod structure;
 pub mod tree;
 mod unsupported;

@@ -97,8 +97,8 @@ impl Walk<'_> {
                 continue;
             };
             if entry.value.value == Value::Null && required.contains(&entry.key.as_str()) {
-                self.mistakes
-                    .push(Mistake::new(entry.key_span.clone(), format!("`{path}` is empty")));
+                let mistake = Mistake::new(entry.key_span.clone(), format!("`{path}` is empty"));
+                self.mistakes.push(mistake.help(about(&entry.key, property)));
             }
             self.value(
                 &entry.value,
@@ -113,10 +113,8 @@ impl Walk<'_> {
             // A misspelt field was named already, with what was meant: it is not missing as well.
             if node.get(name).is_none() && !taken.contains(&name) {
                 let path = join(&place.path, name);
-                let what = properties[name]["description"].as_str().unwrap_or_default();
                 let mistake = Mistake::new(place.name.clone(), format!("`{path}` is missing"));
-                self.mistakes
-                    .push(mistake.help(format!("`{name}`: {}", lower_first(what))));
+                self.mistakes.push(mistake.help(about(name, &properties[name])));
             }
         }
     }
@@ -240,8 +238,9 @@ fn types(schema: &Schema) -> Vec<&str> {
 }
 
 fn join(path: &str, name: &str) -> String {
+    let name = name.escape_debug();
     if path.is_empty() {
-        name.to_owned()
+        name.to_string()
     } else {
         format!("{path}.{name}")
     }
@@ -279,9 +278,12 @@ fn about(name: &str, schema: &Schema) -> String {
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

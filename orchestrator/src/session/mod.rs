@@ -1,3 +1,65 @@
-//! Sessions with agents.
+//! Sessions with agents: one method per request. Everything that happens to a host goes through here.
+//!
+//! - [`Sessions`] gives a session with a host, dialling where there is none: [`dialer`] over the network
+//! - [`AgentSession`] is such a session: [`remote`] over a connection
+//! - [`fetches`] answers what agents ask for while they stage
 
+pub mod dialer;
+mod error;
 pub mod fetches;
+pub mod remote;
+
+use std::net::IpAddr;
+
+use gantry_model::{ClusterName, Inventory, Step, StepId, StepOutcome};
+use gantry_protocol::StepEvent;
+use tokio::sync::mpsc;
+
+pub use dialer::{DialSettings, Dialer};
+pub use error::SessionError;
+pub use remote::RemoteSession;
+
+/// Gives sessions with hosts.
+pub trait Sessions: Send + Sync {
+    /// The kind of session.
+    type Session: AgentSession;
+
+    /// A live session with the agent at `host`.
+    ///
+    /// # Errors
+    /// When the agent cannot be reached or refuses.
+    fn session(&self, host: IpAddr) -> impl Future<Output = Result<Self::Session, SessionError>> + Send;
+}
+
+/// A session with one agent. Every method may run beside the others.
+pub trait AgentSession: Send + Sync {
+    /// Everything about the host.
+    ///
+    /// # Errors
+    /// When the session is lost or the agent refuses; the same holds for the other methods.
+    fn inventory(&self) -> impl Future<Output = Result<Inventory, SessionError>> + Send;
+
+    /// What does not hold any more of what the journal says about `cluster`.
+    fn drift(&self, cluster: &ClusterName) -> impl Future<Output = Result<Vec<String>, SessionError>> + Send;
+
+    /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer.
+    fn run(
+        &self,
+        step: &Step,
+        events: mpsc::Sender<StepEvent>,
+    ) -> impl Future<Output = Result<StepOutcome, SessionError>> + Send;
+
+    /// What a step wrote, from its beginning; with `follow` until it ends. The answer is none when it goes on.
+    fn logs(
+        &self,
+        step: StepId,
+        follow: bool,
+        events: mpsc::Sender<StepEvent>,
+    ) -> impl Future<Output = Result<Option<StepOutcome>, SessionError>> + Send;
+
+    /// Hands the agent a revocation list (DER).
+    fn revocations(&self, crl: Vec<u8>) -> impl Future<Output = Result<(), SessionError>> + Send;
+
+    /// The way the session goes: `quic` or `tcp`.
+    fn path(&self) -> String;
+}

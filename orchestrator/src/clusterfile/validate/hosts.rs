@@ -32,7 +32,7 @@ pub(super) fn hosts(list: Option<&Node>, mistakes: &mut Vec<Mistake>, notes: &mu
     let mut hosts = Vec::new();
     let mut unclear = false;
     for group in list.items() {
-        let role = group.get("roles").and_then(|roles| self::role(roles, mistakes));
+        let role = group.get("roles").and_then(|roles| role_of(roles, mistakes));
         unclear |= role.is_none();
         let env = group
             .get("env")
@@ -108,7 +108,7 @@ fn is_range(text: &str) -> bool {
 }
 
 /// Master or node; free names beside it are allowed, both are not.
-fn role(roles: &Node, mistakes: &mut Vec<Mistake>) -> Option<Role> {
+fn role_of(roles: &Node, mistakes: &mut Vec<Mistake>) -> Option<Role> {
     let named = |word: &str| roles.items().iter().find(|item| item.text() == Some(word));
     match (named("master"), named("node")) {
         (Some(master), Some(node)) => {

@@ -1,0 +1,126 @@
+//! This module owns [`RunOutcome`]: what became of each host, and the exit code that follows.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use gantry_model::{ExitCode, StepId, StepOutcome};
+
+use crate::plan::Plan;
+use crate::session::SessionError;
+
+/// Lines of a failed script's output that are kept.
+pub(super) const KEPT_LINES: usize = 12;
+
+/// What became of each host.
+#[derive(Debug, Clone, Default)]
+pub struct RunOutcome {
+    /// Every host of the plan.
+    pub hosts: BTreeMap<IpAddr, HostOutcome>,
+    /// The wave after which no other was started, because of a failure.
+    pub stopped_after: Option<String>,
+}
+
+/// What became of one host.
+#[derive(Debug, Clone, Default)]
+pub struct HostOutcome {
+    /// Steps that ran to their end now.
+    pub done: usize,
+    /// Steps the agent had as done.
+    pub already_done: usize,
+    /// Compressed layer bytes that travelled.
+    pub received: u64,
+    /// Why it is not further.
+    pub failure: Option<Failure>,
+}
+
+/// Why a host is not further.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The step that failed.
+    pub step: StepId,
+    /// Its title.
+    pub title: String,
+    /// Why: how it ended on the host, or what kept us from it.
+    pub cause: Cause,
+    /// The last lines it wrote.
+    pub last_lines: Vec<Vec<u8>>,
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone)]
+pub enum Cause {
+    /// It ended badly on the host.
+    Outcome(StepOutcome),
+    /// The agent could not be brought to it.
+    Session(SessionError),
+}
+
+impl Failure {
+    /// The cause, one line.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match &self.cause {
+            Cause::Outcome(outcome) => outcome.to_string(),
+            Cause::Session(error) => error.to_string(),
+        }
+    }
+
+    /// Whether the host has an output of this step to look at.
+    #[must_use]
+    pub const fn has_log(&self) -> bool {
+        matches!(
+            &self.cause,
+            Cause::Outcome(StepOutcome::Script(_) | StepOutcome::Unknown)
+        )
+    }
+}
+
+impl RunOutcome {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let hosts = plan
+            .hosts
+            .iter()
+            .map(|host| (host.address, HostOutcome::default()))
+            .collect();
+        Self {
+            hosts,
+            stopped_after: None,
+        }
+    }
+
+    pub(super) fn add(&mut self, host: IpAddr, result: HostOutcome) {
+        let total = self.hosts.entry(host).or_default();
+        total.done += result.done;
+        total.already_done += result.already_done;
+        total.received += result.received;
+        if total.failure.is_none() {
+            total.failure = result.failure;
+        }
+    }
+
+    /// Hosts that failed, and why.
+    pub fn failures(&self) -> impl Iterator<Item = (IpAddr, &Failure)> {
+        self.hosts
+            .iter()
+            .filter_map(|(host, outcome)| Some((*host, outcome.failure.as_ref()?)))
+    }
+
+    /// The exit code: what all failures have in common, or whether some or all hosts failed.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        let failures: Vec<_> = self.failures().map(|(_, failure)| failure).collect();
+        let code = |failure: &Failure| match &failure.cause {
+            Cause::Session(error) => error.exit_code(),
+            Cause::Outcome(_) => ExitCode::Failed,
+        };
+        match failures.len() {
+            0 => ExitCode::Done,
+            failed if failed < self.hosts.len() => ExitCode::SomeHostsFailed,
+            _ => {
+                let first = code(failures[0]);
+                let same = failures.iter().all(|failure| code(failure) == first);
+                if same { first } else { ExitCode::Failed }
+            }
+        }
+    }
+}

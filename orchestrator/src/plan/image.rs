@@ -1,0 +1,101 @@
+//! This module owns [`PlanImage`]: what planning needs to know about an image.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry_model::{Digest, ImageReference, LayerDescriptor};
+use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Store, Toc};
+use serde::{Deserialize, Serialize};
+
+/// Where scripts lie in a rootfs.
+const SCRIPTS: &str = "scripts/";
+/// The label that says which container runtime the image's scripts install.
+const RUNTIME_LABEL: &str = "cluster.alpha.sealer.io/container-runtime-type";
+
+/// What planning needs to know about an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanImage {
+    /// Its name.
+    pub reference: ImageReference,
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Architecture in OCI words; empty when the image does not say.
+    pub arch: String,
+    /// Its layers, bottom first.
+    pub layers: Vec<PlanLayer>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// The container runtime its label names.
+    pub runtime: Option<String>,
+    /// Names of the scripts in the merged rootfs, without their folder.
+    pub scripts: BTreeSet<String>,
+}
+
+/// A layer and its size on a host's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanLayer {
+    /// The layer.
+    pub descriptor: LayerDescriptor,
+    /// Bytes of its files when unpacked.
+    pub unpacked: u64,
+}
+
+impl PlanImage {
+    /// Reads what planning needs of `image`.
+    ///
+    /// # Errors
+    /// When a layer's table of contents cannot be read.
+    pub fn read(store: &Store, image: &Image, reference: &ImageReference) -> Result<Self, LayerError> {
+        let mut layers = Vec::new();
+        let mut scripts = BTreeSet::new();
+        for descriptor in &image.layers {
+            let source = ChunkSource::open(store, &descriptor.digest)?;
+            merge_scripts(source.toc(), &mut scripts);
+            layers.push(PlanLayer {
+                descriptor: descriptor.clone(),
+                unpacked: source.toc().content_len(),
+            });
+        }
+        Ok(Self {
+            reference: reference.clone(),
+            digest: image.manifest_digest,
+            arch: image.config.architecture.clone(),
+            layers,
+            env: image.env().into_iter().collect(),
+            runtime: image.config.config.labels.get(RUNTIME_LABEL).cloned(),
+            scripts,
+        })
+    }
+
+    /// Digests of its layers, bottom first.
+    #[must_use]
+    pub fn layer_digests(&self) -> Vec<Digest> {
+        self.layers.iter().map(|layer| layer.descriptor.digest).collect()
+    }
+}
+
+/// Puts one more layer on top of what is known of `scripts/`.
+fn merge_scripts(toc: &Toc, scripts: &mut BTreeSet<String>) {
+    for entry in toc.entries() {
+        let folder = entry.path == SCRIPTS.trim_end_matches('/');
+        match &entry.kind {
+            EntryKind::Whiteout | EntryKind::Directory { opaque: true } if folder => scripts.clear(),
+            _ => {}
+        }
+    }
+    for entry in toc.entries() {
+        let Some(name) = entry
+            .path
+            .strip_prefix(SCRIPTS)
+            .filter(|name| !name.contains('/'))
+        else {
+            continue;
+        };
+        match &entry.kind {
+            EntryKind::Whiteout => scripts.remove(name),
+            EntryKind::Directory { .. } => false,
+            _ => scripts.insert(name.to_owned()),
+        };
+    }
+}

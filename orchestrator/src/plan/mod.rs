@@ -1,0 +1,166 @@
+//! This module owns [`Plan`]: which step runs on which host, in which order, and why. Plain data, so that it can
+//! be printed, compared, saved and carried to another machine.
+//!
+//! ```text
+//! Clusterfile + image + inventories ── planner ──▶ Plan ── render ──▶ text
+//!                 └── preflight ──▶ findings        └── check ──▶ execute
+//! ```
+
+pub mod check;
+mod environment;
+mod image;
+pub mod planner;
+pub mod preflight;
+mod progress;
+pub mod render;
+pub mod reset;
+mod scripts;
+
+use std::net::IpAddr;
+
+use gantry_model::{ClusterName, Digest, ImageReference, Step, StepId};
+use serde::{Deserialize, Serialize};
+
+pub use image::{PlanImage, PlanLayer};
+pub use progress::refresh;
+
+/// The version of the plan's JSON form. A number is never reused.
+pub const PLAN_VERSION: u32 = 1;
+
+/// What will be done to the hosts of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// [`PLAN_VERSION`] of the program that made it.
+    pub version: u32,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The image the cluster shall run; none when it is taken down.
+    pub image: Option<PlannedImage>,
+    /// The hosts, in the order of the Clusterfile.
+    pub hosts: Vec<PlannedHost>,
+    /// What is done: a wave starts when every host has ended the one before.
+    pub waves: Vec<Wave>,
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Make the hosts what the Clusterfile says.
+    Apply,
+    /// Remove the cluster from the hosts.
+    Reset,
+}
+
+/// The image of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedImage {
+    /// Its name in the Clusterfile.
+    pub reference: ImageReference,
+    /// Digest of the manifest that name led to: what will run, whatever the name leads to later.
+    pub digest: Digest,
+}
+
+/// A host of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedHost {
+    /// Its address.
+    pub address: IpAddr,
+    /// The latest rootfs step of this cluster on the host when the plan was made. Another one found later means
+    /// that somebody else changed the host in between.
+    pub seen: Option<StepId>,
+}
+
+/// Steps that may run side by side on different hosts. On one host they run in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wave {
+    /// What it does, in a word.
+    pub title: String,
+    /// Whether hosts go on with the next wave after another host failed in this one. Only taking down does.
+    pub keep_going: bool,
+    /// The steps.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedStep {
+    /// Where.
+    pub host: IpAddr,
+    /// The step's id, which follows from `step`.
+    pub id: StepId,
+    /// The step's title.
+    pub title: String,
+    /// What running it means for the host.
+    pub mark: Mark,
+    /// Why it runs or need not run.
+    pub reason: String,
+    /// What to do.
+    pub step: Step,
+}
+
+/// What running a step means for its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mark {
+    /// Something comes to the host.
+    Add,
+    /// Something on the host becomes something else.
+    Change,
+    /// Something goes.
+    Remove,
+    /// It is done already.
+    Done,
+}
+
+impl Mark {
+    /// The sign in the margin.
+    #[must_use]
+    pub const fn sign(self) -> char {
+        match self {
+            Self::Add => '+',
+            Self::Change => '~',
+            Self::Remove => '-',
+            Self::Done => '=',
+        }
+    }
+}
+
+impl PlannedStep {
+    fn new(host: IpAddr, step: Step, mark: Mark, reason: impl Into<String>) -> Self {
+        Self {
+            host,
+            id: step.id(),
+            title: step.action.title(),
+            mark,
+            reason: reason.into(),
+            step,
+        }
+    }
+
+    /// Whether it has to run.
+    #[must_use]
+    pub fn is_to_do(&self) -> bool {
+        self.mark != Mark::Done
+    }
+}
+
+impl Plan {
+    /// Every step of every wave, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &PlannedStep> {
+        self.waves.iter().flat_map(|wave| &wave.steps)
+    }
+
+    /// How many steps have to run.
+    #[must_use]
+    pub fn to_do(&self) -> usize {
+        self.steps().filter(|step| step.is_to_do()).count()
+    }
+}

@@ -1,0 +1,213 @@
+//! The planner: a pure function from what is wanted and what is there to a [`Plan`]. No clock, no network.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use gantry_model::{Digest, HostsEntry, ScriptSpec, Step, StepAction, StepId};
+
+use super::environment::environment;
+use super::progress::{NOT_DONE, state_step, why_to_do};
+use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
+use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, Wave};
+use crate::clusterfile::{Clusterfile, Host};
+use crate::inventory::{ClusterInventory, HostReport};
+use crate::output::bytes;
+
+/// The name every host finds the API server by.
+pub const API_SERVER: &str = "apiserver.cluster.local";
+
+/// The plan that makes the hosts of `clusterfile` what it says.
+///
+/// # Errors
+/// When the image has no scripts that set up a host.
+pub fn plan(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+) -> anyhow::Result<Plan> {
+    let init = scripts::init(clusterfile, image)?;
+    let registry = scripts::registry(clusterfile, image);
+    let registry_host = clusterfile.first_master().address;
+    let mut waves = [wave("stage"), wave("rootfs"), wave("init"), wave("registry")];
+    for host in &clusterfile.hosts {
+        let report = inventory.report(host.address);
+        let [stage, rootfs, scripts, last] = &mut waves;
+        stage.steps.push(stage_step(host, image, report));
+
+        let assemble = assemble_step(clusterfile, host, image, report);
+        let mut after = vec![assemble.id];
+        let fresh = assemble.is_to_do();
+        rootfs.steps.push(assemble);
+        rootfs.steps.push(hosts_entries_step(clusterfile, host, report));
+
+        for call in &init {
+            let step = script_step(clusterfile, image, host, call, &after, report, fresh);
+            after.push(step.id);
+            scripts.steps.push(step);
+        }
+        if let Some(call) = registry.as_ref().filter(|_| host.address == registry_host) {
+            last.steps
+                .push(script_step(clusterfile, image, host, call, &after, report, fresh));
+        }
+    }
+    Ok(Plan {
+        version: PLAN_VERSION,
+        purpose: Purpose::Apply,
+        cluster: clusterfile.name.clone(),
+        image: Some(PlannedImage {
+            reference: image.reference.clone(),
+            digest: image.digest,
+        }),
+        hosts: planned_hosts(clusterfile, inventory),
+        waves: waves.into_iter().filter(|wave| !wave.steps.is_empty()).collect(),
+    })
+}
+
+/// The hosts of a plan, each with the latest rootfs step that its journal has.
+pub(super) fn planned_hosts(clusterfile: &Clusterfile, inventory: &ClusterInventory) -> Vec<PlannedHost> {
+    let seen = |address| {
+        let report = inventory.report(address)?;
+        Some(report.latest(&clusterfile.name, "rootfs")?.id)
+    };
+    let host = |host: &Host| PlannedHost {
+        address: host.address,
+        seen: seen(host.address),
+    };
+    clusterfile.hosts.iter().map(host).collect()
+}
+
+fn wave(title: &str) -> Wave {
+    Wave {
+        title: title.into(),
+        keep_going: false,
+        steps: Vec::new(),
+    }
+}
+
+fn stage_step(host: &Host, image: &PlanImage, report: Option<&HostReport>) -> PlannedStep {
+    let layers = image
+        .layers
+        .iter()
+        .map(|layer| layer.descriptor.clone())
+        .collect();
+    let step = Step {
+        action: StepAction::Stage {
+            image: image.digest,
+            layers,
+        },
+        after: Vec::new(),
+    };
+    let present: BTreeSet<_> = report
+        .map(|report| report.inventory.layers.iter().collect())
+        .unwrap_or_default();
+    let missing: Vec<_> = image
+        .layers
+        .iter()
+        .filter(|layer| !present.contains(&layer.descriptor.digest))
+        .collect();
+    if missing.is_empty() {
+        return PlannedStep::new(host.address, step, Mark::Done, "done");
+    }
+    let size = bytes(missing.iter().map(|layer| layer.descriptor.size).sum());
+    let begun =
+        |layer: &Digest| report.is_some_and(|r| r.inventory.partial_layers.iter().any(|(d, _)| d == layer));
+    let resumed = missing.iter().any(|layer| begun(&layer.descriptor.digest));
+    let resumed = if resumed { ", goes on where it stopped" } else { "" };
+    let reason = format!(
+        "{} of {} layers missing, {size}{resumed}",
+        missing.len(),
+        image.layers.len()
+    );
+    PlannedStep::new(host.address, step, Mark::Add, reason)
+}
+
+fn assemble_step(
+    clusterfile: &Clusterfile,
+    host: &Host,
+    image: &PlanImage,
+    report: Option<&HostReport>,
+) -> PlannedStep {
+    let action = StepAction::AssembleRootfs {
+        cluster: clusterfile.name.clone(),
+        image: image.digest,
+        layers: image.layer_digests(),
+    };
+    let (step, mark, reason) = state_step(action, report);
+    let current = report.and_then(|report| report.current(&clusterfile.name));
+    let (mark, reason) = match (mark, current) {
+        (Mark::Change, Some(current)) if current.image != image.digest => (
+            mark,
+            format!("generation {} is of image {}", current.id, current.image.short()),
+        ),
+        (Mark::Done, Some(current)) => (mark, format!("done, generation {}", current.id)),
+        (mark, _) => (mark, reason),
+    };
+    PlannedStep::new(host.address, step, mark, reason)
+}
+
+fn hosts_entries_step(clusterfile: &Clusterfile, host: &Host, report: Option<&HostReport>) -> PlannedStep {
+    let first_master = clusterfile.first_master().address;
+    let entry = |name: &str| HostsEntry {
+        address: first_master,
+        names: vec![name.into()],
+    };
+    let mut entries = vec![entry(&clusterfile.registry.domain), entry(API_SERVER)];
+    entries.extend(clusterfile.host_aliases.iter().cloned());
+    let action = StepAction::WriteHostsEntries {
+        cluster: clusterfile.name.clone(),
+        entries,
+    };
+    let (step, mark, reason) = state_step(action, report);
+    PlannedStep::new(host.address, step, mark, reason)
+}
+
+fn script_step(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+    call: &Call,
+    after: &[StepId],
+    report: Option<&HostReport>,
+    fresh: bool,
+) -> PlannedStep {
+    let step = Step {
+        action: StepAction::RunScript(script(clusterfile, image, host, call)),
+        after: after.into(),
+    };
+    let reason = match report {
+        Some(report) => why_to_do(step.id(), report),
+        None => Some(NOT_DONE.into()),
+    };
+    let ran_before = report
+        .and_then(|report| report.latest(&clusterfile.name, call.script))
+        .is_some();
+    match reason {
+        None => PlannedStep::new(host.address, step, Mark::Done, "done"),
+        Some(reason) if ran_before && reason == NOT_DONE => {
+            let why = if fresh {
+                "again: the rootfs changes"
+            } else {
+                "again: its inputs changed"
+            };
+            PlannedStep::new(host.address, step, Mark::Change, why)
+        }
+        Some(reason) => PlannedStep::new(host.address, step, Mark::Add, reason),
+    }
+}
+
+/// How `call` runs on `host`.
+pub(super) fn script(clusterfile: &Clusterfile, image: &PlanImage, host: &Host, call: &Call) -> ScriptSpec {
+    ScriptSpec {
+        cluster: clusterfile.name.clone(),
+        path: format!("scripts/{}", call.script),
+        args: call.args.clone(),
+        env: environment(clusterfile, image, host),
+        time_limit_s: SCRIPT_TIME_LIMIT_S,
+    }
+}
+
+/// Addresses the plan needs a session with.
+#[must_use]
+pub fn addresses(clusterfile: &Clusterfile) -> Vec<IpAddr> {
+    clusterfile.hosts.iter().map(|host| host.address).collect()
+}

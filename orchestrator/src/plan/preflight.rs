@@ -1,0 +1,255 @@
+//! What speaks against changing these hosts, found in one pass before anything is changed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use gantry_model::{ExitCode, HostFacts};
+
+use super::PlanImage;
+use crate::clusterfile::{Clusterfile, Role};
+use crate::inventory::{ClusterInventory, HostReport};
+use crate::output::bytes;
+
+/// Largest difference between a host's clock and ours, in milliseconds: certificates and etcd bear no more.
+pub const MAX_CLOCK_SKEW_MS: u64 = 30_000;
+/// Room that has to stay free beside the image, in bytes: journals, logs, the writable side of the rootfs.
+const ROOM_TO_SPARE: u64 = 256 << 20;
+/// TCP ports of the control plane.
+const MASTER_PORTS: [u16; 6] = [6443, 2379, 2380, 10250, 10257, 10259];
+/// TCP ports of every host.
+const NODE_PORTS: [u16; 1] = [10250];
+
+/// The checks, by the name that `--skip-preflight` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Check {
+    /// Every agent answers (cannot be skipped)
+    #[value(skip)]
+    Reachable,
+    /// The image is for the host's processors
+    Arch,
+    /// The image fits on the host's disk
+    Disk,
+    /// The host's file system can carry overlay mounts
+    Overlay,
+    /// The host's clock is right
+    Clock,
+    /// No two addresses lead to one host, and every host has its own name
+    Identity,
+    /// Ports that Kubernetes and the registry need are free
+    Ports,
+    /// Commands that the image's scripts need are there
+    Commands,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reachable => "reachable",
+            Self::Arch => "arch",
+            Self::Disk => "disk",
+            Self::Overlay => "overlay",
+            Self::Clock => "clock",
+            Self::Identity => "identity",
+            Self::Ports => "ports",
+            Self::Commands => "commands",
+        })
+    }
+}
+
+/// One thing that speaks against it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which check found it.
+    pub check: Check,
+    /// Where.
+    pub host: IpAddr,
+    /// What and why: one line.
+    pub message: String,
+}
+
+/// Everything that speaks against making these hosts what the Clusterfile says, by check.
+#[must_use]
+pub fn preflight(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+    skip: &[Check],
+) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = inventory
+        .unreachable()
+        .map(|(host, reason)| Finding {
+            check: Check::Reachable,
+            host,
+            message: reason.to_owned(),
+        })
+        .collect();
+    for host in &clusterfile.hosts {
+        let Some(report) = inventory.report(host.address) else {
+            continue;
+        };
+        let mut add = |check, message| {
+            findings.push(Finding {
+                check,
+                host: host.address,
+                message,
+            })
+        };
+        let facts = &report.inventory.facts;
+        arch(image, facts, &mut add);
+        disk(image, report, &mut add);
+        if !facts.overlay {
+            let text = "the file system below /var/lib/gantry cannot carry overlay mounts; use ext4, or xfs with ftype=1";
+            add(Check::Overlay, text.into());
+        }
+        if report.skew_ms.unsigned_abs() > MAX_CLOCK_SKEW_MS {
+            let (seconds, way) = (
+                report.skew_ms.abs() / 1000,
+                if report.skew_ms > 0 { "ahead" } else { "behind" },
+            );
+            add(
+                Check::Clock,
+                format!("its clock is {seconds} s {way} of this machine's; set it right (chronyd, ntpd)"),
+            );
+        }
+        if !facts.missing_commands.is_empty() {
+            let commands = facts.missing_commands.join(", ");
+            add(
+                Check::Commands,
+                format!("the image's scripts need {commands}; install them on the host"),
+            );
+        }
+        if !report.has(&clusterfile.name) {
+            let registry =
+                (host.address == clusterfile.first_master().address).then_some(clusterfile.registry.port);
+            ports(host.role, registry, facts, &mut add);
+        }
+    }
+    identity(inventory, &mut findings);
+    findings.retain(|finding| !skip.contains(&finding.check));
+    findings.sort_by_key(|finding| (finding.check, finding.host));
+    findings
+}
+
+/// The exit code for these findings: hosts that cannot be reached are another matter than hosts that do not fit.
+#[must_use]
+pub fn exit_code(findings: &[Finding]) -> ExitCode {
+    let unreachable = findings.iter().all(|finding| finding.check == Check::Reachable);
+    if unreachable {
+        ExitCode::Unreachable
+    } else {
+        ExitCode::Preflight
+    }
+}
+
+/// Findings for people: each message once, with the hosts it is about.
+#[must_use]
+pub fn render(findings: &[Finding]) -> String {
+    let mut groups: BTreeMap<(Check, &str), Vec<String>> = BTreeMap::new();
+    for finding in findings {
+        groups
+            .entry((finding.check, &finding.message))
+            .or_default()
+            .push(finding.host.to_string());
+    }
+    let red = anstyle::AnsiColor::Red.on_default().bold();
+    let mut text = String::new();
+    for ((check, message), hosts) in groups {
+        let name = check.to_string();
+        text.push_str(&format!(
+            "  {red}✗{red:#} {name:<10} {}: {message}\n",
+            super::render::host_list(&hosts)
+        ));
+    }
+    text
+}
+
+fn arch(image: &PlanImage, facts: &HostFacts, add: &mut impl FnMut(Check, String)) {
+    if !image.arch.is_empty() && image.arch != facts.arch {
+        let message = format!("the image is for {}, the host is {}", image.arch, facts.arch);
+        add(Check::Arch, message);
+    }
+}
+
+fn disk(image: &PlanImage, report: &HostReport, add: &mut impl FnMut(Check, String)) {
+    let present = &report.inventory.layers;
+    let missing = image
+        .layers
+        .iter()
+        .filter(|layer| !present.contains(&layer.descriptor.digest));
+    let unpacked: u64 = missing.map(|layer| layer.unpacked).sum();
+    let partial: u64 = report
+        .inventory
+        .partial_layers
+        .iter()
+        .map(|(_, bytes)| bytes)
+        .sum();
+    let needed = unpacked.saturating_sub(partial);
+    let free = report.inventory.facts.store_disk.free;
+    if needed > 0 && needed + ROOM_TO_SPARE > free {
+        let message = format!(
+            "the image needs {} below /var/lib/gantry (and {} to spare), {} are free",
+            bytes(needed),
+            bytes(ROOM_TO_SPARE),
+            bytes(free)
+        );
+        add(Check::Disk, message);
+    }
+}
+
+fn ports(role: Role, registry: Option<u16>, facts: &HostFacts, add: &mut impl FnMut(Check, String)) {
+    let ours: &[u16] = if role == Role::Master {
+        &MASTER_PORTS
+    } else {
+        &NODE_PORTS
+    };
+    let in_use = |port: &u16| {
+        facts
+            .ports
+            .iter()
+            .any(|listening| listening.port == *port && !listening.udp)
+    };
+    let taken: Vec<String> = ours
+        .iter()
+        .copied()
+        .chain(registry)
+        .filter(in_use)
+        .map(|port| port.to_string())
+        .collect();
+    if !taken.is_empty() {
+        let message = format!(
+            "something listens on TCP port {} already; stop it first",
+            taken.join(", ")
+        );
+        add(Check::Ports, message);
+    }
+}
+
+fn identity(inventory: &ClusterInventory, findings: &mut Vec<Finding>) {
+    let mut machines: BTreeMap<&str, IpAddr> = BTreeMap::new();
+    let mut names: BTreeMap<&str, IpAddr> = BTreeMap::new();
+    for (host, report) in inventory.reached() {
+        let facts = &report.inventory.facts;
+        let mut add = |message| {
+            findings.push(Finding {
+                check: Check::Identity,
+                host,
+                message,
+            })
+        };
+        if let Some(other) = (!facts.machine_id.is_empty())
+            .then(|| machines.insert(&facts.machine_id, host))
+            .flatten()
+        {
+            add(format!(
+                "it has the machine-id of {other}: two addresses of one host, or a cloned disk; \
+                         for a clone run `systemd-machine-id-setup` after removing /etc/machine-id"
+            ));
+        } else if let Some(other) = names.insert(&facts.hostname, host) {
+            add(format!(
+                "it has the host name {:?} of {other}; set another one with `hostnamectl`",
+                facts.hostname
+            ));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Output of scripts is data of somebody else: it must not move the cursor or change the terminal's title.
+
+use std::fmt::Write as _;
+
+/// `bytes` as one line of text in which nothing controls the terminal. Colours are dropped, a carriage return
+/// starts the line again as it would on a terminal, other control characters are shown as escapes.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = anstream::adapter::strip_str(&text).to_string();
+    let text = text.trim_end_matches('\r');
+    let last = text.rsplit('\r').next().unwrap_or_default();
+    let mut line = String::with_capacity(last.len());
+    for c in last.chars() {
+        match c {
+            '\t' => line.push_str("    "),
+            c if c.is_control() || is_direction(c) => {
+                let _ = write!(line, "{}", c.escape_default());
+            }
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+/// Characters that reorder what follows them.
+const fn is_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_controls_the_terminal() {
+        assert_eq!(
+            printable(b"\x1b[31mred\x1b[0m \x07bell\tend"),
+            "red \\u{7}bell    end"
+        );
+        assert_eq!(printable(b"10%\r50%\r100%\r"), "100%");
+        assert_eq!(printable(&[0xff, b'a']), "\u{fffd}a");
+    }
+}

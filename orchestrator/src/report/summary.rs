@@ -1,0 +1,81 @@
+//! What became of the hosts: one line when all went well, else failures grouped by cause, each with its log.
+
+use std::collections::BTreeMap;
+
+use super::printable;
+use crate::execute::{Failure, RunOutcome};
+use crate::output::bytes;
+use crate::plan::Plan;
+use crate::plan::render::host_list;
+
+/// The summary of `outcome` for people.
+#[must_use]
+pub fn summary(plan: &Plan, outcome: &RunOutcome, elapsed: std::time::Duration) -> String {
+    let failed = outcome.failures().count();
+    let done: usize = outcome.hosts.values().map(|host| host.done).sum();
+    let received: u64 = outcome.hosts.values().map(|host| host.received).sum();
+    let bold = anstyle::Style::new().bold();
+    let mut text = String::new();
+    if failed > 0 {
+        text.push_str(&failures(plan, outcome));
+    }
+    let hosts = plan.hosts.len();
+    let well = if failed == 0 {
+        format!("{} on {hosts} of {hosts} hosts", "done")
+    } else {
+        format!("{failed} of {hosts} hosts failed")
+    };
+    let seconds = elapsed.as_secs_f64();
+    text.push_str(&format!(
+        "{bold}{}: {well}{bold:#}, {done} steps, {} sent, {seconds:.1} s\n",
+        plan.cluster,
+        bytes(received)
+    ));
+    if let Some(wave) = &outcome.stopped_after {
+        text.push_str(&format!("Stopped after {wave:?}: the next steps need every host. What is done stays done; apply again to go on.\n"));
+    }
+    text
+}
+
+/// Failures with the same step and cause, the most frequent first.
+fn failures(plan: &Plan, outcome: &RunOutcome) -> String {
+    let mut groups: BTreeMap<(String, String), Vec<(std::net::IpAddr, &Failure)>> = BTreeMap::new();
+    for (host, failure) in outcome.failures() {
+        groups
+            .entry((failure.title.clone(), without_host(&failure.reason(), host)))
+            .or_default()
+            .push((host, failure));
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, hosts)| std::cmp::Reverse(hosts.len()));
+    let red = anstyle::AnsiColor::Red.on_default().bold();
+    let mut text = String::from("\n");
+    for ((title, reason), failed) in groups {
+        let hosts: Vec<String> = failed.iter().map(|(host, _)| host.to_string()).collect();
+        text.push_str(&format!(
+            "{red}✗ {title}{red:#} failed on {}: {reason}\n",
+            host_list(&hosts)
+        ));
+        let Some((host, failure)) = failed.first() else {
+            continue;
+        };
+        for line in &failure.last_lines {
+            text.push_str(&format!("    | {}\n", printable(line)));
+        }
+        if failure.has_log() {
+            let id = failure.step.short();
+            text.push_str(&format!(
+                "    all of it: gantry logs -c {} {host} {id}\n",
+                plan.cluster
+            ));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// Reasons name their host; without it, hosts that failed alike stand together.
+fn without_host(reason: &str, host: std::net::IpAddr) -> String {
+    let with_port = |text: &str| text.replace(&format!("the agent at {host}:7443"), "the agent");
+    with_port(reason)
+}

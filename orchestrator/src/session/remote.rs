@@ -1,0 +1,153 @@
+//! A session over a connection.
+
+use std::sync::Arc;
+
+use gantry_model::{ClusterName, Inventory, Step, StepId, StepOutcome};
+use gantry_protocol::{CloseCode, Reply, Request, StepEvent};
+use gantry_transport::{Connection, Path, RecvStream, StreamError};
+use tokio::sync::mpsc;
+
+use super::fetches::SentCounters;
+use super::{AgentSession, SessionError};
+
+/// A session with one agent over the network. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct RemoteSession {
+    connection: Connection,
+    sent: SentCounters,
+    /// The agent's program version.
+    version: Arc<str>,
+}
+
+impl RemoteSession {
+    pub(super) fn new(connection: Connection, sent: SentCounters, version: &str) -> Self {
+        Self {
+            connection,
+            sent,
+            version: version.into(),
+        }
+    }
+
+    /// Whether the connection is still there.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+
+    /// What was sent to the agent while it staged.
+    #[must_use]
+    pub const fn sent(&self) -> &SentCounters {
+        &self.sent
+    }
+
+    /// The agent's program version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Ends the session in good order. What runs on the host goes on.
+    pub async fn close(&self) {
+        self.connection.shut_down(CloseCode::Done, "done").await;
+    }
+
+    /// Sends `request` and waits for the first message of the answer.
+    async fn ask(&self, request: &Request) -> Result<(Reply, RecvStream), SessionError> {
+        let (mut send, mut receive) = self.connection.open_bi().await.map_err(lost)?;
+        send.send(request).await.map_err(lost)?;
+        send.finish().await.map_err(lost)?;
+        let reply = receive.recv::<Reply>().await.map_err(lost)?;
+        match reply {
+            Reply::Refused(refusal) => Err(SessionError::Refused(refusal)),
+            reply => Ok((reply, receive)),
+        }
+    }
+}
+
+impl AgentSession for RemoteSession {
+    async fn inventory(&self) -> Result<Inventory, SessionError> {
+        match self.ask(&Request::Inventory).await? {
+            (Reply::Inventory(inventory), _) => Ok(*inventory),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    async fn drift(&self, cluster: &ClusterName) -> Result<Vec<String>, SessionError> {
+        match self
+            .ask(&Request::Drift {
+                cluster: cluster.clone(),
+            })
+            .await?
+        {
+            (Reply::Drift(lines), _) => Ok(lines),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    async fn run(&self, step: &Step, events: mpsc::Sender<StepEvent>) -> Result<StepOutcome, SessionError> {
+        let (reply, receive) = self.ask(&Request::Run(step.clone())).await?;
+        let outcome = pass_on(reply, receive, events).await?;
+        outcome.ok_or_else(|| SessionError::Lost("the step's events ended before the step did".into()))
+    }
+
+    async fn logs(
+        &self,
+        step: StepId,
+        follow: bool,
+        events: mpsc::Sender<StepEvent>,
+    ) -> Result<Option<StepOutcome>, SessionError> {
+        let (reply, receive) = self.ask(&Request::Logs { step, follow }).await?;
+        pass_on(reply, receive, events).await
+    }
+
+    async fn revocations(&self, crl: Vec<u8>) -> Result<(), SessionError> {
+        match self.ask(&Request::Revocations { crl }).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    fn path(&self) -> String {
+        match self.connection.path() {
+            Path::Quic => "quic".into(),
+            Path::Tcp => "tcp".into(),
+        }
+    }
+}
+
+async fn pass_on(
+    reply: Reply,
+    mut receive: RecvStream,
+    events: mpsc::Sender<StepEvent>,
+) -> Result<Option<StepOutcome>, SessionError> {
+    if reply != Reply::Accepted {
+        return Err(unexpected(&reply));
+    }
+    while let Some(event) = receive.recv_or_end::<StepEvent>().await.map_err(lost)? {
+        match event {
+            StepEvent::Finished(outcome) => return Ok(Some(outcome)),
+            // Whoever listened no longer does: the answer is still wanted.
+            event => drop(events.send(event).await),
+        }
+    }
+    Ok(None)
+}
+
+fn lost(error: StreamError) -> SessionError {
+    match error {
+        StreamError::Codec(error) => SessionError::Protocol(error.to_string()),
+        StreamError::Closed(closed) => SessionError::Lost(closed.to_string()),
+        error => SessionError::Lost(error.to_string()),
+    }
+}
+
+fn unexpected(reply: &Reply) -> SessionError {
+    let kind = match reply {
+        Reply::Inventory(_) => "an inventory",
+        Reply::Accepted => "\"accepted\"",
+        Reply::Done => "\"done\"",
+        Reply::Drift(_) => "a list of drift",
+        Reply::Refused(_) => "a refusal",
+    };
+    SessionError::Protocol(format!("{kind} came where another answer was due"))
+}
