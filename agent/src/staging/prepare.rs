@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use gantry_model::LayerDescriptor;
 use gantry_store::{LayerReceiver, ReceiveError, Store};
+use gantry_system::files;
 use gantry_transport::Connection;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -131,18 +132,15 @@ fn begin_blocking(
 
 /// Refuses when the missing layers together do not fit, before any chunk of them travels.
 fn check_room(root: &Path, missing: &[(LayerDescriptor, LayerReceiver)]) -> Result<(), StagingError> {
-    let needed = missing
-        .iter()
-        .map(|(_, receiver)| receiver.counters())
-        .map(|counters| counters.total.saturating_sub(counters.reused + counters.written))
-        .sum();
-    let disk = rustix::fs::statvfs(root).map_err(|error| {
-        StagingError::Internal(format!(
-            "cannot read the free space of {}: {error}",
-            root.display()
-        ))
-    })?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let needed = missing.iter().map(|(_, receiver)| receiver.needed()).sum();
+    let free = files::space(root)
+        .map_err(|error| {
+            StagingError::Internal(format!(
+                "cannot read the free space of {}: {error}",
+                root.display()
+            ))
+        })?
+        .free;
     if needed > free {
         return Err(StagingError::NoSpace {
             needed,

@@ -14,7 +14,7 @@ use super::partial::Partial;
 use super::received::Received;
 use super::tree::Tree;
 use crate::Store;
-use crate::toc::{EntryKind, Toc};
+use crate::toc::{EntryKind, Toc, TocEntry};
 
 /// File systems give space in blocks of this size.
 const BLOCK_LEN: u64 = 4096;
@@ -119,21 +119,24 @@ impl LayerReceiver {
         Ok(())
     }
 
-    /// Whether what is missing fits on the disk. Counted generously: a transfer that cannot end should not begin.
+    /// Bytes that what is missing takes on the disk. Counted generously: a transfer that cannot end should not begin.
+    #[must_use]
+    pub fn needed(&self) -> u64 {
+        let needed = |entry: &TocEntry| match &entry.kind {
+            EntryKind::File { chunks, .. } => chunks
+                .clone()
+                .filter(|chunk| !self.received.has(*chunk))
+                .map(|chunk| self.toc.chunks()[chunk as usize].len.next_multiple_of(BLOCK_LEN))
+                .sum(),
+            EntryKind::Directory { .. } => BLOCK_LEN,
+            _ => 0,
+        };
+        self.toc.entries().iter().map(needed).sum()
+    }
+
+    /// Whether what is missing fits on the disk.
     fn check_room(&self) -> Result<(), ReceiveError> {
-        let mut needed = 0;
-        for entry in self.toc.entries() {
-            let missing: u64 = match &entry.kind {
-                EntryKind::File { chunks, .. } => chunks
-                    .clone()
-                    .filter(|chunk| !self.received.has(*chunk))
-                    .map(|chunk| self.toc.chunks()[chunk as usize].len.next_multiple_of(BLOCK_LEN))
-                    .sum(),
-                EntryKind::Directory { .. } => BLOCK_LEN,
-                _ => 0,
-            };
-            needed += missing;
-        }
+        let needed = self.needed();
         let root = self.store.root();
         let free = files::space(root)
             .map_err(ReceiveError::io(self.layer.digest, "look at", root))?
