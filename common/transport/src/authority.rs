@@ -125,7 +125,7 @@ impl Authority {
         params.distinguished_name = common_name(&format!("Gantry CA {}", hex(&random::<4>()?)));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        lifetime(&mut params, SystemTime::now(), CA_LIFETIME);
+        lifetime(&mut params, CA_LIFETIME);
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
         let certificate = params
             .self_signed(&key)
@@ -156,7 +156,7 @@ impl Authority {
         let request = CertificateParams::default()
             .serialize_request(key.pair())
             .map_err(|error| failed("make a signing request", error))?;
-        let issued = self.sign(request.der(), name, role, SystemTime::now(), CERTIFICATE_LIFETIME)?;
+        let issued = self.sign(request.der(), name, role)?;
         let crl = self.crl()?;
         Identity::new(key.der(), issued.der.into(), self.certificate.clone(), Some(&crl))
             .map_err(|error| AuthorityError(error.to_string()))
@@ -170,17 +170,14 @@ impl Authority {
     /// be written.
     pub fn sign_agent(&self, csr: &[u8], host: &str) -> Result<IssuedCertificate, AuthorityError> {
         let csr = CertificateSigningRequestDer::from(csr);
-        self.sign(&csr, host, Role::Agent, SystemTime::now(), CERTIFICATE_LIFETIME)
+        self.sign(&csr, host, Role::Agent)
     }
 
-    /// Signs a request for a lifetime of the caller's choice: expired and future certificates for tests.
-    pub(crate) fn sign(
+    fn sign(
         &self,
         csr: &CertificateSigningRequestDer<'_>,
         name: &str,
         role: Role,
-        from: SystemTime,
-        lasting: Duration,
     ) -> Result<IssuedCertificate, AuthorityError> {
         if !is_name(name) {
             return Err(AuthorityError(format!(
@@ -218,7 +215,7 @@ impl Authority {
         {
             params.subject_alt_names.push(SanType::IpAddress(address));
         }
-        let not_after = lifetime(params, from, lasting);
+        let not_after = lifetime(params, CERTIFICATE_LIFETIME);
         let certificate = request
             .signed_by(&self.issuer()?)
             .map_err(|error| failed("sign the certificate", error))?;
@@ -401,10 +398,11 @@ fn common_name(name: &str) -> DistinguishedName {
     subject
 }
 
-/// Sets the lifetime and returns its end, in whole seconds as the certificate has it.
-fn lifetime(params: &mut CertificateParams, from: SystemTime, lasting: Duration) -> SystemTime {
-    let end = UNIX_EPOCH + Duration::from_secs(seconds(from + lasting));
-    params.not_before = date(from - BACKDATE);
+/// Sets the lifetime, from now, and returns its end, in whole seconds as the certificate has it.
+fn lifetime(params: &mut CertificateParams, lasting: Duration) -> SystemTime {
+    let now = SystemTime::now();
+    let end = UNIX_EPOCH + Duration::from_secs(seconds(now + lasting));
+    params.not_before = date(now - BACKDATE);
     params.not_after = date(end);
     end
 }

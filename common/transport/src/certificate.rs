@@ -10,7 +10,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Longest name in a certificate, as DNS has it.
-pub const MAX_NAME_LEN: usize = 253;
+const MAX_NAME_LEN: usize = 253;
 
 /// What a certificate allows its holder to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

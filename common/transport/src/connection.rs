@@ -1,12 +1,20 @@
-//! This module owns [`Connection`] and its streams, the same over QUIC and TCP.
+//! This module owns [`Connection`]: a session with an identified peer, the same over QUIC and TCP.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use bytes::Bytes;
-use gantry_protocol::{CloseCode, Message};
+use gantry_protocol::CloseCode;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::closed::Closed;
 use crate::identity::PeerIdentity;
+use crate::link::Link;
+use crate::streams::{RecvStream, SendStream, StreamError};
+
+/// How long [`Connection::shut_down`] waits for the last packet to leave.
+const SHUT_DOWN_TIME: Duration = Duration::from_secs(1);
 
 /// Which way a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,43 +25,19 @@ pub enum Path {
     Tcp,
 }
 
-/// Why a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closed {
-    /// The code the closing side gave; none when the connection was lost.
-    pub code: Option<CloseCode>,
-    /// What happened, one line, for people.
-    pub reason: String,
-    /// Whether the other side closed it.
-    pub by_peer: bool,
-}
-impl fmt::Display for Closed {
+impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
+        f.write_str(match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        })
     }
-}
-
-/// Why a stream operation did not work.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// The connection is gone.
-    #[error("connection closed: {0}")]
-    Closed(Closed),
-    /// The peer reset or stopped this stream.
-    #[error("the peer ended the stream: {0}")]
-    Ended(CloseCode),
-    /// The stream ended where a message or more bytes were due.
-    #[error("the stream ended early")]
-    Early,
-    /// What came is not the message that was due, or the message to send is too long.
-    #[error(transparent)]
-    Codec(#[from] gantry_protocol::CodecError),
 }
 
 /// Bytes and packets of a connection so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectionStats {
-    /// Bytes sent, with all overhead on QUIC; payload only on TCP.
+    /// Bytes sent: UDP payload on QUIC, stream payload on TCP.
     pub sent: u64,
     /// Bytes received, counted likewise.
     pub received: u64,
@@ -61,101 +45,108 @@ pub struct ConnectionStats {
     pub lost_packets: u64,
     /// Largest UDP payload in use; 0 on TCP.
     pub mtu: u16,
+    /// Datagrams per system call when sending. Near 1 in a bulk transfer, segmentation offload does not work.
+    pub datagrams_per_send: u64,
 }
 
-/// A session with an identified peer. Clones share it.
+/// A session with an identified peer. Clones share it; when the last one and its streams are gone, it closes.
 #[derive(Debug, Clone)]
-pub struct Connection {}
+pub struct Connection(Arc<Session>);
+
+#[derive(Debug)]
+struct Session {
+    link: Link,
+    peer: PeerIdentity,
+    /// One of the places of the listener that accepted it.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// A handle that does not keep the connection alive.
+#[derive(Debug)]
+pub(crate) struct WeakConnection(Weak<Session>);
+
+impl WeakConnection {
+    /// The connection, if it still lives.
+    pub(crate) fn upgrade(&self) -> Option<Connection> {
+        self.0
+            .upgrade()
+            .map(Connection)
+            .filter(|connection| connection.close_reason().is_none())
+    }
+}
 
 impl Connection {
+    pub(crate) fn new(link: Link, peer: PeerIdentity, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self(Arc::new(Session {
+            link,
+            peer,
+            _place: place,
+        }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
+    }
+
     /// Opens a stream. Waits while the peer allows no more streams. The peer sees it with the first bytes sent.
+    ///
+    /// # Errors
+    /// When the connection is closed.
     pub async fn open_bi(&self) -> Result<(SendStream, RecvStream), StreamError> {
-        todo!()
+        self.0.link.open_bi().await
     }
-    /// The next stream the peer opened.
+
+    /// The next stream the peer opened. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection is closed.
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), StreamError> {
-        todo!()
+        self.0.link.accept_bi().await
     }
+
     /// Who the peer proved to be.
+    #[must_use]
     pub fn peer(&self) -> &PeerIdentity {
-        todo!()
+        &self.0.peer
     }
+
     /// The peer's address.
+    #[must_use]
     pub fn remote_addr(&self) -> SocketAddr {
-        todo!()
+        self.0.link.remote_addr()
     }
+
     /// Which way it goes.
+    #[must_use]
     pub fn path(&self) -> Path {
-        todo!()
+        self.0.link.path()
     }
+
     /// Closes now; what was not yet delivered is lost.
-    pub fn close(&self, _code: CloseCode, _reason: &str) {
-        todo!()
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.0.link.close(code, reason);
     }
-    /// Closes and waits until the peer was told, a second at most.
-    pub async fn shut_down(&self, _code: CloseCode, _reason: &str) {
-        todo!()
+
+    /// Closes and waits until the peer was told, a second at most: before a program exits.
+    pub async fn shut_down(&self, code: CloseCode, reason: &str) {
+        self.close(code, reason);
+        let _ = tokio::time::timeout(SHUT_DOWN_TIME, self.0.link.drained()).await;
     }
+
     /// Waits until the connection ends.
     pub async fn closed(&self) -> Closed {
-        todo!()
+        self.0.link.closed().await
     }
+
     /// How it ended; none while it lives.
+    #[must_use]
     pub fn close_reason(&self) -> Option<Closed> {
-        todo!()
+        self.0.link.close_reason()
     }
+
     /// Bytes so far.
+    #[must_use]
     pub fn stats(&self) -> ConnectionStats {
-        todo!()
-    }
-}
-
-/// The sending half of a stream. Dropping it unfinished finishes it.
-#[derive(Debug)]
-pub struct SendStream {}
-
-impl SendStream {
-    /// Sends one message.
-    pub async fn send<M: Message>(&mut self, _message: &M) -> Result<(), StreamError> {
-        todo!()
-    }
-    /// Sends raw bytes.
-    pub async fn write_bytes(&mut self, _bytes: Bytes) -> Result<(), StreamError> {
-        todo!()
-    }
-    /// Says that nothing more comes.
-    pub async fn finish(&mut self) -> Result<(), StreamError> {
-        todo!()
-    }
-    /// Gives the stream up. Over TCP the receiving half ends with it.
-    pub fn reset(&mut self, _code: CloseCode) {
-        todo!()
-    }
-}
-
-/// The receiving half of a stream.
-#[derive(Debug)]
-pub struct RecvStream {}
-
-impl RecvStream {
-    /// The next message; `StreamError::Early` when the stream ended instead.
-    pub async fn recv<M: Message>(&mut self) -> Result<M, StreamError> {
-        todo!()
-    }
-    /// The next message, or none when the stream ended before it began.
-    pub async fn recv_or_end<M: Message>(&mut self) -> Result<Option<M>, StreamError> {
-        todo!()
-    }
-    /// The next piece of raw bytes, at most `max` long, without copying on QUIC; none at the end.
-    pub async fn read_chunk(&mut self, _max: usize) -> Result<Option<Bytes>, StreamError> {
-        todo!()
-    }
-    /// Exactly `len` raw bytes. The caller bounds `len`.
-    pub async fn read_exact(&mut self, _len: usize) -> Result<Bytes, StreamError> {
-        todo!()
-    }
-    /// Tells the peer that no more is needed. Over TCP the sending half ends with it.
-    pub fn stop(&mut self, _code: CloseCode) {
-        todo!()
+        self.0.link.stats()
     }
 }

@@ -14,19 +14,32 @@
 
 pub mod authority;
 mod certificate;
+mod closed;
 pub mod connection;
 pub mod dial;
+mod door;
 pub mod enrolment;
 pub mod identity;
+pub mod limits;
+mod link;
 pub mod listener;
+mod quic;
+mod race;
 mod revocation;
+mod strangers;
+mod streams;
+mod tcp;
+mod tls;
+mod udp;
 mod verify;
 
 pub use authority::{Authority, AuthorityError, IssuedCertificate, IssuedRecord};
-pub use connection::{Closed, Connection, ConnectionStats, Path, RecvStream, SendStream, StreamError};
+pub use closed::Closed;
+pub use connection::{Connection, ConnectionStats, Path};
 pub use dial::{DialError, DialOptions, UdpMode, dial};
 pub use enrolment::{
     EnrolledAgent, EnrolmentError, EnrolmentListener, Token, TokenBook, TokenRecord, TokenRefusal, enrol,
 };
 pub use identity::{AgentKey, Identity, IdentityError, PeerIdentity, Role};
 pub use listener::{Listener, ListenerOptions};
+pub use streams::{RecvStream, SendStream, StreamError};

@@ -1,46 +1,246 @@
 //! This module owns [`Listener`]: the agent's port, UDP and TCP, for enrolled peers.
+//!
+//! ```text
+//!  UDP ─┐   one task each              one task per peer                    accept()
+//!       ├─▶ admit (bounded, ─▶ TLS handshake, certificate, hello ─▶ queue ─▶ Connection
+//!  TCP ─┘   fair per address)       (time limits, small messages)
+//! ```
+//!
+//! Whoever fails on the way is turned away with one line in the log; nobody else notices.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::connection::Connection;
+use gantry_protocol::greeting::{AgentGreeting, GreetingState, Speaker};
+use gantry_protocol::{CloseCode, Hello, ProtocolVersion};
+use quinn::AsyncUdpSocket;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use crate::closed::Closed;
+use crate::connection::{Connection, WeakConnection};
+use crate::door::{Door, Doorkeeper, Knock};
 use crate::identity::Identity;
+use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HELLO_LEN, MAX_SESSIONS};
+use crate::link::Link;
+use crate::tls;
+use crate::verify::{Verdict, refused_by_peer};
 
 /// What a listener says about its program.
 #[derive(Debug, Clone)]
 pub struct ListenerOptions {
     /// This program's version, for messages to people.
     pub program: String,
+    /// Protocol versions spoken, oldest and newest.
+    pub versions: (ProtocolVersion, ProtocolVersion),
+    /// Whether TCP is offered beside QUIC.
+    pub tcp: bool,
+    /// A socket to use for QUIC instead of a new one: simulated networks. TCP is then not offered.
+    pub socket: Option<Arc<dyn AsyncUdpSocket>>,
 }
+
 impl Default for ListenerOptions {
     fn default() -> Self {
         Self {
             program: env!("CARGO_PKG_VERSION").to_owned(),
+            versions: (ProtocolVersion::OLDEST, ProtocolVersion::CURRENT),
+            tcp: true,
+            socket: None,
         }
     }
 }
 
 /// Accepts sessions of enrolled peers. Dropping it stops accepting; connections go on.
 #[derive(Debug)]
-pub struct Listener {}
+pub struct Listener {
+    door: Door,
+    keeper: Arc<SessionKeeper>,
+    accepted: AsyncMutex<mpsc::Receiver<Connection>>,
+}
+
+/// Lets in whoever has an operator's or a reader's certificate and a common protocol version.
+#[derive(Debug)]
+struct SessionKeeper {
+    identity: RwLock<Identity>,
+    speaker: Speaker,
+    sessions: Arc<Semaphore>,
+    live: Mutex<Vec<WeakConnection>>,
+    accepted: mpsc::Sender<Connection>,
+}
 
 impl Listener {
     /// Listens on `addr` with UDP and TCP (port 0: any that is free for both).
-    pub async fn bind(_addr: SocketAddr, _identity: Identity, _options: ListenerOptions) -> io::Result<Self> {
-        todo!()
+    ///
+    /// # Errors
+    /// When the port is taken or may not be used.
+    pub async fn bind(addr: SocketAddr, identity: Identity, options: ListenerOptions) -> io::Result<Self> {
+        let (tx, accepted) = mpsc::channel(MAX_SESSIONS);
+        let keeper = Arc::new(SessionKeeper {
+            identity: RwLock::new(identity),
+            speaker: Speaker {
+                oldest: options.versions.0,
+                newest: options.versions.1,
+                program: options.program,
+            },
+            sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            live: Mutex::default(),
+            accepted: tx,
+        });
+        let door = Door::open(addr, Arc::clone(&keeper), options.tcp, options.socket).await?;
+        Ok(Self {
+            door,
+            keeper,
+            accepted: AsyncMutex::new(accepted),
+        })
     }
+
     /// The address listened on.
+    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        todo!()
+        self.door.local_addr()
     }
+
     /// The next session: both certificates checked, versions agreed. Refused peers are logged and never seen
     /// here. Cancel safe.
     pub async fn accept(&self) -> Connection {
-        todo!()
+        match self.accepted.lock().await.recv().await {
+            Some(connection) => connection,
+            // The keeper holds a sender for as long as this listener lives.
+            None => std::future::pending().await,
+        }
     }
+
     /// Uses another identity (renewed certificate, newer revocation list) for connections from now on, and
     /// closes those whose certificate the list names.
-    pub fn replace_identity(&self, _identity: Identity) {
-        todo!()
+    pub fn replace_identity(&self, identity: Identity) {
+        let revoked: Vec<Connection> = {
+            let live = self.keeper.live.lock().unwrap_or_else(PoisonError::into_inner);
+            let live = live.iter().filter_map(WeakConnection::upgrade);
+            live.filter(|connection| identity.is_revoked(&connection.peer().serial))
+                .collect()
+        };
+        *self
+            .keeper
+            .identity
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = identity;
+        for connection in revoked {
+            connection.close(
+                CloseCode::Forbidden,
+                &format!("the certificate of {} is revoked", connection.peer()),
+            );
+        }
+    }
+
+    /// The identity in use.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.keeper.identity()
+    }
+
+    /// How many peers were turned away since the start.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.door.strangers().total()
+    }
+}
+
+impl SessionKeeper {
+    fn identity(&self) -> Identity {
+        self.identity
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Hands a session over; it keeps its place until its last handle is gone.
+    fn admit(&self, connection: Connection) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|connection| connection.upgrade().is_some());
+        live.push(connection.downgrade());
+        drop(live);
+        // There is room in the queue for every place.
+        let _ = self.accepted.try_send(connection);
+    }
+}
+
+impl Doorkeeper for SessionKeeper {
+    type Session = Verdict;
+
+    fn tls(&self) -> Result<(rustls::ServerConfig, Verdict), rustls::Error> {
+        let verdict = Verdict::default();
+        Ok((tls::session_server(&self.identity(), &verdict)?, verdict))
+    }
+
+    fn explain(&self, verdict: &Verdict, closed: &Closed) -> String {
+        if let Some(problem) = verdict.problem() {
+            return problem.to_string();
+        }
+        match closed.alert {
+            Some(alert) => {
+                format!(
+                    "it {}",
+                    refused_by_peer(alert, &self.identity(), std::time::SystemTime::now())
+                )
+            }
+            None => closed.reason.clone(),
+        }
+    }
+
+    async fn welcome(self: Arc<Self>, link: Link, verdict: Arc<Verdict>) -> Result<(), Knock> {
+        let Some(peer) = verdict.peer() else {
+            link.close(CloseCode::Forbidden, "no certificate was shown");
+            return Err(Knock::refused("it showed no certificate"));
+        };
+        let Ok(place) = Arc::clone(&self.sessions).try_acquire_owned() else {
+            link.close(CloseCode::TooMany, "this agent serves as many sessions as it may");
+            return Err(Knock::refused(format!(
+                "{peer} would be session number {}",
+                MAX_SESSIONS + 1
+            )));
+        };
+        let greeted = timeout(HANDSHAKE_TIMEOUT, self.greet(&link)).await;
+        match greeted {
+            Ok(Ok(())) => {}
+            Ok(Err(knock)) => return Err(knock),
+            Err(_) => {
+                link.close(CloseCode::TimedOut, "no hello came");
+                return Err(Knock::refused(format!(
+                    "{peer} sent no hello within {} s",
+                    HANDSHAKE_TIMEOUT.as_secs()
+                )));
+            }
+        }
+        self.admit(Connection::new(link, peer, Some(place)));
+        Ok(())
+    }
+}
+
+impl SessionKeeper {
+    async fn greet(&self, link: &Link) -> Result<(), Knock> {
+        let protocol = |error: crate::streams::StreamError| {
+            link.close(CloseCode::Protocol, "a hello was due");
+            Knock::failed(error)
+        };
+        let (mut send, mut recv) = link.accept_bi().await.map_err(protocol)?;
+        let hello: Hello = match recv.recv_within(MAX_HELLO_LEN).await {
+            Ok(Some(hello)) => hello,
+            Ok(None) => return Err(protocol(crate::streams::StreamError::Early)),
+            Err(error) => return Err(protocol(error)),
+        };
+        let mut greeting = AgentGreeting::start(self.speaker.clone());
+        let reply = greeting
+            .on_hello(&hello, gantry_system::clock::now_ms())
+            .map_err(|error| Knock::refused(error.to_string()))?;
+        send.send(&reply).await.map_err(protocol)?;
+        let _ = send.finish().await;
+        if let GreetingState::Refused(mismatch) = greeting.state() {
+            // The other side closes once it has read the reply; closing first could overtake it.
+            let _ = timeout(HANDSHAKE_TIMEOUT, link.closed()).await;
+            link.close(CloseCode::Version, &mismatch.to_string());
+            return Err(Knock::refused(mismatch.to_string()));
+        }
+        Ok(())
     }
 }

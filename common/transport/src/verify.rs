@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy};
 
@@ -211,6 +213,19 @@ impl OperatorVerifier {
     }
 }
 
+/// Checks a certificate of our own as an orchestrator will.
+pub(crate) fn check_own(identity: &Identity, now: UnixTime) -> Result<PeerIdentity, CertificateProblem> {
+    let algorithms = crate::tls::provider().signature_verification_algorithms;
+    check_chain(
+        identity,
+        identity.certificate(),
+        &[],
+        now,
+        KeyUsage::server_auth(),
+        algorithms,
+    )
+}
+
 /// Checks everything but role and name: signed by our CA, in its lifetime, not revoked, right usage.
 fn check_chain(
     identity: &Identity,
@@ -365,6 +380,34 @@ impl ClientCertVerifier for OperatorVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// What a peer's alert says about our own certificate, beginning with a verb: `refused our certificate …`.
+pub(crate) fn refused_by_peer(alert: AlertDescription, identity: &Identity, now: SystemTime) -> String {
+    let who = format!("the certificate of {} {}", identity.role(), identity.name());
+    match alert {
+        AlertDescription::CertificateExpired if now > identity.not_after() => format!(
+            "refused {who}: it expired at {}, and the clock here says {}: renew it",
+            show(identity.not_after()),
+            show(now)
+        ),
+        AlertDescription::CertificateExpired => format!(
+            "refused {who} by its clock: clock skew. It holds from {} to {}, and the clock here says {}: set the clocks of both machines",
+            show(identity.not_before()),
+            show(identity.not_after()),
+            show(now)
+        ),
+        AlertDescription::CertificateRevoked => format!("refused {who}: it is revoked"),
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            format!("refused {who}: it is signed by another CA, the peer belongs to another installation")
+        }
+        AlertDescription::AccessDenied | AlertDescription::UnsupportedCertificate => {
+            format!("refused {who}: it is not for this role")
+        }
+        AlertDescription::CertificateRequired => format!("refused {who}: none was shown"),
+        AlertDescription::BadCertificate => format!("refused {who}: it expected somebody else"),
+        other => format!("refused the TLS handshake: {other:?}"),
     }
 }
 
