@@ -15,6 +15,7 @@ pub mod base_tree;
 pub mod cache;
 pub mod cgroup;
 pub mod command;
+pub mod demo_image;
 pub mod host;
 pub mod image_tree;
 pub mod network;

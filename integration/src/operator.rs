@@ -187,14 +187,15 @@ impl Operator {
         Ok(())
     }
 
-    fn command(&self, words: &str) -> Command {
+    /// The command that runs `gantry` with these words, split at spaces.
+    #[must_use]
+    pub fn command(&self, words: &str) -> Command {
         let mut command = self.shell("exec \"$0\" \"$@\"");
         command
             .arg(&self.program)
             .arg("--root")
             .arg(&self.root)
             .args(words.split_whitespace());
-        command.env("NO_COLOR", "1");
         command
     }
 }

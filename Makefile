@@ -1,0 +1,59 @@
+# Everything a person or CI does here. Each goal installs what it needs (Debian packages as root, cargo tools).
+#
+#   make build    both programs, static, in target/
+#   make package  .deb and .rpm of both programs in target/packages/
+#   make test     fast tests, then the two real programs on real hosts (root)
+#   make demo     three hosts, one Clusterfile, a running container (root)
+#   make bench    Gantry's figures beside other tools', measured in one run (root)
+#   make lint     format, clippy, docs, rules of the repository, dependencies
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+.PHONY: help build package test fast-test product-test demo bench lint clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+build:
+	@integration/prerequisites.sh build
+	cargo xtask package --programs-only
+
+package:
+	@integration/prerequisites.sh build
+	cargo xtask package
+
+test: fast-test product-test
+
+fast-test:
+	@integration/prerequisites.sh build
+	@integration/cargo-tool.sh cargo-nextest
+	cargo nextest run --workspace --locked
+	cargo test --workspace --locked --doc --quiet
+
+product-test: package
+	@integration/prerequisites.sh test
+	@integration/cargo-tool.sh cargo-nextest
+	cargo nextest run --profile product --package gantry-integration --locked
+
+demo: package
+	@integration/prerequisites.sh test
+	cargo run --quiet --locked --package gantry-integration --bin demo
+
+bench: package
+	@integration/prerequisites.sh bench
+	cargo run --quiet --locked --release --package gantry-integration --bin bench
+
+lint:
+	@integration/prerequisites.sh build
+	@integration/cargo-tool.sh cargo-deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	cargo xtask tidy
+	cargo deny --locked check licenses bans sources
+	@integration/advisories.sh
+
+clean:
+	cargo clean

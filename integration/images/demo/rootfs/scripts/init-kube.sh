@@ -1,0 +1,31 @@
+#!/bin/bash
+# Kernel settings and kubelet.   init-kube.sh
+set -e
+
+# What a kernel has built in, or a container cannot load, is no reason to stop: preflight names what is missing.
+for module in br_netfilter ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh nf_conntrack; do
+    modprobe "$module" 2>/dev/null || echo "kernel module $module is not loadable here"
+done
+cat >/etc/sysctl.d/k8s.conf <<END
+net.bridge.bridge-nf-call-ip6tables = 1
+net.bridge.bridge-nf-call-iptables = 1
+net.ipv4.conf.all.rp_filter = 0
+net.ipv4.ip_forward = 1
+END
+sysctl --quiet --ignore --load /etc/sysctl.d/k8s.conf || true
+for firewall in firewalld ufw; do
+    systemctl disable --now "$firewall" 2>/dev/null || true
+done
+swapoff -a 2>/dev/null || true
+if command -v setenforce >/dev/null; then setenforce 0 || true; fi
+
+find ../bin -maxdepth 1 -type f -exec install -m 755 -t /usr/bin {} +
+install -m 755 kubelet-pre-start.sh /usr/bin/kubelet-pre-start.sh
+# kubeadm starts kubelet once it has written its configuration; an image without kubelet has nothing to enable.
+if [ -x /usr/bin/kubelet ]; then
+    install -m 644 ../etc/kubelet.service /etc/systemd/system/kubelet.service
+    install -D -m 644 ../etc/10-kubeadm.conf /etc/systemd/system/kubelet.service.d/10-kubeadm.conf
+    systemctl daemon-reload
+    systemctl enable kubelet.service
+fi
+echo "$(hostname) is ready for a cluster"
