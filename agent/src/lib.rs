@@ -1,12 +1,36 @@
-//! The Gantry agent.
+//! The Gantry agent: what a host does with what an orchestrator asks of it.
+//!
+//! ```text
+//!                    ┌──────────── server ────────────┐        one task per connection, one per request
+//!  Listener ───────▶ │ authorize ─▶ dispatch ─▶ follow│
+//!                    └───────┬────────────────▲───────┘
+//!                   mpsc     │ run, cancel    │ watch: progress, outcome
+//!                    ┌───────▼────────────────┴───────┐
+//!                    │ executor: journal, what runs   │        one task; the only one that starts changes
+//!                    └───────┬────────────────────────┘
+//!                            │ one step at a time
+//!        staging ── rootfs ──┼── scripts ── hosts_file         what steps change, through `host::Host`
+//! ```
+//!
+//! Reading order: [`config`], [`run`] (start and stop), [`enrolment`], [`server`], [`executor`], [`journal`], then
+//! what steps do: [`staging`], [`rootfs`], [`scripts`], [`hosts_file`]; and what is reported: [`facts`], [`status`].
 
+pub mod cli;
 pub mod config;
+pub mod enrolment;
+pub mod executor;
 pub mod facts;
+pub mod host;
 pub mod hosts_file;
+pub mod identity;
 pub mod journal;
 pub mod rootfs;
+pub mod run;
 pub mod scripts;
+pub mod server;
 pub mod staging;
+pub mod status;
+mod systemd;
 
 #[cfg(test)]
 mod test_layers;

@@ -1,2 +1,87 @@
-//! The Gantry agent: receives layers, assembles the rootfs, runs its scripts.
-fn main() {}
+//! The program `gantry-agent`: parse, run, report, exit.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use gantry_agent::cli::{Cli, Command, Enroll};
+use gantry_agent::config::Config;
+use gantry_agent::{enrolment, run, status};
+use tracing_subscriber::EnvFilter;
+
+/// A token is a line of about a hundred characters.
+const MAX_TOKEN_LEN: u64 = 4096;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::read(cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.into(), gantry_model::ExitCode::Input),
+    };
+    let config = Config {
+        root: cli.root.unwrap_or_else(|| config.root.clone()),
+        ..config
+    };
+    let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run_agent(config),
+        Command::Enroll(enroll) => take_token(&config, &enroll),
+        Command::Status => print_status(&config),
+    };
+    match done {
+        Ok(()) => gantry_model::ExitCode::Done.into(),
+        Err(error) => fail(&error, gantry_model::ExitCode::Failed),
+    }
+}
+
+fn run_agent(config: Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let journald = std::env::var_os("JOURNAL_STREAM").is_some();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // The journal has its own time stamps.
+    if journald {
+        log.without_time().init()
+    } else {
+        log.init()
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("gantry-agent")
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let ended = runtime.block_on(run::run(config));
+    // A thread that waits for a disk must not keep the program.
+    runtime.shutdown_background();
+    ended
+}
+
+fn take_token(config: &Config, enroll: &Enroll) -> anyhow::Result<()> {
+    let mut text = String::new();
+    let read = if enroll.token_file.as_os_str() == "-" {
+        std::io::stdin().take(MAX_TOKEN_LEN).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(&enroll.token_file)
+            .and_then(|file| file.take(MAX_TOKEN_LEN).read_to_string(&mut text))
+    };
+    read.with_context(|| format!("cannot read the token from {}", enroll.token_file.display()))?;
+    enrolment::drop_token(&config.token_file, &text)?;
+    eprintln!(
+        "token written to {}; now run gantry enroll for this host",
+        config.token_file.display()
+    );
+    Ok(())
+}
+
+fn print_status(config: &Config) -> anyhow::Result<()> {
+    print!("{}", status::status(config)?);
+    Ok(())
+}
+
+fn fail(error: &anyhow::Error, code: gantry_model::ExitCode) -> ExitCode {
+    eprintln!("gantry-agent: {error:#}");
+    code.into()
+}

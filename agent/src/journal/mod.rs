@@ -180,7 +180,7 @@ impl Journal {
             }
             match (record.started.kind, outcome) {
                 (StepKind::AssembleRootfs, StepOutcome::Done { generation }) => {
-                    expected.generation = *generation
+                    expected.generation = *generation;
                 }
                 (StepKind::WriteHostsEntries, _) => expected.block = record.started.block,
                 _ => {}

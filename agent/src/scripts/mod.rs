@@ -25,9 +25,12 @@ use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
 
 pub use command::{BadScript, check};
-pub use output::{LineSplitter, StepOutput};
+pub use output::{LineSplitter, OutputLine, StepOutput};
 pub use proof::ProofError;
 pub use unit::{UnitState, unit_name};
+
+/// In a step's folder while its unit starts: the environment, which may hold secrets.
+const ENVIRONMENT: &str = "environment";
 
 /// Why a script could not be run or watched.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +118,7 @@ impl Scripts {
         make_scripts_executable(rootfs)?;
         unit::discard(id).await.map_err(|source| systemd(id, source))?;
         let folder = self.make_folder(id)?;
-        let environment = folder.join("environment");
+        let environment = folder.join(ENVIRONMENT);
         files::write_atomically(&environment, &environment::to_file(&command.env), 0o600)
             .map_err(ScriptError::io("write", &environment))?;
         let started = unit::start(id, spec, &command, &folder, &environment).await;
@@ -131,6 +134,17 @@ impl Scripts {
     /// When systemd could not start the script, or does not answer for a long time.
     pub async fn watch(&self, id: StepId, cancel: &CancellationToken) -> Result<ScriptOutcome, ScriptError> {
         watch::watch(id, cancel).await
+    }
+
+    /// Removes the environment of a script that an agent started and could not tidy up after.
+    pub fn remove_environment(&self, id: StepId) {
+        let path = self.folder(id).join(ENVIRONMENT);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(step = %id.short(), "cannot remove {}: {error}", path.display());
+            }
+            _ => {}
+        }
     }
 
     /// Lets systemd forget the unit of a script that ended and whose outcome is recorded. Processes the script

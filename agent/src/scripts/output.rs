@@ -90,7 +90,7 @@ impl StepOutput {
                     found.push(OutputLine {
                         stderr: number == 1,
                         line,
-                    })
+                    });
                 })?;
             }
             if read == 0 || !found.is_empty() {

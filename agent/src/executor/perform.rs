@@ -1,0 +1,187 @@
+//! Does what a step says. By now the journal has it as started.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use gantry_model::{
+    ClusterName, Digest, GenerationId, LayerDescriptor, ScriptSpec, Step, StepAction, StepId, StepOutcome,
+};
+use gantry_protocol::TransferProgress;
+use gantry_system::processes::ProcessError;
+use gantry_transport::Connection;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::Host;
+use crate::rootfs::RootfsError;
+use crate::scripts::ScriptError;
+use crate::staging;
+
+/// Does `step` to its end, or until `cancel` is cancelled where that is possible.
+pub(super) async fn perform(
+    host: Host,
+    step: Step,
+    peer: Option<Connection>,
+    progress: watch::Sender<TransferProgress>,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let id = step.id();
+    match step.action {
+        StepAction::Stage { layers, .. } => stage(&host, peer, &layers, progress, cancel).await,
+        StepAction::RunScript(spec) => run_script(host, id, &spec, cancel).await,
+        StepAction::AssembleRootfs {
+            cluster,
+            image,
+            layers,
+        } => {
+            let assemble = move || host.rootfs.assemble(&cluster, &image, &layers).map(Some);
+            on_thread(assemble).await
+        }
+        StepAction::WriteHostsEntries { cluster, entries } => {
+            on_thread(move || host.hosts_file.write(&cluster, &entries).map(|_| None)).await
+        }
+        StepAction::RemoveHostsEntries { cluster } => {
+            on_thread(move || host.hosts_file.remove(&cluster).map(|_| None)).await
+        }
+        StepAction::RemoveRootfs { cluster } => {
+            on_thread(move || remove_rootfs(&host, &cluster).map(|()| None)).await
+        }
+        StepAction::RemoveUnusedLayers => on_thread(move || remove_unused_layers(&host).map(|()| None)).await,
+        // Done by the task that owns the journal, without starting anything.
+        StepAction::ForgetCluster { .. } => StepOutcome::Done { generation: None },
+    }
+}
+
+/// Waits for the end of a script that runs.
+pub(super) async fn watch_script(host: Host, id: StepId, cancel: CancellationToken) -> StepOutcome {
+    match host.scripts.watch(id, &cancel).await {
+        Ok(outcome) => StepOutcome::Script(outcome),
+        Err(error @ ScriptError::NotStarted { .. }) => StepOutcome::Failed(error.to_string()),
+        Err(error) => {
+            tracing::error!(step = %id.short(), "{}", chain(&error));
+            StepOutcome::Unknown
+        }
+    }
+}
+
+async fn stage(
+    host: &Host,
+    peer: Option<Connection>,
+    layers: &[LayerDescriptor],
+    progress: watch::Sender<TransferProgress>,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let Some(peer) = peer else {
+        return StepOutcome::Failed("there is no connection to fetch layers over; run the step again".into());
+    };
+    match staging::stage(&host.store, &peer, layers, progress, cancel).await {
+        Ok(_) => StepOutcome::Done { generation: None },
+        Err(error) => StepOutcome::Failed(chain(&error)),
+    }
+}
+
+async fn run_script(host: Host, id: StepId, spec: &ScriptSpec, cancel: CancellationToken) -> StepOutcome {
+    let started = async {
+        let rootfs = host
+            .rootfs
+            .path(&spec.cluster)
+            .map_err(|error| StepOutcome::Failed(chain(&error)))?;
+        let current = host.rootfs.current_generation(&spec.cluster);
+        let generation = current.map_err(|error| StepOutcome::Failed(chain(&error)))?;
+        let layers = generation.map(|generation| generation.layers).unwrap_or_default();
+        host.scripts
+            .start(id, spec, &rootfs, &host.store, &layers)
+            .await
+            .map_err(|error| match error {
+                // It may have started all the same.
+                ScriptError::Systemd {
+                    source: ProcessError::TimedOut { .. },
+                    ..
+                } => StepOutcome::Unknown,
+                error => StepOutcome::Failed(chain(&error)),
+            })
+    };
+    match started.await {
+        Ok(()) => watch_script(host, id, cancel).await,
+        Err(outcome) => outcome,
+    }
+}
+
+fn remove_rootfs(host: &Host, cluster: &ClusterName) -> Result<(), RootfsError> {
+    for target in host.rootfs.remove(cluster)? {
+        tracing::warn!(%cluster, "{} was in use; it vanishes when its last user ends", target.display());
+    }
+    Ok(())
+}
+
+/// Layers of generations are in use; layers of images in this host's own store are somebody's, too.
+fn remove_unused_layers(host: &Host) -> anyhow::Result<()> {
+    let mut used: BTreeSet<Digest> = BTreeSet::new();
+    for cluster in host.rootfs.clusters() {
+        for generation in host.rootfs.generations(&cluster)? {
+            used.extend(generation.layers);
+        }
+    }
+    for (_, image) in host.store.images()? {
+        used.extend(image?.layers.iter().map(|layer| layer.digest));
+    }
+    let partial = host.store.partial_layers()?.into_iter().map(|(layer, _)| layer);
+    for layer in host
+        .store
+        .layers()?
+        .into_iter()
+        .chain(partial)
+        .filter(|layer| !used.contains(layer))
+    {
+        host.store.remove_layer(&layer)?;
+        tracing::info!("removed layer {}", layer.short());
+    }
+    Ok(())
+}
+
+/// Runs what waits for the disk on a thread that may wait.
+async fn on_thread<E>(work: impl FnOnce() -> Result<Option<GenerationId>, E> + Send + 'static) -> StepOutcome
+where
+    E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(generation)) => StepOutcome::Done { generation },
+        Ok(Err(error)) => StepOutcome::Failed(chain(&*error.into())),
+        // It panicked half way.
+        Err(error) => {
+            tracing::error!("{error}");
+            StepOutcome::Unknown
+        }
+    }
+}
+
+/// An error with all its causes in one line. A cause that the text before it says already is left out.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open x")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot write: {0}")]
+        struct Inner(#[source] std::io::Error);
+        let error = Outer(Inner(std::io::Error::other("disk full")));
+        assert_eq!(chain(&error), "cannot open x: cannot write: disk full");
+    }
+}

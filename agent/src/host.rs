@@ -1,0 +1,34 @@
+//! This module owns [`Host`]: the one door through which steps change this host.
+
+use gantry_store::Store;
+
+use crate::config::Config;
+use crate::hosts_file::HostsFile;
+use crate::rootfs::{HostMounts, Rootfs};
+use crate::scripts::Scripts;
+
+/// Everything a step may change. Only the executor's running step changes anything; others look.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Layers.
+    pub store: Store,
+    /// Generations of every cluster.
+    pub rootfs: Rootfs,
+    /// The hosts file.
+    pub hosts_file: HostsFile,
+    /// Scripts and their outputs.
+    pub scripts: Scripts,
+}
+
+impl Host {
+    /// The host that `config` describes.
+    #[must_use]
+    pub fn new(config: &Config, store: Store) -> Self {
+        Self {
+            rootfs: Rootfs::new(&config.data(), &config.sealer_data, store.clone(), HostMounts),
+            store,
+            hosts_file: HostsFile::new(&config.hosts_file),
+            scripts: Scripts::new(&config.steps()),
+        }
+    }
+}

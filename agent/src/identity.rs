@@ -1,0 +1,39 @@
+//! This module owns the [`IdentityKeeper`]: who this agent is, on disk and for new connections.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gantry_transport::{IdentityError, Listener};
+
+/// The agent's identity while it serves sessions.
+#[derive(Debug)]
+pub struct IdentityKeeper {
+    folder: PathBuf,
+    listener: Arc<Listener>,
+    /// Held while a list is taken: two at once must not end with the older one.
+    taking: Mutex<()>,
+}
+
+impl IdentityKeeper {
+    /// Keeps the identity that `listener` uses and that lies in `folder`.
+    #[must_use]
+    pub fn new(folder: &Path, listener: Arc<Listener>) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            listener,
+            taking: Mutex::new(()),
+        }
+    }
+
+    /// Takes a revocation list (DER): durable first, then heeded; connections of those it names are closed.
+    ///
+    /// # Errors
+    /// When our CA did not sign it, it is older than the present one, or it cannot be written.
+    pub fn revoke(&self, crl: &[u8]) -> Result<(), IdentityError> {
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = self.listener.identity().with_crl(crl)?;
+        newer.save(&self.folder)?;
+        self.listener.replace_identity(newer);
+        Ok(())
+    }
+}

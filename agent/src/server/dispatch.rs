@@ -1,0 +1,118 @@
+//! Request → the one who answers it.
+
+use gantry_model::{Step, StepAction, StepId};
+use gantry_protocol::{Refusal, RefusalKind, Reply, Request, StepEvent};
+use gantry_transport::{Connection, SendStream, StreamError};
+
+use super::{Server, drift, follow, inventory};
+use crate::executor::Answer;
+
+impl Server {
+    /// Answers one request on its stream.
+    pub(super) async fn answer(
+        &self,
+        request: Request,
+        connection: &Connection,
+        send: &mut SendStream,
+    ) -> Result<(), StreamError> {
+        match request {
+            Request::Inventory => reply(inventory::gather(self).await.map(Reply::Inventory), send).await,
+            Request::Run(step) => self.run(step, connection, send).await,
+            Request::Logs { step, follow } => self.logs(step, follow, send).await,
+            Request::Cancel { step } => reply(self.cancel(step).await, send).await,
+            Request::Revocations { crl } => reply(self.revocations(&crl, connection).await, send).await,
+            Request::Drift { cluster } => {
+                reply(drift::look(self, cluster).await.map(Reply::Drift), send).await
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        step: Step,
+        connection: &Connection,
+        send: &mut SendStream,
+    ) -> Result<(), StreamError> {
+        let (id, is_script) = (step.id(), matches!(step.action, StepAction::RunScript(_)));
+        let answer = match self.executor.run(step, Some(connection.clone())).await {
+            Ok(answer) => answer,
+            Err(refusal) => return refuse(refusal, send).await,
+        };
+        send.send(&Reply::Accepted).await?;
+        match answer {
+            Answer::Running(watch) => {
+                let output = is_script.then(|| self.host.scripts.output(id));
+                follow::follow(watch, output, send).await?;
+            }
+            Answer::AlreadyDone(outcome) => {
+                send.send(&StepEvent::AlreadyDone).await?;
+                send.send(&StepEvent::Finished(outcome)).await?;
+            }
+            Answer::Over(outcome) => {
+                send.send(&StepEvent::Started).await?;
+                send.send(&StepEvent::Finished(outcome)).await?;
+            }
+        }
+        send.finish().await
+    }
+
+    async fn logs(&self, id: StepId, follow: bool, send: &mut SendStream) -> Result<(), StreamError> {
+        let (record, watch) = match self.executor.find(id).await {
+            Ok(found) => found,
+            Err(refusal) => return refuse(refusal, send).await,
+        };
+        let Some(record) = record else {
+            let message = format!(
+                "this host knows no step {}; look at the inventory's steps",
+                id.short()
+            );
+            return refuse(
+                Refusal {
+                    kind: RefusalKind::NotFound,
+                    message,
+                },
+                send,
+            )
+            .await;
+        };
+        send.send(&Reply::Accepted).await?;
+        let mut output = self.host.scripts.output(id);
+        match watch {
+            Some(watch) if follow => follow::follow(watch, Some(output), send).await?,
+            _ => {
+                send.send(&StepEvent::Started).await?;
+                follow::send_output(&mut output, send).await?;
+                if let Some(outcome) = record.outcome {
+                    follow::send_rest(&mut output, send).await?;
+                    send.send(&StepEvent::Finished(outcome)).await?;
+                }
+            }
+        }
+        send.finish().await
+    }
+
+    /// Answered when everything the step started has ended.
+    async fn cancel(&self, id: StepId) -> Result<Reply, Refusal> {
+        self.executor.cancel(id).await?.ended().await;
+        Ok(Reply::Done)
+    }
+
+    async fn revocations(&self, crl: &[u8], connection: &Connection) -> Result<Reply, Refusal> {
+        self.identity.revoke(crl).map_err(|error| Refusal {
+            kind: RefusalKind::Invalid,
+            message: error.to_string(),
+        })?;
+        tracing::info!(peer = %connection.peer(), "took a new revocation list");
+        Ok(Reply::Done)
+    }
+}
+
+/// Says why nothing was done.
+pub(super) async fn refuse(refusal: Refusal, send: &mut SendStream) -> Result<(), StreamError> {
+    reply(Err(refusal), send).await
+}
+
+async fn reply(answer: Result<Reply, Refusal>, send: &mut SendStream) -> Result<(), StreamError> {
+    send.send(&answer.unwrap_or_else(Reply::Refused)).await?;
+    send.finish().await
+}
