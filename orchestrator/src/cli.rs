@@ -48,6 +48,9 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Build a ClusterImage from a Kubefile and a folder
     Build(commands::build::Args),
+    /// What `gantry build` starts for RUN
+    #[command(hide = true)]
+    BuildRunChild(crate::build::run::ChildArgs),
     /// List the images of the store
     Images(commands::images::Args),
     /// Show what an image is made of

@@ -3,6 +3,7 @@
 use gantry_model::{Digest, ImageReference, LayerDescriptor};
 
 use crate::ImageConfig;
+use crate::manifest::LABEL_COMMANDS;
 
 /// One image for one platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +36,15 @@ impl Image {
     }
 
     /// The commands that run when the cluster is up (`CMD` of the Kubefile), in order; each is one shell line.
+    ///
+    /// They are in a label: the `Cmd` of an OCI config is one program with its arguments, and the images of others
+    /// have one that means something else.
     #[must_use]
-    pub fn commands(&self) -> &[String] {
-        &self.config.config.cmd
+    pub fn commands(&self) -> Vec<String> {
+        let label = self.config.config.labels.get(LABEL_COMMANDS);
+        label
+            .and_then(|list| serde_json::from_str(list).ok())
+            .unwrap_or_default()
     }
 
     /// Bytes of all layers as they travel.

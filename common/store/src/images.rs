@@ -11,6 +11,9 @@ use crate::manifest::{
 };
 use crate::{Descriptor, Image, ImageConfig, Platform, Store, StoreError, StoreLock, documents};
 
+/// Fewest digits of a digest that name an image.
+const MIN_ID_LEN: usize = 6;
+
 /// `images.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct References {
@@ -54,29 +57,47 @@ impl Store {
         self.assemble(*digest, bytes, &format!("image {digest}"))
     }
 
-    /// The image that a person means by `text`: a name, or the first digits (at least 6) of a manifest's digest.
+    /// The image that a person means by `text`; see [`Store::find_name`].
+    ///
+    /// # Errors
+    /// Like [`Store::find_name`], and when what there is of the image is damaged.
+    pub fn find_image(&self, text: &str) -> Result<Image, StoreError> {
+        self.image(&self.find_name(text)?)
+    }
+
+    /// The name of the image that a person means by `text`: a name, or the first digits (at least 6) of a digest
+    /// that names lead to; of several names of one image the first.
     ///
     /// # Errors
     /// When there is none, or the digits fit several.
-    pub fn find_image(&self, text: &str) -> Result<Image, StoreError> {
+    pub fn find_name(&self, text: &str) -> Result<ImageReference, StoreError> {
         let references = self.references()?;
         let reference = text.parse::<ImageReference>();
         if let Ok(reference) = &reference
-            && (reference.digest().is_some() || references.images.contains_key(reference))
+            && references.images.contains_key(reference)
         {
-            return self.image(reference);
+            return Ok(reference.clone());
         }
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        if digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let mut found: Vec<_> = references
+        let by_digest = reference
+            .as_ref()
+            .ok()
+            .and_then(ImageReference::digest)
+            .map(Digest::hex);
+        let digits = by_digest
+            .as_deref()
+            .unwrap_or_else(|| text.strip_prefix("sha256:").unwrap_or(text));
+        if digits.len() >= MIN_ID_LEN && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let fitting = references
                 .images
                 .iter()
-                .filter(|(_, target)| target.digest.hex().starts_with(digits))
+                .filter(|(_, target)| target.digest.hex().starts_with(digits));
+            let fitting: BTreeMap<_, _> = fitting
+                .rev()
+                .map(|(name, target)| (target.digest, name))
                 .collect();
-            found.dedup_by_key(|(_, target)| target.digest);
-            match found[..] {
-                [] => {}
-                [(name, _)] => return self.image(name),
+            match fitting.len() {
+                0 => {}
+                1 => return Ok(fitting.into_values().next().expect("there is one").clone()),
                 _ => {
                     return Err(StoreError::malformed(
                         format!("image id {text}"),

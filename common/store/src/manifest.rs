@@ -36,6 +36,8 @@ pub const ANNOTATION_TOC_DIGEST: &str = "io.github.containers.zstd-chunked.manif
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation in an index: the whole reference, as containerd writes it.
 pub const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
+/// Label of a ClusterImage: its commands (`CMD` of the Kubefile) as a JSON list of shell lines.
+pub const LABEL_COMMANDS: &str = "io.gantry.commands";
 
 /// Points at a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +156,7 @@ pub struct RunConfig {
         deserialize_with = "null_as_default"
     )]
     pub env: Vec<String>,
-    /// The commands; in a ClusterImage each entry is one shell line, and all run in order.
+    /// What a container of the image runs; a ClusterImage's commands are in [`LABEL_COMMANDS`].
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",

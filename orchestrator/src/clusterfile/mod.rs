@@ -159,6 +159,22 @@ impl Source {
         Ok(Self { file, text })
     }
 
+    /// The text with every password replaced: what may be kept.
+    #[must_use]
+    pub fn without_secrets(&self) -> String {
+        let mut spans = Vec::new();
+        for document in tree::parse(&self.text).0 {
+            secrets(&document, &mut spans);
+        }
+        let mut text = self.text.clone();
+        spans.sort_by_key(|span: &tree::Span| span.start);
+        spans.dedup();
+        for span in spans.into_iter().rev().filter(|span| !span.is_empty()) {
+            text.replace_range(span, "\"***\"");
+        }
+        text
+    }
+
     /// What it means. Mistakes are printed on standard error, and so is what to know about a file that is right.
     ///
     /// # Errors
@@ -177,5 +193,36 @@ impl Source {
                 Err(mistakes).or_exit(ExitCode::Input)
             }
         }
+    }
+}
+
+/// Names of fields whose values are nobody's business.
+const SECRET_FIELDS: [&str; 3] = ["passwd", "pkPasswd", "password"];
+
+fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
+    for entry in node.entries() {
+        if SECRET_FIELDS.contains(&entry.key.as_str()) {
+            spans.push(entry.value.span.clone());
+        } else {
+            secrets(&entry.value, spans);
+        }
+    }
+    node.items().iter().for_each(|item| secrets(item, spans));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_kept() {
+        let text = "spec:\n  ssh: { user: root, passwd: hunter2 }\n  hosts:\n    - ssh:\n        pkPasswd: 'geheim'\n";
+        let source = Source {
+            file: "Clusterfile".into(),
+            text: text.into(),
+        };
+        let kept = source.without_secrets();
+        assert!(!kept.contains("hunter2") && !kept.contains("geheim"), "{kept}");
+        assert!(kept.contains("user: root"));
     }
 }

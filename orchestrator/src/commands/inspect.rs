@@ -1,17 +1,143 @@
 //! `gantry inspect`.
+//!
+//! The layers are unpacked here, not by `build` or `load`: whoever wants to look into `data/overlay2/<layer-id>` asks
+//! for the layer ids first, and nobody else pays for a second copy of the rootfs.
+
+use std::fmt::Write as _;
 
 use gantry_model::ExitCode;
+use gantry_store::{Image, Store};
+use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::output::{self, OutputFormat, Table};
+
+use super::images::{created, platform, size};
 
 /// Flags of `gantry inspect`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Name or id of the image
+    image: String,
+
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: OutputFormat,
+
+    /// Do not unpack the layers to look into them
+    #[arg(long)]
+    no_unpack: bool,
+}
 
 /// Runs `gantry inspect`.
 ///
 /// # Errors
-/// When it fails.
-pub fn run(_args: Args, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("gantry inspect is being written")
+/// When there is no such image, or it is damaged.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let store = Store::open(context.root()).map_err(super::store_error)?;
+    let _nothing_vanishes = store.share().map_err(super::store_error)?;
+    let image = store.find_image(&args.image).map_err(super::store_error)?;
+    if !args.no_unpack {
+        for layer in image
+            .layers
+            .iter()
+            .filter(|layer| !store.has_layer(&layer.digest))
+        {
+            // Everything but the path to look at is known without it.
+            if let Err(error) = store.unpack_layer(layer) {
+                let error = anyhow::Error::from(error);
+                anstream::eprintln!(
+                    "warning: layer {} is not unpacked: {error:#}",
+                    layer.digest.short()
+                );
+            }
+        }
+    }
+    match args.output {
+        OutputFormat::Table => output::print(&table(&image, &store))?,
+        OutputFormat::Json => output::print_json(&document(&image, &store)?)?,
+    }
+    Ok(ExitCode::Done)
+}
+
+fn table(image: &Image, store: &Store) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    line(
+        "Name",
+        &image
+            .reference
+            .as_ref()
+            .map_or("-".to_owned(), ToString::to_string),
+    );
+    line("Digest", &image.manifest_digest.to_string());
+    line("Config", &image.config_digest.to_string());
+    line("Platform", &platform(image));
+    line("Created", &created(image));
+    line("Size", &size(image.size()));
+    for (name, value) in &image.config.config.labels {
+        line("Label", &format!("{name}={value}"));
+    }
+    for entry in &image.config.config.env {
+        line("Env", entry);
+    }
+    for command in image.commands() {
+        line("Command", &command);
+    }
+    text.push('\n');
+    let mut table = Table::new(["LAYER ID", "SIZE", "MADE BY"]);
+    let made_by: Vec<&str> = image
+        .config
+        .history
+        .iter()
+        .filter(|entry| !entry.empty_layer)
+        .map(|entry| entry.created_by.as_str())
+        .collect();
+    for (position, layer) in image.layers.iter().enumerate() {
+        let made_by: String = made_by
+            .get(position)
+            .copied()
+            .unwrap_or("-")
+            .chars()
+            .take(60)
+            .collect();
+        table.row([layer.digest.hex(), size(layer.size), made_by]);
+    }
+    text.push_str(&table.render());
+    let _ = writeln!(text, "\nUnpacked in {}", store.overlay2_dir().display());
+    text
+}
+
+fn document(image: &Image, store: &Store) -> anyhow::Result<Value> {
+    let layers: Vec<Value> = image
+        .layers
+        .iter()
+        .map(|layer| {
+            let path = store
+                .has_layer(&layer.digest)
+                .then(|| store.layer_dir(&layer.digest));
+            json!({
+                "id": layer.digest.hex(),
+                "digest": layer.digest,
+                "size": layer.size,
+                "diff_id": layer.diff_id,
+                "path": path,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "name": image.reference,
+        "digest": image.manifest_digest,
+        "platform": platform(image),
+        "created": image.config.created,
+        "size": image.size(),
+        "labels": image.config.config.labels,
+        "env": image.config.config.env,
+        "commands": image.commands(),
+        "layers": layers,
+        "manifest": serde_json::from_slice::<Value>(&image.manifest_bytes)?,
+        "config": serde_json::from_slice::<Value>(&image.config_bytes)?,
+    }))
 }

@@ -13,6 +13,7 @@ use gantry_model::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
+use crate::exit::OrExit as _;
 
 /// Runs the command that `cli` asks for.
 ///
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = &Context::new(&cli.global)?;
     match cli.command {
         Command::Build(args) => build::run(args, context),
+        Command::BuildRunChild(args) => crate::build::run::run_child(&args),
         Command::Images(args) => images::run(args, context),
         Command::Inspect(args) => inspect::run(args, context),
         Command::Tag(args) => tag::run(args, context),
@@ -30,4 +32,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(args, context),
         Command::Store(args) => store::run(args, context),
     }
+}
+
+/// A store's error with its exit code.
+fn store_error(error: gantry_store::StoreError) -> anyhow::Error {
+    let code = error.exit_code();
+    Err::<(), _>(error).or_exit(code).expect_err("it is an error")
 }

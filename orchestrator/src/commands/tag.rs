@@ -1,17 +1,35 @@
 //! `gantry tag`.
 
-use gantry_model::ExitCode;
+use gantry_model::{ExitCode, ImageReference};
+use gantry_store::Store;
 
 use crate::context::Context;
 
 /// Flags of `gantry tag`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Name or id of the image
+    image: String,
+
+    /// Names it shall have as well
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<ImageReference>,
+}
 
 /// Runs `gantry tag`.
 ///
 /// # Errors
-/// When it fails.
-pub fn run(_args: Args, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("gantry tag is being written")
+/// When there is no such image, or the store cannot be written.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let store = Store::open(context.root()).map_err(super::store_error)?;
+    let image = store.find_image(&args.image).map_err(super::store_error)?;
+    let source = image
+        .reference
+        .expect("an image that was found by name or id has a name");
+    for name in &args.names {
+        if let Some(replaced) = store.tag(&source, name).map_err(super::store_error)? {
+            anstream::eprintln!("{name} was {} before", replaced.short());
+        }
+    }
+    Ok(ExitCode::Done)
 }

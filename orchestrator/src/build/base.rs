@@ -1,0 +1,40 @@
+//! This module owns [`BaseImage`]: what FROM brings.
+
+use gantry_model::{Digest, ImageReference};
+use gantry_store::manifest::Manifest;
+use gantry_store::{Descriptor, Image, Platform, Store, StoreError};
+
+/// The image that another one builds on.
+#[derive(Debug)]
+pub(super) struct BaseImage {
+    /// The image.
+    pub(super) image: Image,
+    /// Its layers as its manifest names them: a layer that arrived as gzip stays that in the new image.
+    pub(super) layers: Vec<Descriptor>,
+}
+
+impl BaseImage {
+    /// Finds the image in the store.
+    ///
+    /// # Errors
+    /// When it is not there, not for this platform, or damaged.
+    pub(super) fn find(
+        store: &Store,
+        name: &ImageReference,
+        platform: &Platform,
+    ) -> Result<Self, StoreError> {
+        let image = store.image_for(name, platform)?;
+        let manifest: Manifest = serde_json::from_slice(&image.manifest_bytes)
+            .map_err(|error| StoreError::malformed(format!("manifest of image {name}"), error.to_string()))?;
+        Ok(Self {
+            image,
+            layers: manifest.layers,
+        })
+    }
+
+    /// Digests of its uncompressed layers, bottom first.
+    #[must_use]
+    pub(super) fn diff_ids(&self) -> &[Digest] {
+        &self.image.config.rootfs.diff_ids
+    }
+}

@@ -1,0 +1,238 @@
+//! This module owns [`CopyPlan`]: which file becomes which path of the new layer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gantry_model::LayerDescriptor;
+use gantry_store::{LayerError, LayerOptions, Metadata, Store, TreeLayer};
+
+use super::context::Found;
+use super::tree::{MergedTree, Node};
+
+/// A file of this name hides NAME of the layers below (OCI image-spec, "Whiteouts").
+const WHITEOUT_PREFIX: &str = ".wh.";
+/// A file of this name hides everything the layers below have in its folder.
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// What one COPY brings, by path in the layer. Folders come before what lies in them.
+#[derive(Debug, Default)]
+pub(super) struct CopyPlan {
+    items: BTreeMap<String, Item>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Item {
+    /// A file, folder or link of the context.
+    Source(PathBuf),
+    /// A folder that is there already or has to be: with these permissions.
+    Folder(Metadata),
+    /// Hides what is below.
+    Whiteout,
+}
+
+/// Why something cannot be copied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CopyError {
+    /// The destination cannot be what it would have to be.
+    #[error("{0}")]
+    Destination(String),
+    /// The context cannot be read.
+    #[error("cannot {action} {}", path.display())]
+    Context {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl CopyPlan {
+    /// Where everything of `found` goes when it is copied to `destination`, as written in the Kubefile, on top of
+    /// `tree`.
+    ///
+    /// The content of a folder is copied, not the folder. A destination that ends in `/`, is a folder already, or
+    /// gets several files is a folder.
+    ///
+    /// # Errors
+    /// When the destination leads out of the rootfs or is in the way of itself, or the context cannot be read.
+    pub(super) fn new(found: &[Found], destination: &str, tree: &MergedTree) -> Result<Self, CopyError> {
+        let target = rootfs_path(destination)?;
+        let target = tree.resolve(&target).ok_or_else(|| {
+            CopyError::Destination(format!(
+                "{destination:?} goes in circles: its links lead to each other"
+            ))
+        })?;
+        let mut plan = Self::default();
+        let into_folder = destination.ends_with('/')
+            || target.is_empty()
+            || found.len() > 1
+            || found.iter().any(|one| one.is_folder)
+            || tree.folder(&target).is_some();
+        for one in found {
+            if one.is_folder {
+                if !target.is_empty() && tree.folder(&target).is_none() {
+                    plan.insert(target.clone(), Item::Source(one.path.clone()));
+                }
+                plan.folder(&one.path, &target, tree)?;
+            } else {
+                let path = if into_folder {
+                    join(&target, &one.name)
+                } else {
+                    target.clone()
+                };
+                plan.entry(&one.path, &path, tree)?;
+            }
+        }
+        plan.add_parents(tree)?;
+        Ok(plan)
+    }
+
+    /// Makes the layer.
+    ///
+    /// # Errors
+    /// When a file cannot be read or be in a layer, or the store cannot be written.
+    pub(super) fn write(&self, store: &Store, options: &LayerOptions) -> Result<LayerDescriptor, LayerError> {
+        let mut layer = TreeLayer::new(store, options)?;
+        for (path, item) in &self.items {
+            match item {
+                Item::Source(file) => layer.add(file, path)?,
+                Item::Folder(metadata) => layer.writer().directory(path, metadata)?,
+                Item::Whiteout if path.is_empty() || path.ends_with('/') => {
+                    layer.writer().opaque(path.trim_end_matches('/'))?;
+                }
+                Item::Whiteout => layer.writer().whiteout(path)?,
+            }
+        }
+        layer.finish()
+    }
+
+    fn folder(&mut self, dir: &Path, target: &str, tree: &MergedTree) -> Result<(), CopyError> {
+        let unreadable = |source| CopyError::Context {
+            action: "list",
+            path: dir.to_owned(),
+            source,
+        };
+        for entry in fs::read_dir(dir).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name().into_string().map_err(|name| {
+                let reason = format!("the name {name:?} in {} is not UTF-8; rename it", dir.display());
+                CopyError::Destination(reason)
+            })?;
+            self.entry(&entry.path(), &join(target, &name), tree)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, file: &Path, path: &str, tree: &MergedTree) -> Result<(), CopyError> {
+        let found = fs::symlink_metadata(file).map_err(|source| CopyError::Context {
+            action: "look at",
+            path: file.to_owned(),
+            source,
+        })?;
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if found.is_dir() {
+            // A folder meets a link to a folder: what is in it goes where the link leads, or the link would be lost.
+            let through_link = matches!(tree.node(path), Some(Node::Link(_)))
+                .then(|| tree.folder(path))
+                .flatten();
+            if let Some(real) = through_link {
+                return self.folder(file, &real, tree);
+            }
+            self.insert(path.to_owned(), Item::Source(file.to_owned()));
+            return self.folder(file, path, tree);
+        }
+        if name == OPAQUE {
+            self.items.insert(
+                if parent.is_empty() {
+                    String::new()
+                } else {
+                    format!("{parent}/")
+                },
+                Item::Whiteout,
+            );
+        } else if let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) {
+            self.items.insert(join(parent, hidden), Item::Whiteout);
+        } else {
+            if matches!(tree.node(path), Some(Node::Folder(_))) {
+                let reason = format!(
+                    "{path:?} is a folder of the image, the file {} cannot take its place",
+                    file.display()
+                );
+                return Err(CopyError::Destination(reason));
+            }
+            self.insert(path.to_owned(), Item::Source(file.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A later source wins; a file in the place of a folder takes everything below with it.
+    fn insert(&mut self, path: String, item: Item) {
+        let folder = matches!(&item, Item::Source(file) if fs::symlink_metadata(file).is_ok_and(|found| found.is_dir()));
+        if !folder && self.items.contains_key(&path) {
+            let below: Vec<String> = self
+                .items
+                .range(format!("{path}/")..format!("{path}0"))
+                .map(|(path, _)| path.clone())
+                .collect();
+            below.iter().for_each(|path| {
+                self.items.remove(path);
+            });
+        }
+        self.items.insert(path, item);
+    }
+
+    /// Every folder on the way gets an entry: with the image's permissions where the image has it.
+    fn add_parents(&mut self, tree: &MergedTree) -> Result<(), CopyError> {
+        let paths: Vec<String> = self.items.keys().cloned().collect();
+        for path in paths {
+            let mut path = path.trim_end_matches('/');
+            while let Some((parent, _)) = path.rsplit_once('/') {
+                path = parent;
+                let metadata = match (self.items.get(parent), tree.node(parent)) {
+                    (Some(_), _) => break,
+                    (None, Some(Node::Folder(metadata))) => metadata.clone(),
+                    (None, None) => Metadata {
+                        mode: 0o755,
+                        ..Metadata::default()
+                    },
+                    (None, Some(_)) => {
+                        let reason =
+                            format!("{parent:?} is a file of the image, nothing can be copied below it");
+                        return Err(CopyError::Destination(reason));
+                    }
+                };
+                self.items.insert(parent.to_owned(), Item::Folder(metadata));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A destination as a path below the rootfs.
+fn rootfs_path(destination: &str) -> Result<String, CopyError> {
+    let mut parts = Vec::new();
+    for part in destination.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                let reason =
+                    format!("{destination:?} leads out of the rootfs; a destination is a path below it");
+                return Err(CopyError::Destination(reason));
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{folder}/{name}")
+    }
+}

@@ -1,0 +1,83 @@
+//! This module owns the two processes between `gantry build` and a RUN command.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use super::{CANNOT_START, ROOTFS, RunSpec, sandbox};
+
+/// The hidden command that starts a child.
+pub(super) const COMMAND: &str = "build-run-child";
+
+/// Flags of the hidden command; nobody types them.
+#[derive(Debug, clap::Args)]
+pub struct ChildArgs {
+    /// The file with what to do
+    spec: PathBuf,
+    /// This is the inner process
+    #[arg(long)]
+    inner: bool,
+}
+
+/// Runs one of the two processes and ends this one with the status of the command.
+pub fn run_child(args: &ChildArgs) -> ! {
+    let result = if args.inner {
+        inner(&args.spec)
+    } else {
+        outer(&args.spec)
+    };
+    let status = result.unwrap_or_else(|error| {
+        eprintln!("cannot start the command: {error}");
+        CANNOT_START
+    });
+    std::process::exit(status)
+}
+
+/// New namespaces; the inner process is the first of the new process namespace and ends all others when it ends.
+fn outer(spec_file: &Path) -> io::Result<i32> {
+    use nix::sched::{CloneFlags, unshare};
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let spec = read(spec_file)?;
+    let mut namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    if !spec.network {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    unshare(namespaces)?;
+    let status = Command::new("/proc/self/exe")
+        .arg0("gantry")
+        .arg(COMMAND)
+        .arg("--inner")
+        .arg(spec_file)
+        .status()?;
+    Ok(status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
+fn inner(spec_file: &Path) -> io::Result<i32> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let spec = read(spec_file)?;
+    sandbox::enter(&spec)?;
+    let (program, arguments) = spec
+        .arguments
+        .split_first()
+        .ok_or_else(|| io::Error::other("the command is empty"))?;
+    let error = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(&spec.env)
+        .current_dir(ROOTFS)
+        .exec();
+    Err(io::Error::new(error.kind(), format!("{program}: {error}")))
+}
+
+fn read(spec_file: &Path) -> io::Result<RunSpec> {
+    Ok(serde_json::from_slice(&fs::read(spec_file)?)?)
+}

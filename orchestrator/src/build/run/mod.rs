@@ -1,0 +1,182 @@
+//! RUN: a command of the Kubefile on this host, with the merged rootfs as its working directory.
+//!
+//! ```text
+//! gantry build ─ starts ─▶ outer process        namespaces: mounts, processes, IPC, names, (network)
+//!                            └─ starts ─▶ inner process   pid 1 there: mounts, read-only host, then the command
+//! ```
+//!
+//! Every mount is made inside the mount namespace: when the command ends, or anything above it is killed, all of
+//! them are gone. What the command wrote is in the upper folder and becomes the layer.
+
+mod child;
+mod output;
+mod sandbox;
+
+pub use child::{ChildArgs, run_child};
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+
+use anyhow::Context as _;
+use gantry_model::{ExitCode, LayerDescriptor};
+use gantry_store::{LayerOptions, Store, layer_from_tree};
+use gantry_system::files::remove_tree;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{OrExit as _, failure};
+
+/// Where the command finds the rootfs.
+const ROOTFS: &str = "/run/gantry/rootfs";
+/// Status of the child when the command could not be started at all.
+const CANNOT_START: i32 = 125;
+
+/// What the child processes have to know.
+#[derive(Debug, Serialize, Deserialize)]
+struct RunSpec {
+    /// Layers so far, the top one first.
+    lower: Vec<PathBuf>,
+    /// Gets what the command writes.
+    upper: PathBuf,
+    /// For the kernel.
+    work: PathBuf,
+    /// Where the overlay is mounted at first.
+    merged: PathBuf,
+    /// Whether the host's network is there.
+    network: bool,
+    /// Program and arguments.
+    arguments: Vec<String>,
+    /// Its whole environment.
+    env: BTreeMap<String, String>,
+}
+
+/// The folders of one RUN; removed when dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed when the store is opened next.
+        let _ = remove_tree(&self.0);
+    }
+}
+
+/// Runs `arguments` on top of `layers`, bottom first; gives the layer of what it wrote, or none if it wrote nothing.
+///
+/// # Errors
+/// When the command fails, or the mounts or the layer cannot be made.
+pub fn run(
+    store: &Store,
+    layers: &[LayerDescriptor],
+    arguments: Vec<String>,
+    mut env: BTreeMap<String, String>,
+    network: bool,
+    options: &LayerOptions,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<Option<LayerDescriptor>> {
+    let scratch = scratch(store)?;
+    let folder = |name: &str| {
+        let path = scratch.0.join(name);
+        fs::create_dir(&path)
+            .with_context(|| format!("cannot create {}", path.display()))
+            .map(|()| path)
+    };
+    let mut lower = Vec::new();
+    for layer in layers.iter().rev() {
+        store
+            .unpack_layer(layer)
+            .map_err(|error| (error.exit_code(), error))
+            .or_else(|(code, error)| {
+                Err(error)
+                    .or_exit(code)
+                    .with_context(|| format!("cannot unpack layer {}", layer.digest))
+            })?;
+        lower.push(store.layer_dir(&layer.digest));
+    }
+    if lower.is_empty() {
+        lower.push(folder("empty")?);
+    }
+    add_defaults(&mut env, options.mtime);
+    let upper = folder("upper")?;
+    let spec = RunSpec {
+        lower,
+        upper: upper.clone(),
+        work: folder("work")?,
+        merged: folder("merged")?,
+        network,
+        arguments,
+        env,
+    };
+    let spec_file = scratch.0.join("spec.json");
+    fs::write(&spec_file, serde_json::to_vec(&spec)?)
+        .with_context(|| format!("cannot write {}", spec_file.display()))?;
+    execute(&spec_file, line)?;
+    let wrote_nothing = fs::read_dir(&upper).is_ok_and(|mut entries| entries.next().is_none());
+    if wrote_nothing {
+        return Ok(None);
+    }
+    let layer = layer_from_tree(store, &upper, options);
+    layer
+        .map(Some)
+        .map_err(|error| (error.exit_code(), error))
+        .or_else(|(code, error)| Err(error).or_exit(code))
+}
+
+fn scratch(store: &Store) -> anyhow::Result<Scratch> {
+    let tmp = store.tmp_dir();
+    let make = || -> io::Result<PathBuf> {
+        fs::create_dir_all(&tmp)?;
+        Ok(tempfile::Builder::new().prefix("run-").tempdir_in(&tmp)?.keep())
+    };
+    make()
+        .map(Scratch)
+        .with_context(|| format!("cannot create a folder in {}", tmp.display()))
+}
+
+/// The command sees nothing of who runs the build: same Kubefile, same environment.
+fn add_defaults(env: &mut BTreeMap<String, String>, epoch: i64) {
+    let path = env.get("PATH").map_or(
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        String::as_str,
+    );
+    let path = format!("{path}:{ROOTFS}/bin");
+    env.insert("PATH".to_owned(), path);
+    for (name, value) in [
+        ("HOME", "/tmp".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("SOURCE_DATE_EPOCH", epoch.to_string()),
+    ] {
+        env.entry(name.to_owned()).or_insert(value);
+    }
+}
+
+fn execute(spec_file: &Path, line: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+    let mut child = Process::new("/proc/self/exe")
+        .arg0("gantry")
+        .arg(child::COMMAND)
+        .arg(spec_file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start the process that runs RUN")?;
+    let streams = (child.stdout.take(), child.stderr.take());
+    output::forward(
+        streams.0.expect("it is piped"),
+        streams.1.expect("it is piped"),
+        line,
+    );
+    let status = child.wait().context("cannot wait for RUN")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(CANNOT_START) => Err(failure(ExitCode::Failed, "the RUN command could not be started")),
+        Some(code) => Err(failure(
+            ExitCode::Failed,
+            format!("the RUN command ended with exit status {code}"),
+        )),
+        None => Err(failure(ExitCode::Failed, "the RUN command was killed")),
+    }
+}
+
+use std::os::unix::process::CommandExt as _;
