@@ -9,12 +9,16 @@ pub const MAX_COMPRESSED_CHUNK_LEN: u32 = MAX_CHUNK_LEN + (MAX_CHUNK_LEN >> 7) +
 pub const MAX_TOC_LEN: u64 = 64 << 20;
 /// Most entries of a layer. The largest distribution images have about 250,000.
 pub const MAX_ENTRIES: usize = 500_000;
-/// Most chunks of a layer: 4 TiB of content in whole chunks, or every entry with a few.
-pub const MAX_CHUNKS: usize = 4 << 20;
-/// Most bytes of file content of a layer, holes included.
-pub const MAX_LAYER_CONTENT: u64 = 4 << 40;
-/// Most bytes of one file, holes included: what ext4 can hold.
-pub const MAX_FILE_LEN: u64 = 4 << 40;
+/// Most chunks of a layer: 1 TiB of content in whole chunks, and every entry a few.
+pub const MAX_CHUNKS: usize = 2 << 20;
+/// Most bytes of file content of a layer, holes included. Also what stops a decompression bomb on import.
+pub const MAX_LAYER_CONTENT: u64 = 1 << 40;
+/// Most bytes of one file, holes included.
+pub const MAX_FILE_LEN: u64 = MAX_LAYER_CONTENT;
+/// Most bytes of a tar stream: the content, and headers for every entry.
+pub const MAX_TAR_LEN: u64 = MAX_LAYER_CONTENT + (1 << 38);
+/// Most symbolic links on the way to one file, as the kernel has it.
+pub const MAX_LINKS_FOLLOWED: usize = 40;
 /// Longest path inside a layer. The kernel ends at 4,096 bytes, and the store's own folders stand before it.
 pub const MAX_PATH_LEN: usize = 3584;
 /// Longest name of one file or folder, from the kernel's `NAME_MAX`.

@@ -11,14 +11,14 @@ use crate::{ChunkSource, LayerOptions, LayerReceiver, Scratch, Store, layer_from
 
 /// A store in a folder of its own.
 pub(crate) struct TestStore {
-    pub(crate) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub(crate) store: Store,
 }
 
 pub(crate) fn store() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    TestStore { dir, store }
+    TestStore { _dir: dir, store }
 }
 
 /// Bytes that do not compress, the same for the same seed.

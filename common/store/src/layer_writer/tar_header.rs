@@ -23,7 +23,7 @@ const MAX_OCTAL_11: u64 = (1 << 33) - 1;
 const MAX_OCTAL_7: u64 = (1 << 21) - 1;
 
 /// Zero bytes between `len` bytes of content and the next header.
-pub(super) const fn padding(len: u64) -> usize {
+pub(crate) const fn padding(len: u64) -> usize {
     (len.next_multiple_of(BLOCK_LEN) - len) as usize
 }
 
@@ -142,7 +142,7 @@ mod tests {
                 uid: 3_000_000,
                 gid: 7,
                 mtime: -5,
-                xattrs: vec![("user.note".into(), b"a=b\nc\0d".to_vec())],
+                xattrs: vec![("user.note".into(), b"a=b\0c".to_vec())],
             };
             let mut tar = header(name, Kind::Symlink, &target, 0, &metadata);
             tar.extend(END);
@@ -165,7 +165,7 @@ mod tests {
             };
             assert_eq!(value(b"uid"), Some(&b"3000000"[..]));
             assert_eq!(value(b"mtime"), Some(&b"-5"[..]));
-            assert_eq!(value(b"SCHILY.xattr.user.note"), Some(&b"a=b\nc\0d"[..]));
+            assert_eq!(value(b"SCHILY.xattr.user.note"), Some(&b"a=b\0c"[..]));
         }
     }
 

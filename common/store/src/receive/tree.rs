@@ -58,6 +58,9 @@ impl Tree {
                 result => return Ok(result?),
             }
         }
+        if path.split('/').any(|part| part == "..") {
+            return Err(Errno::XDEV.into());
+        }
         let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut at: Option<OwnedFd> = None;
         let (way, name) = path
