@@ -139,6 +139,29 @@ async fn a_file_that_another_layer_has_does_not_travel() {
     );
 }
 
+/// Answers as an honest orchestrator does, but not more than `budget` bytes of chunks; then it says nothing more.
+async fn serve_some(connection: Connection, store: Store, mut budget: usize) {
+    let mut stuck = Vec::new();
+    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+        let request = recv.recv::<FetchRequest>().await.unwrap();
+        let answer = honest_answer(&store, &request);
+        send.send(&FetchReply::Bytes(answer.len() as u64)).await.unwrap();
+        let some = if matches!(request, FetchRequest::Toc { .. }) {
+            answer.len()
+        } else {
+            budget.min(answer.len())
+        };
+        send.write_bytes(answer[..some].to_vec().into()).await.unwrap();
+        if some == answer.len() {
+            send.finish().await.unwrap();
+        }
+        if matches!(request, FetchRequest::Chunks { .. }) {
+            budget -= some;
+        }
+        stuck.push(send);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_verified_before_a_lost_connection_is_not_sent_again() {
     const CHUNKS: usize = 40;
@@ -147,19 +170,20 @@ async fn what_was_verified_before_a_lost_connection_is_not_sent_again() {
     let layers = [layer(&from.store, &[("blob", noise(3, CHUNKS * MIB))])];
     let chunk = compressed(&from.store, &layers[0]) / CHUNKS as u64;
     let mut kept = 0;
-    for cut_after in [1, 7, 12] {
+    // In the middle of a chunk, between two fetches, with several of them open.
+    for cut_after in [chunk / 2, 3 * chunk, 7 * chunk + 1, 20 * chunk] {
         let session = site.connect(UdpMode::Only).await;
-        let sent = SentCounters::default();
-        let server = FetchServer::new(from.store.clone());
-        let server = tokio::spawn({
-            let (connection, sent) = (session.operator.clone(), sent.clone());
-            async move { server.serve(connection, sent).await }
-        });
+        tokio::spawn(serve_some(
+            session.operator.clone(),
+            from.store.clone(),
+            cut_after as usize,
+        ));
         let (progress, mut told) = watch::channel(TransferProgress::default());
         let operator = session.operator.clone();
         let cut = tokio::spawn(async move {
-            let enough = |progress: &TransferProgress| progress.received >= cut_after * chunk;
-            told.wait_for(enough).await.unwrap();
+            told.wait_for(|progress| progress.received == cut_after)
+                .await
+                .unwrap();
             operator.close(CloseCode::ShuttingDown, "the operator pressed Ctrl-C");
             told
         });
@@ -172,7 +196,6 @@ async fn what_was_verified_before_a_lost_connection_is_not_sent_again() {
         )
         .await;
         let told = cut.await.unwrap();
-        server.await.unwrap();
         let Err(error @ StagingError::Interrupted { .. }) = result else {
             panic!("{result:?}")
         };
@@ -182,24 +205,23 @@ async fn what_was_verified_before_a_lost_connection_is_not_sent_again() {
         let last = *told.borrow();
         assert_eq!(
             last.wanted,
-            CHUNKS as u64 * chunk - kept / MIB as u64 * chunk,
+            (CHUNKS - kept / MIB) as u64 * chunk,
             "only what is missing is asked for"
         );
+        let whole_chunks = (cut_after / chunk) as usize;
+        kept += whole_chunks * MIB;
         let partial = to.store.partial_layers().unwrap();
         assert_eq!(
             partial,
-            [(layers[0].digest, last.written)],
-            "all that was verified is durable"
+            [(layers[0].digest, kept as u64)],
+            "every chunk that came whole is verified and durable"
         );
-        assert!(last.written >= kept);
         assert!(!to.store.layer_dir(&layers[0].digest).exists());
-        kept = last.written;
     }
-    assert!(kept > 0 && kept < (CHUNKS * MIB) as u64);
     let session = site.connect(UdpMode::Only).await;
     let (result, sent) = stage_from(&from.store, &to.store, &session, &layers).await;
     result.unwrap();
-    assert_eq!(sent.chunk_bytes(), (CHUNKS as u64 - kept / MIB as u64) * chunk);
+    assert_eq!(sent.chunk_bytes(), (CHUNKS - kept / MIB) as u64 * chunk);
     assert_arrived(&to.store, &layers);
 }
 
@@ -209,27 +231,29 @@ async fn a_cancelled_stage_keeps_what_arrived() {
     let (from, to) = (store(), store());
     let layers = [layer(&from.store, &[("blob", noise(3, 24 * MIB))])];
     let session = site.connect(UdpMode::Only).await;
-    let server = FetchServer::new(from.store.clone());
-    let connection = session.operator.clone();
-    tokio::spawn(async move { server.serve(connection, SentCounters::default()).await });
+    tokio::spawn(serve_some(
+        session.operator.clone(),
+        from.store.clone(),
+        5 * MIB + MIB / 2,
+    ));
     let (progress, mut told) = watch::channel(TransferProgress::default());
     let cancel = CancellationToken::new();
     let canceller = cancel.clone();
     tokio::spawn(async move {
-        let _ = told.wait_for(|progress| progress.written > 0).await;
+        let _ = told.wait_for(|progress| progress.written == 5 * MIB as u64).await;
         canceller.cancel();
     });
     let result = stage(&to.store, &session.agent, &layers, progress, cancel).await;
     assert!(matches!(result, Err(StagingError::Cancelled)), "{result:?}");
-    let [(_, kept)] = to.store.partial_layers().unwrap()[..] else {
-        panic!("nothing was kept")
-    };
-    assert!(kept > 0);
+    assert_eq!(
+        to.store.partial_layers().unwrap(),
+        [(layers[0].digest, 5 * MIB as u64)]
+    );
     assert!(session.agent.close_reason().is_none(), "the session lives on");
     let session = site.connect(UdpMode::Only).await;
     let (result, sent) = stage_from(&from.store, &to.store, &session, &layers).await;
     result.unwrap();
-    assert!(sent.chunk_bytes() < compressed(&from.store, &layers[0]));
+    assert!(sent.chunk_bytes() < 20 * MIB as u64);
     assert_arrived(&to.store, &layers);
 }
 
@@ -388,27 +412,27 @@ async fn a_table_of_contents_that_lies_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_of_another_length_are_refused() {
-    let (from, to) = (store(), store());
+    let (from, fresh) = (store(), [store(), store(), store()]);
     let layers = [layer(&from.store, &[("file", noise(1, 5000))])];
     let chunks = |request: &FetchRequest| matches!(request, FetchRequest::Chunks { .. });
-    let announced = stage_forged(&from, &to, &layers, move |request, answer| {
+    let announced = stage_forged(&from, &fresh[0], &layers, move |request, answer| {
         let more = u64::from(chunks(request));
         (FetchReply::Bytes(answer.len() as u64 + more), answer)
     });
     assert!(matches!(announced.await, StagingError::Protocol { .. }));
-    let longer = stage_forged(&from, &to, &layers, move |request, mut answer| {
+    let longer = stage_forged(&from, &fresh[1], &layers, move |request, mut answer| {
         let reply = FetchReply::Bytes(answer.len() as u64);
         answer.extend(vec![0; usize::from(chunks(request))]);
         (reply, answer)
     });
     assert!(matches!(longer.await, StagingError::Protocol { .. }));
-    let shorter = stage_forged(&from, &to, &layers, move |request, mut answer| {
+    let shorter = stage_forged(&from, &fresh[2], &layers, move |request, mut answer| {
         let reply = FetchReply::Bytes(answer.len() as u64);
         answer.truncate(answer.len() - usize::from(chunks(request)));
         (reply, answer)
     });
     assert!(matches!(shorter.await, StagingError::Interrupted { .. }));
-    assert!(!to.store.has_layer(&layers[0].digest));
+    assert!(fresh.iter().all(|to| !to.store.has_layer(&layers[0].digest)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -465,4 +489,57 @@ async fn requests_that_cannot_be_answered_are_refused_and_the_next_is_served() {
     session.agent.close(CloseCode::Done, "");
     let ended = tokio::time::timeout(Duration::from_secs(10), server).await;
     assert!(ended.unwrap().unwrap().by_peer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_fit_alone_but_not_together_are_refused_before_the_first_chunk() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root can mount the small file system this needs");
+        return;
+    }
+    let from = store();
+    let layers = [
+        layer(&from.store, &[("one", noise(1, 5 * MIB))]),
+        layer(&from.store, &[("other", noise(2, 5 * MIB))]),
+    ];
+    let small = SmallDisk::mount("8m");
+    let to = Store::open(small.0.path()).unwrap();
+    let session = Site::new().await.connect(UdpMode::Only).await;
+    let (result, sent) = stage_from(&from.store, &to, &session, &layers).await;
+    let Err(error @ StagingError::NoSpace { needed, free, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert!(needed >= 10 * MIB as u64 && free < 8 * MIB as u64, "{error}");
+    assert_eq!(error.kind(), RefusalKind::NoSpace);
+    assert_eq!(sent.chunk_bytes(), 0);
+    // One of them still fits.
+    let session = Site::new().await.connect(UdpMode::Only).await;
+    let one = std::slice::from_ref(&layers[0]);
+    stage_from(&from.store, &to, &session, one).await.0.unwrap();
+    assert!(to.has_layer(&layers[0].digest));
+}
+
+/// A file system of a few MiB in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = std::ffi::CString::new(format!("size={size}")).unwrap();
+        rustix::mount::mount(
+            "none",
+            dir.path(),
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            Some(&*options),
+        )
+        .unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
 }

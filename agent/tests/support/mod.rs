@@ -19,23 +19,23 @@ use gantry_transport::{
 const HOST: &str = "127.0.0.1";
 
 /// Who is who.
-pub struct Site {
-    pub operator: Identity,
-    pub agent: Identity,
+pub(crate) struct Site {
+    pub(crate) operator: Identity,
+    pub(crate) agent: Identity,
 }
 
 /// One session between them.
-pub struct Session {
+pub(crate) struct Session {
     /// The orchestrator's end.
-    pub operator: Connection,
+    pub(crate) operator: Connection,
     /// The agent's end.
-    pub agent: Connection,
+    pub(crate) agent: Connection,
     _listener: Listener,
 }
 
 impl Site {
     /// An authority that issued an operator's certificate and enrolled an agent.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let pki = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(pki.path()).unwrap();
         let operator = authority.issue_operator("tester", Role::Operator).unwrap();
@@ -58,7 +58,7 @@ impl Site {
     }
 
     /// A session by the given way.
-    pub async fn connect(&self, udp: UdpMode) -> Session {
+    pub(crate) async fn connect(&self, udp: UdpMode) -> Session {
         let options = ListenerOptions::default();
         let listener = Listener::bind(any_port(), self.agent.clone(), options)
             .await
@@ -99,19 +99,19 @@ impl TokenBook for Book {
 }
 
 /// A store in a folder of its own.
-pub struct TestStore {
-    pub dir: tempfile::TempDir,
-    pub store: Store,
+pub(crate) struct TestStore {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: Store,
 }
 
-pub fn store() -> TestStore {
+pub(crate) fn store() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     TestStore { dir, store }
 }
 
 /// Bytes that do not compress, the same for the same seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -125,7 +125,7 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// A layer of these files in `store`.
-pub fn layer(store: &Store, files: &[(&str, Vec<u8>)]) -> LayerDescriptor {
+pub(crate) fn layer(store: &Store, files: &[(&str, Vec<u8>)]) -> LayerDescriptor {
     let tree = tempfile::tempdir().unwrap();
     for (path, content) in files {
         write(tree.path(), path, content);
@@ -134,7 +134,7 @@ pub fn layer(store: &Store, files: &[(&str, Vec<u8>)]) -> LayerDescriptor {
 }
 
 /// Writes a file below `dir`.
-pub fn write(dir: &Path, path: &str, content: &[u8]) {
+pub(crate) fn write(dir: &Path, path: &str, content: &[u8]) {
     let path = dir.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
