@@ -43,9 +43,9 @@ fn run_agent(config: Config) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal());
     // The journal has its own time stamps.
     if journald {
-        log.without_time().init()
+        log.without_time().init();
     } else {
-        log.init()
+        log.init();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -25,8 +25,10 @@ pub(super) struct Task {
     /// At most one step that was asked for; after a restart also scripts that outlived the last agent.
     running: HashMap<Id, Running>,
     steps: JoinSet<StepOutcome>,
-    /// Who waits for nothing to run; while there are any, nothing starts.
-    draining: Vec<oneshot::Sender<()>>,
+    /// Nothing starts any more.
+    stopping: bool,
+    /// Who waits for nothing to run.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 struct Running {
@@ -46,14 +48,15 @@ impl Task {
             commands,
             running: HashMap::new(),
             steps: JoinSet::new(),
-            draining: Vec::new(),
+            stopping: false,
+            waiting: Vec::new(),
         }
     }
 
     pub(super) async fn run(mut self) {
         loop {
             if self.running.is_empty() {
-                for reply in self.draining.drain(..) {
+                for reply in self.waiting.drain(..) {
                     // Whoever asked may have gone.
                     let _ = reply.send(());
                 }
@@ -84,7 +87,8 @@ impl Task {
             Command::Expected { cluster, reply } => drop(reply.send(self.journal.expected(&cluster))),
             Command::Ping { reply } => drop(reply.send(())),
             Command::Drain { reply } => {
-                self.draining.push(reply);
+                self.stopping = true;
+                self.waiting.push(reply);
                 for running in self.running.values() {
                     match running.kind {
                         StepKind::Stage => running.cancel.cancel(),
@@ -103,7 +107,7 @@ impl Task {
             return Ok(Answer::Running(running.watch.clone()));
         }
         let refuse = |kind, message| Err(Refusal { kind, message });
-        if !self.draining.is_empty() {
+        if self.stopping {
             return refuse(RefusalKind::Draining, "the agent is stopping; try again".into());
         }
         if let Some(running) = self.running.values().next() {
