@@ -58,9 +58,9 @@ fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
-            files_below(&path, found)?
+            files_below(&path, found)?;
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
     Ok(())

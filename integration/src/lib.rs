@@ -10,6 +10,7 @@
 //! Start reading at [`Testbed`]. Nothing here is used by the two programs.
 
 pub mod agent;
+pub mod applied;
 pub mod apt;
 pub mod base_tree;
 pub mod cache;
@@ -26,6 +27,7 @@ pub mod snapshot;
 pub mod testbed;
 pub mod wait;
 
+pub use applied::Applied;
 pub use command::Finished;
 pub use host::Host;
 pub use image_tree::ImageTree;

@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Where the packages go [default: packages/ in the target folder]
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Only build and check the programs
+    #[arg(long)]
+    programs_only: bool,
 }
 
 /// One package: its name, what it is, and its folder here.
@@ -62,19 +65,33 @@ const PACKAGES: [Package; 2] = [
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let programs = build(&args.profile)?;
-    let out = args.out.clone().unwrap_or_else(|| target_folder().join("packages"));
+    for package in &PACKAGES {
+        check_program(&programs.join(package.name))?;
+    }
+    if args.programs_only {
+        println!("gantry and gantry-agent are in {}", programs.display());
+        return Ok(());
+    }
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| target_folder().join("packages"));
     let work = target_folder().join("package-work");
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     for package in &PACKAGES {
         let program = programs.join(package.name);
-        check_program(&program)?;
-        for made in [deb::make(package, &program, &work, &out)?, rpm::make(package, &program, &work, &out)?] {
+        for made in [
+            deb::make(package, &program, &work, &out)?,
+            rpm::make(package, &program, &work, &out)?,
+        ] {
             println!("{} ({} KiB)", made.display(), fs::metadata(&made)?.len() / 1024);
         }
     }
     let weight = fs::metadata(programs.join("gantry-agent"))?.len();
     if args.profile == "release" && weight > AGENT_LIMIT {
-        bail!("gantry-agent weighs {weight} bytes, more than the {AGENT_LIMIT} it may: look at what it links (`cargo tree -p gantry-agent`)");
+        bail!(
+            "gantry-agent weighs {weight} bytes, more than the {AGENT_LIMIT} it may: look at what it links (`cargo tree -p gantry-agent`)"
+        );
     }
     fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
@@ -82,8 +99,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Builds both programs without any dynamic dependency; gives the folder they are in.
 fn build(profile: &str) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repository()).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo.args(["build", "--locked", "--target", TARGET, "--profile", profile, "-p", "gantry", "-p", "gantry-agent"]);
+    cargo
+        .current_dir(repository())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo.args([
+        "build",
+        "--locked",
+        "--target",
+        TARGET,
+        "--profile",
+        profile,
+        "-p",
+        "gantry",
+        "-p",
+        "gantry-agent",
+    ]);
     let status = cargo.status().context("cannot start cargo")?;
     if !status.success() {
         bail!("the programs do not build: {status}");
@@ -94,8 +124,16 @@ fn build(profile: &str) -> Result<PathBuf> {
 
 /// A packaged program must start on any host: no interpreter, no libraries.
 fn check_program(program: &Path) -> Result<()> {
-    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("cannot start ldd")?;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ldd")
+        .arg(program)
+        .env("LC_ALL", "C")
+        .output()
+        .context("cannot start ldd")?;
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     if !said.contains("statically linked") && !said.contains("not a dynamic executable") {
         bail!("{} has dynamic dependencies:\n{said}", program.display());
     }
@@ -107,7 +145,11 @@ fn timestamp() -> Result<String> {
     if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
         return Ok(given);
     }
-    let time = must(Command::new("git").current_dir(repository()).args(["log", "-1", "--format=%ct"]))?;
+    let time = must(
+        Command::new("git")
+            .current_dir(repository())
+            .args(["log", "-1", "--format=%ct"]),
+    )?;
     Ok(time.trim().to_owned())
 }
 

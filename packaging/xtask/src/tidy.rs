@@ -13,17 +13,33 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("common/system", &[]),
     ("common/protocol", &["gantry-model"]),
     ("common/store", &["gantry-model", "gantry-system"]),
-    ("common/transport", &["gantry-model", "gantry-protocol", "gantry-system"]),
+    (
+        "common/transport",
+        &["gantry-model", "gantry-protocol", "gantry-system"],
+    ),
     ("agent", COMMON),
     ("orchestrator", COMMON),
     ("integration", COMMON),
     ("packaging/xtask", &["gantry-agent"]),
 ];
 
-const COMMON: &[&str] = &["gantry-model", "gantry-protocol", "gantry-store", "gantry-system", "gantry-transport"];
+const COMMON: &[&str] = &[
+    "gantry-model",
+    "gantry-protocol",
+    "gantry-store",
+    "gantry-system",
+    "gantry-transport",
+];
 
 /// The only folders at the top, dot-folders and cargo's own aside.
-const TOP_FOLDERS: &[&str] = &["agent", "common", "integration", "orchestrator", "packaging", "target"];
+const TOP_FOLDERS: &[&str] = &[
+    "agent",
+    "common",
+    "integration",
+    "orchestrator",
+    "packaging",
+    "target",
+];
 
 /// The only file that knows how messages become bytes.
 const CODEC: &str = "common/protocol/src/codec.rs";
@@ -52,7 +68,10 @@ fn top_level(broken: &mut Vec<String>) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type()?.is_dir() && !name.starts_with('.') && !TOP_FOLDERS.contains(&name.as_str()) {
-            broken.push(format!("{name}/: the top level is fixed: {}", TOP_FOLDERS.join(", ")));
+            broken.push(format!(
+                "{name}/: the top level is fixed: {}",
+                TOP_FOLDERS.join(", ")
+            ));
         }
     }
     Ok(())
@@ -61,40 +80,63 @@ fn top_level(broken: &mut Vec<String>) -> Result<()> {
 fn manifest(folder: &str, allowed: &[&str], broken: &mut Vec<String>) -> Result<()> {
     let path = repository().join(folder).join("Cargo.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let manifest: toml::Table = text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
-    let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool);
+    let manifest: toml::Table = text
+        .parse()
+        .with_context(|| format!("{} is not TOML", path.display()))?;
+    let inherits = manifest
+        .get("lints")
+        .and_then(|lints| lints.get("workspace"))
+        .and_then(toml::Value::as_bool);
     if inherits != Some(true) {
-        broken.push(format!("{folder}/Cargo.toml: `[lints] workspace = true` is missing: all crates obey the same lints"));
+        broken.push(format!(
+            "{folder}/Cargo.toml: `[lints] workspace = true` is missing: all crates obey the same lints"
+        ));
     }
     let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
     for name in dependencies.into_iter().flat_map(toml::Table::keys) {
         if name.starts_with("gantry") && !allowed.contains(&name.as_str()) {
-            broken.push(format!("{folder}/Cargo.toml: depends on {name}, but dependencies point one way; see ARCHITECTURE.md"));
+            broken.push(format!(
+                "{folder}/Cargo.toml: depends on {name}, but dependencies point one way; see ARCHITECTURE.md"
+            ));
         }
         if name == "bincode" && folder != "common/protocol" {
-            broken.push(format!("{folder}/Cargo.toml: bincode is known to {CODEC} alone, so that it can be replaced"));
+            broken.push(format!(
+                "{folder}/Cargo.toml: bincode is known to {CODEC} alone, so that it can be replaced"
+            ));
         }
     }
     Ok(())
 }
 
 fn source(folder: &str, file: &Path, broken: &mut Vec<String>) -> Result<()> {
-    let shown = file.strip_prefix(repository()).unwrap_or(file).display().to_string();
+    let shown = file
+        .strip_prefix(repository())
+        .unwrap_or(file)
+        .display()
+        .to_string();
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
     if !text.starts_with("//!") {
-        broken.push(format!("{shown}:1: starts without `//!`: every file says first what it is for"));
+        broken.push(format!(
+            "{shown}:1: starts without `//!`: every file says first what it is for"
+        ));
     }
     for (index, line) in text.lines().enumerate() {
         let place = format!("{shown}:{}", index + 1);
         // The words this file itself must write down to look for them are written in two parts.
         if folder == "agent" && line.contains(concat!("Cluster", "file")) {
-            broken.push(format!("{place}: the agent knows steps, not the file they were planned from"));
+            broken.push(format!(
+                "{place}: the agent knows steps, not the file they were planned from"
+            ));
         }
         if line.contains(concat!("bincode", "::")) && shown != CODEC {
-            broken.push(format!("{place}: bincode is known to {CODEC} alone, so that it can be replaced"));
+            broken.push(format!(
+                "{place}: bincode is known to {CODEC} alone, so that it can be replaced"
+            ));
         }
         if line.contains(concat!("TO", "DO")) || line.contains(concat!("FIX", "ME")) {
-            broken.push(format!("{place}: unfinished work belongs in an issue, not in the code"));
+            broken.push(format!(
+                "{place}: unfinished work belongs in an issue, not in the code"
+            ));
         }
     }
     Ok(())

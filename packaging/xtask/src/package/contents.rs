@@ -16,19 +16,44 @@ pub(super) fn lay_out(package: &Package, program: &Path, root: &Path, units: &st
         fs::remove_dir_all(root).with_context(|| format!("cannot empty {}", root.display()))?;
     }
     let source = repository().join("packaging").join(package.folder);
-    place(root, &format!("usr/bin/{}", package.name), 0o755, &fs::read(program)?)?;
+    place(
+        root,
+        &format!("usr/bin/{}", package.name),
+        0o755,
+        &fs::read(program)?,
+    )?;
     if package.has_unit {
         let unit = format!("{}.service", package.name);
-        place(root, &format!("{units}/{unit}"), 0o644, &fs::read(source.join(&unit))?)?;
-        place(root, "etc/gantry/agent.toml", 0o644, &fs::read(source.join("agent.toml"))?)?;
+        place(
+            root,
+            &format!("{units}/{unit}"),
+            0o644,
+            &fs::read(source.join(&unit))?,
+        )?;
+        place(
+            root,
+            "etc/gantry/agent.toml",
+            0o644,
+            &fs::read(source.join("agent.toml"))?,
+        )?;
         agent_page(root)?;
     } else {
         orchestrator_pages(program, root)?;
         completions(program, root)?;
     }
     let documents = format!("usr/share/doc/{}", package.name);
-    place(root, &format!("{documents}/copyright"), 0o644, &fs::read(repository().join("LICENSE"))?)?;
-    place(root, &format!("{documents}/changelog"), 0o644, &fs::read(repository().join("CHANGELOG.md"))?)?;
+    place(
+        root,
+        &format!("{documents}/copyright"),
+        0o644,
+        &fs::read(repository().join("LICENSE"))?,
+    )?;
+    place(
+        root,
+        &format!("{documents}/changelog"),
+        0o644,
+        &fs::read(repository().join("CHANGELOG.md"))?,
+    )?;
     compress(&root.join(documents).join("changelog"))
 }
 
@@ -48,7 +73,9 @@ pub(super) fn place(root: &Path, path: &str, mode: u32, content: &[u8]) -> Resul
 /// The agent's manual page, from its own command line.
 fn agent_page(root: &Path) -> Result<()> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(gantry_agent::cli::command()).section("8").render(&mut page)?;
+    clap_mangen::Man::new(gantry_agent::cli::command())
+        .section("8")
+        .render(&mut page)?;
     place(root, "usr/share/man/man8/gantry-agent.8", 0o644, &page)?;
     compress(&root.join("usr/share/man/man8/gantry-agent.8"))
 }

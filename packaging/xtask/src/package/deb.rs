@@ -14,7 +14,12 @@ use crate::{must, repository};
 pub(super) fn make(package: &Package, program: &Path, work: &Path, out: &Path) -> Result<PathBuf> {
     let root = work.join(format!("{}-deb", package.name));
     contents::lay_out(package, program, &root, "lib/systemd/system")?;
-    contents::place(&root, "DEBIAN/control", 0o644, control(package, &root)?.as_bytes())?;
+    contents::place(
+        &root,
+        "DEBIAN/control",
+        0o644,
+        control(package, &root)?.as_bytes(),
+    )?;
     if package.has_unit {
         contents::place(&root, "DEBIAN/conffiles", 0o644, b"/etc/gantry/agent.toml\n")?;
     }
@@ -29,7 +34,11 @@ pub(super) fn make(package: &Package, program: &Path, work: &Path, out: &Path) -
     let made = out.join(format!("{}_{}_amd64.deb", package.name, version()));
     // xz: every dpkg reads it. Root owns what is inside, whoever builds.
     let mut build = Command::new("dpkg-deb");
-    build.args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&made).env("SOURCE_DATE_EPOCH", timestamp()?);
+    build
+        .args(["--root-owner-group", "-Zxz", "--build"])
+        .arg(&root)
+        .arg(&made)
+        .env("SOURCE_DATE_EPOCH", timestamp()?);
     must(&mut build)?;
     Ok(made)
 }

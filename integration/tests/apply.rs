@@ -1,0 +1,108 @@
+//! A Clusterfile is applied on three hosts.
+
+use gantry_integration::{ImageTree, Testbed};
+
+#[test]
+fn three_hosts_get_the_image_and_run_its_scripts() {
+    let bed = Testbed::enrolled(3).unwrap();
+    let operator = bed.operator();
+    let tree = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    tree.file("registry/docker/registry/v2/marker", "the registry's own")
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator
+        .clusterfile("demo:v1", &bed.hosts().iter().collect::<Vec<_>>())
+        .unwrap();
+
+    let first = operator.apply().unwrap().ok().unwrap();
+    assert!(first.received_bytes() > 0);
+    for host in bed.hosts() {
+        // The early contract: STORAGE DOMAIN PORT, and init.sh itself calls the other two.
+        let expected =
+            "init.sh /var/lib/docker sea.hub 5000\ndocker.sh /var/lib/docker sea.hub 5000\ninit-kube.sh \n";
+        let ran = host.must("grep -v registry /var/log/scripts").unwrap();
+        assert_eq!(ran, expected, "on {}", host.name());
+        // The rootfs is where both contracts look for it, and shows the image.
+        for root in ["/var/lib/gantry", "/var/lib/sealer"] {
+            assert_eq!(
+                host.must(&format!("cat {root}/data/demo/rootfs/etc/daemon.json"))
+                    .unwrap(),
+                "{}\n"
+            );
+        }
+        let names = host.must("getent hosts sea.hub apiserver.cluster.local").unwrap();
+        assert_eq!(names.lines().count(), 2, "{names}");
+        assert!(names.contains(&bed.host(1).address().to_string()));
+    }
+    let registry = bed.host(1).must("grep registry /var/log/scripts").unwrap();
+    assert!(
+        registry.starts_with("init-registry.sh 5000 /var/lib/"),
+        "{registry}"
+    );
+    assert!(
+        !bed.host(2)
+            .run("grep registry /var/log/scripts")
+            .unwrap()
+            .succeeded()
+    );
+
+    let again = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(
+        (again.received_bytes(), again.steps()),
+        (0, 0),
+        "{}",
+        again.finished
+    );
+    let plan = operator
+        .gantry("plan -f Clusterfile --detailed-exitcode")
+        .unwrap();
+    assert_eq!(plan.status, Some(0), "{plan}");
+}
+
+#[test]
+fn a_new_image_sends_only_what_the_hosts_lack() {
+    let bed = Testbed::enrolled(1).unwrap();
+    let operator = bed.operator();
+    let size = 4 << 20;
+    let image = ImageTree::with_scripts(&operator.desk().join("image"))
+        .unwrap()
+        .incompressible("cri/big", size, 1)
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator.clusterfile("demo:v1", &[bed.host(1)]).unwrap();
+    let first = operator.apply().unwrap().ok().unwrap();
+    assert!(first.received_bytes() > size as u64);
+
+    // The seed's second example, word for word: a base image, and one file of it overwritten.
+    std::fs::create_dir(operator.desk().join("changed")).unwrap();
+    std::fs::write(
+        operator.desk().join("changed/Kubefile"),
+        "FROM demo:v1\nCOPY daemon.json etc/\n",
+    )
+    .unwrap();
+    std::fs::write(operator.desk().join("changed/daemon.json"), "{\"debug\": true}\n").unwrap();
+    operator.must("build -t demo:v2 changed").unwrap();
+    operator.clusterfile("demo:v2", &[bed.host(1)]).unwrap();
+    let second = operator.apply().unwrap().ok().unwrap();
+    assert!(
+        second.received_bytes() < 64 << 10,
+        "{} bytes travelled for one small file",
+        second.received_bytes()
+    );
+    let daemon = bed
+        .host(1)
+        .must("cat /var/lib/gantry/data/demo/rootfs/etc/daemon.json")
+        .unwrap();
+    assert_eq!(daemon, "{\"debug\": true}\n");
+
+    // The same tree built anew as one layer: the big file is on the host already, in another layer.
+    image.file("etc/daemon.json", "{\"debug\": false}\n").unwrap();
+    operator.must("build -t demo:v3 image").unwrap();
+    operator.clusterfile("demo:v3", &[bed.host(1)]).unwrap();
+    let third = operator.apply().unwrap().ok().unwrap();
+    assert!(
+        third.received_bytes() < 64 << 10,
+        "{} bytes travelled though the host had the file",
+        third.received_bytes()
+    );
+}

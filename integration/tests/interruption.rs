@@ -1,0 +1,107 @@
+//! Either side is killed in the middle of staging; what had arrived does not travel again.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::time::Duration;
+
+use gantry_integration::applied::{events, received_bytes};
+use gantry_integration::{Host, ImageTree, Link, Operator, Options, Running, Testbed, wait_until};
+
+/// What the image weighs: some seconds on the cable these tests use.
+const SIZE: usize = 48 << 20;
+
+/// What may travel twice: chunks that had arrived but were not yet known to be on disk when the kill came, and
+/// those on their way.
+const IN_FLIGHT: u64 = 12 << 20;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[test]
+fn gantry_is_killed_and_apply_goes_on_where_it_stopped() {
+    let bed = slow_bed();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    let apply = operator.start_apply().unwrap();
+    let before = wait_for_half(&apply);
+    apply.kill().unwrap();
+    finish_and_count(operator, host, before);
+}
+
+#[test]
+fn the_agent_is_killed_and_apply_waits_for_it_and_goes_on() {
+    let bed = slow_bed();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    let apply = operator.start_apply().unwrap();
+    wait_for_half(&apply);
+    host.kill_agent().unwrap();
+    let applied = gantry_integration::Applied::read(apply.finish(LIMIT).unwrap())
+        .ok()
+        .unwrap();
+    let travelled = applied.received_bytes();
+    assert!(
+        travelled < SIZE as u64 + IN_FLIGHT,
+        "{travelled} bytes travelled for an image of {SIZE}"
+    );
+    assert_everything_ran_once(host);
+}
+
+#[test]
+fn the_host_loses_power_and_apply_goes_on_where_it_stopped() {
+    let bed = slow_bed();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    let apply = operator.start_apply().unwrap();
+    let before = wait_for_half(&apply);
+    apply.kill().unwrap();
+    host.reboot().unwrap();
+    host.wait_for_agent().unwrap();
+    finish_and_count(operator, host, before);
+}
+
+/// One enrolled host behind a slow cable, and an image that takes a while on it.
+fn slow_bed() -> Testbed {
+    let link = Link {
+        rate_mbit: Some(100),
+        ..Link::default()
+    };
+    let bed = Testbed::enrolled_with(&Options {
+        hosts: 1,
+        link,
+        ..Options::default()
+    })
+    .unwrap();
+    let operator = bed.operator();
+    let image = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    image.incompressible("images/big", SIZE, 7).unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator.clusterfile("demo:v1", &[bed.host(1)]).unwrap();
+    bed
+}
+
+/// Waits until half of the image has travelled; gives the bytes that have.
+fn wait_for_half(apply: &Running) -> u64 {
+    wait_until("half of the image has travelled", LIMIT, || {
+        let received = received_bytes(&events(&apply.printed()?));
+        Ok((received > SIZE as u64 / 2).then_some(received))
+    })
+    .unwrap()
+}
+
+fn finish_and_count(operator: &Operator, host: &Host, before: u64) {
+    let again = operator.apply().unwrap().ok().unwrap();
+    let (rest, travelled) = (SIZE as u64 - before, again.received_bytes());
+    assert!(
+        travelled < rest + IN_FLIGHT,
+        "{travelled} bytes travelled again though only {rest} were missing"
+    );
+    assert_everything_ran_once(host);
+}
+
+fn assert_everything_ran_once(host: &Host) {
+    let ran = host
+        .must("sort /var/log/scripts | uniq --count | awk '{ print $1 }' | sort -u")
+        .unwrap();
+    assert_eq!(ran.trim(), "1", "{}", host.must("cat /var/log/scripts").unwrap());
+    let big = host
+        .must("stat --format=%s /var/lib/gantry/data/demo/rootfs/images/big")
+        .unwrap();
+    assert_eq!(big.trim(), SIZE.to_string());
+}

@@ -1,0 +1,45 @@
+//! Reset gives a host back as it was.
+
+use gantry_integration::{ImageTree, Snapshot, Testbed};
+
+/// The agent's own state: its identity and journal stay, they are not the cluster's.
+const AGENTS_OWN: &[&str] = &["/var/lib/gantry/agent", "/var/lib/gantry/store"];
+
+#[test]
+fn a_reset_leaves_the_host_as_it_was_before_apply() {
+    let bed = Testbed::enrolled(2).unwrap();
+    let operator = bed.operator();
+    let image = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    let image = image
+        .script("init.sh", "echo made by init.sh >/opt/made\n")
+        .unwrap();
+    image
+        .script("clean.sh", "rm /opt/made\necho clean.sh ran\n")
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator
+        .clusterfile("demo:v1", &[bed.host(1), bed.host(2)])
+        .unwrap();
+    let look = || {
+        bed.hosts()
+            .iter()
+            .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let before = look();
+
+    operator.apply().unwrap().ok().unwrap();
+    assert!(!look()[0].changes_since(&before[0]).is_empty());
+    operator.must("reset -f Clusterfile -y").unwrap();
+    for (after, before) in look().iter().zip(&before) {
+        assert_eq!(after.changes_since(before), Vec::<String>::new());
+    }
+
+    // Nothing is remembered: the next apply does it all again.
+    let anew = operator.apply().unwrap().ok().unwrap();
+    assert!(
+        anew.steps_on(bed.host(2)).contains(&"init.sh".to_owned()),
+        "{}",
+        anew.finished
+    );
+}
