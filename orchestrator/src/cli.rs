@@ -65,6 +65,34 @@ pub enum Command {
     Load(commands::load::Args),
     /// Look after the image store
     Store(commands::store::Args),
+
+    /// Show what apply would do
+    Plan(commands::plan::Args),
+    /// Make the hosts what the Clusterfile says
+    Apply(commands::apply::Args),
+    /// Show what is on the hosts
+    Status(commands::status::Args),
+    /// Show what a step wrote on a host
+    Logs(commands::logs::Args),
+    /// Take a cluster down
+    Reset(commands::reset::Args),
+
+    /// Make tokens for enrolment
+    Token(commands::token::Args),
+    /// Enrol hosts by a token
+    Enroll(commands::enroll::Args),
+    /// List enrolled hosts, revoke their certificates
+    Agents(commands::agents::Args),
+    /// Make identities for other people and programs
+    Operator(commands::operator::Args),
+
+    /// Print the JSON Schema of a Clusterfile
+    Schema,
+    /// Print a completion script for a shell
+    Completions(commands::documents::CompletionsArgs),
+    /// Write man pages
+    #[command(hide = true)]
+    Man(commands::documents::ManArgs),
 }
 
 const EXIT_CODES: &str = "\

@@ -16,3 +16,4 @@ pub mod output;
 pub mod plan;
 pub mod report;
 pub mod session;
+pub mod state;

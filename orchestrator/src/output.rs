@@ -43,6 +43,13 @@ pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
+/// A point in time for people, from seconds since the epoch: `2027-01-31 12:00`, in UTC.
+#[must_use]
+pub fn date(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| "?".into(), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
 /// A table in the manner of `kubectl get`: a heading, columns as wide as their widest cell, no lines.
 #[derive(Debug, Default)]
 pub struct Table {

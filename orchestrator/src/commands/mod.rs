@@ -1,13 +1,27 @@
 //! The commands, one file each: what happens, in order.
 
+pub mod agents;
+pub mod apply;
 pub mod build;
+mod confirm;
+pub mod connect;
+pub mod documents;
+pub mod enroll;
 pub mod images;
 pub mod inspect;
 pub mod load;
+pub mod logs;
+pub mod operator;
+pub mod plan;
+pub mod prepare;
+pub mod reset;
 pub mod rmi;
 pub mod save;
+pub mod status;
 pub mod store;
 pub mod tag;
+pub mod token;
+pub mod which;
 
 use gantry_model::ExitCode;
 
@@ -31,6 +45,18 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Save(args) => save::run(args, context),
         Command::Load(args) => load::run(args, context),
         Command::Store(args) => store::run(args, context),
+        Command::Plan(args) => plan::run(args, context),
+        Command::Apply(args) => apply::run(args, context),
+        Command::Status(args) => status::run(args, context),
+        Command::Logs(args) => logs::run(args, context),
+        Command::Reset(args) => reset::run(args, context),
+        Command::Token(args) => token::run(args, context),
+        Command::Enroll(args) => enroll::run(args, context),
+        Command::Agents(args) => agents::run(args, context),
+        Command::Operator(args) => operator::run(args, context),
+        Command::Schema => documents::print_schema(),
+        Command::Completions(args) => documents::print_completions(&args),
+        Command::Man(args) => documents::write_man_pages(&args),
     }
 }
 

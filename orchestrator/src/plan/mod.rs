@@ -74,6 +74,8 @@ pub struct PlannedHost {
     /// The latest rootfs step of this cluster on the host when the plan was made. Another one found later means
     /// that somebody else changed the host in between.
     pub seen: Option<StepId>,
+    /// TCP ports that have to be free before the cluster comes to the host.
+    pub ports: Vec<u16>,
 }
 
 /// Steps that may run side by side on different hosts. On one host they run in this order.

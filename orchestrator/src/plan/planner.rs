@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use gantry_model::{Digest, HostsEntry, ScriptSpec, Step, StepAction, StepId};
 
 use super::environment::environment;
+use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, Wave};
@@ -69,9 +70,14 @@ pub(super) fn planned_hosts(clusterfile: &Clusterfile, inventory: &ClusterInvent
         let report = inventory.report(address)?;
         Some(report.latest(&clusterfile.name, "rootfs")?.id)
     };
-    let host = |host: &Host| PlannedHost {
-        address: host.address,
-        seen: seen(host.address),
+    let registry_host = clusterfile.first_master().address;
+    let host = |host: &Host| {
+        let registry = (host.address == registry_host).then_some(clusterfile.registry.port);
+        PlannedHost {
+            address: host.address,
+            seen: seen(host.address),
+            ports: ports_of(host.role, registry),
+        }
     };
     clusterfile.hosts.iter().map(host).collect()
 }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use gantry_model::{ExitCode, HostFacts};
 
-use super::PlanImage;
-use crate::clusterfile::{Clusterfile, Role};
+use super::{Plan, PlanImage};
+use crate::clusterfile::Role;
 use crate::inventory::{ClusterInventory, HostReport};
 use crate::output::bytes;
 
@@ -68,10 +68,10 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Everything that speaks against making these hosts what the Clusterfile says, by check.
+/// Everything that speaks against executing `plan`, by check.
 #[must_use]
 pub fn preflight(
-    clusterfile: &Clusterfile,
+    plan: &Plan,
     image: &PlanImage,
     inventory: &ClusterInventory,
     skip: &[Check],
@@ -84,7 +84,7 @@ pub fn preflight(
             message: reason.to_owned(),
         })
         .collect();
-    for host in &clusterfile.hosts {
+    for host in &plan.hosts {
         let Some(report) = inventory.report(host.address) else {
             continue;
         };
@@ -119,16 +119,24 @@ pub fn preflight(
                 format!("the image's scripts need {commands}; install them on the host"),
             );
         }
-        if !report.has(&clusterfile.name) {
-            let registry =
-                (host.address == clusterfile.first_master().address).then_some(clusterfile.registry.port);
-            ports(host.role, registry, facts, &mut add);
+        if !report.has(&plan.cluster) {
+            ports(&host.ports, facts, &mut add);
         }
     }
     identity(inventory, &mut findings);
     findings.retain(|finding| !skip.contains(&finding.check));
     findings.sort_by_key(|finding| (finding.check, finding.host));
     findings
+}
+
+/// TCP ports that have to be free on a host of this role; `registry` is the registry's port on its host.
+pub(super) fn ports_of(role: Role, registry: Option<u16>) -> Vec<u16> {
+    let ports: &[u16] = if role == Role::Master {
+        &MASTER_PORTS
+    } else {
+        &NODE_PORTS
+    };
+    ports.iter().copied().chain(registry).collect()
 }
 
 /// The exit code for these findings: hosts that cannot be reached are another matter than hosts that do not fit.
@@ -197,12 +205,7 @@ fn disk(image: &PlanImage, report: &HostReport, add: &mut impl FnMut(Check, Stri
     }
 }
 
-fn ports(role: Role, registry: Option<u16>, facts: &HostFacts, add: &mut impl FnMut(Check, String)) {
-    let ours: &[u16] = if role == Role::Master {
-        &MASTER_PORTS
-    } else {
-        &NODE_PORTS
-    };
+fn ports(ours: &[u16], facts: &HostFacts, add: &mut impl FnMut(Check, String)) {
     let in_use = |port: &u16| {
         facts
             .ports
@@ -211,10 +214,8 @@ fn ports(role: Role, registry: Option<u16>, facts: &HostFacts, add: &mut impl Fn
     };
     let taken: Vec<String> = ours
         .iter()
-        .copied()
-        .chain(registry)
-        .filter(in_use)
-        .map(|port| port.to_string())
+        .filter(|port| in_use(port))
+        .map(ToString::to_string)
         .collect();
     if !taken.is_empty() {
         let message = format!(

@@ -84,7 +84,7 @@ impl Dialer {
             expected: Some(name),
             udp: self.settings.udp,
             timeout: self.settings.timeout,
-            program: env!("CARGO_PKG_VERSION").to_owned(),
+            ..DialOptions::default()
         };
         let address = SocketAddr::new(host, self.settings.port);
         let (connection, reply) = dial(address, &self.identity, &options).await?;

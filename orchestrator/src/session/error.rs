@@ -37,7 +37,9 @@ impl SessionError {
     #[must_use]
     pub const fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Dial(DialError::Certificate(_) | DialError::NotEnrolled { .. }) => ExitCode::Verification,
+            Self::Dial(DialError::Certificate { .. } | DialError::NotEnrolled { .. }) => {
+                ExitCode::Verification
+            }
             Self::Dial(_) | Self::Lost(_) => ExitCode::Unreachable,
             Self::Refused(refusal)
                 if matches!(refusal.kind, RefusalKind::NotFound | RefusalKind::Invalid) =>

@@ -1,0 +1,144 @@
+//! `gantry agents`: the enrolled hosts.
+
+pub mod revocations;
+
+use std::net::IpAddr;
+
+use gantry_model::ExitCode;
+
+use super::connect::ConnectArgs;
+use crate::context::Context;
+use crate::exit::{OrExit as _, failure_hint};
+use crate::output::{OutputFormat, Table, date, print, print_json};
+use crate::state::State;
+
+/// Flags of `gantry agents`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List enrolled hosts (the same as without a word)
+    List(ListArgs),
+    /// Revoke hosts' certificates: agents, and this orchestrator, refuse them from now on
+    Revoke(RevokeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Form of the output
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: OutputFormat,
+}
+
+#[derive(Debug, clap::Args)]
+struct RevokeArgs {
+    /// Addresses of the hosts
+    #[arg(required = true, value_name = "HOST")]
+    hosts: Vec<IpAddr>,
+
+    /// Take the hosts off the list, too
+    #[arg(long)]
+    forget: bool,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Runs `gantry agents`.
+///
+/// # Errors
+/// When the list cannot be read, or a host is not on it.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    match args.command {
+        None => list(&args.list, context),
+        Some(Command::List(args)) => list(&args, context),
+        Some(Command::Revoke(args)) => revoke(&args, context),
+    }
+}
+
+fn list(args: &ListArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let agents = State::new(context.root()).agents().all()?;
+    if args.output == OutputFormat::Json {
+        print_json(&agents)?;
+        return Ok(ExitCode::Done);
+    }
+    if agents.is_empty() {
+        anstream::eprintln!("No hosts are enrolled. `gantry token create`, then `gantry enroll HOST…`.");
+        return Ok(ExitCode::Done);
+    }
+    let mut table = Table::new(["HOST", "NAME", "ENROLLED", "CERTIFICATE ENDS", "KEY", "STATE"]);
+    for (address, agent) in agents {
+        let key = agent.fingerprint.chars().take(16).collect();
+        let state = if agent.revoked { "revoked" } else { "enrolled" };
+        let (enrolled, ends) = (date(agent.enrolled_at), date(agent.not_after));
+        table.row([address.to_string(), agent.name, enrolled, ends, key, state.into()]);
+    }
+    print(&table.render())?;
+    Ok(ExitCode::Done)
+}
+
+fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let state = State::new(context.root());
+    let authority = state.authority()?;
+    let agents = state.agents().all()?;
+    let unknown: Vec<String> = args
+        .hosts
+        .iter()
+        .filter(|host| !agents.contains_key(host))
+        .map(ToString::to_string)
+        .collect();
+    if !unknown.is_empty() {
+        let message = format!(
+            "not enrolled from here: {}; nothing was revoked",
+            unknown.join(", ")
+        );
+        return Err(failure_hint(
+            ExitCode::Input,
+            message,
+            "`gantry agents` lists the enrolled hosts",
+        ));
+    }
+    for host in &args.hosts {
+        let serial = &agents[host].serial;
+        authority.revoke(serial).or_exit(ExitCode::Failed)?;
+        state.agents().update(|agents| {
+            if args.forget {
+                agents.remove(host);
+            } else if let Some(agent) = agents.get_mut(host) {
+                agent.revoked = true;
+            }
+        })?;
+        anstream::eprintln!("Revoked {host} (certificate {serial}).");
+    }
+    revocations::deliver_to_all(context, &args.connect)
+}
+
+/// The address of `host`; names are resolved on this machine.
+///
+/// # Errors
+/// When a name leads to no address.
+pub(super) fn resolve(host: &str, port: u16) -> anyhow::Result<IpAddr> {
+    use std::net::ToSocketAddrs as _;
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    let resolved = (host, port)
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next());
+    resolved.map(|address| address.ip()).ok_or_else(|| {
+        failure_hint(
+            ExitCode::Input,
+            format!("host {host:?} is unknown"),
+            "give its address: Clusterfiles name hosts by address",
+        )
+    })
+}

@@ -1,0 +1,141 @@
+//! `gantry apply`: read → image → inventory → preflight → plan → execute → report.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueHint;
+use gantry_model::ExitCode;
+use tokio::sync::mpsc;
+
+use super::agents::revocations;
+use super::confirm::confirm;
+use super::connect::{self, ConnectArgs};
+use super::prepare::{Wanted, prepare};
+use crate::context::Context;
+use crate::execute::{self, MAX_WAITING_EVENTS, RunOutcome, Settings};
+use crate::plan::preflight::Check;
+use crate::plan::{Plan, render};
+use crate::report::{self, ProgressMode, summary};
+use crate::session::Dialer;
+use crate::state::State;
+
+/// Flags of `gantry apply`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Clusterfile, or a plan that `gantry plan -o FILE.json` saved; - is a Clusterfile on standard input
+    #[arg(short, long, value_name = "FILE", default_value = "Clusterfile", value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+
+    /// Leave this preflight check out; may be given several times
+    #[arg(long, value_name = "CHECK", value_delimiter = ',')]
+    skip_preflight: Vec<Check>,
+
+    #[command(flatten)]
+    execute: ExecuteArgs,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// How a plan is executed and shown.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExecuteArgs {
+    /// How many hosts stage at the same time
+    #[arg(long, value_name = "N", default_value_t = Settings::default().staging)]
+    parallel: NonZeroUsize,
+
+    /// How progress is shown
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    progress: ProgressMode,
+
+    /// Show what scripts write while they run
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Makes the hosts what the Clusterfile says.
+///
+/// # Errors
+/// When anything before the execution refuses; failures of hosts are reported and give the exit code.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let wanted = Wanted::read(&args.file)?;
+    let image = wanted.image(&connect::store(context)?)?;
+    let state = State::new(context.root());
+    let dialer = connect::dialer(context, &args.connect)?;
+    let cluster = state.cluster(wanted.cluster());
+    let _lock = cluster.lock("apply")?;
+
+    let detached = "what runs on the hosts goes on; run the same command again to follow it to its end";
+    connect::block_on(
+        async {
+            let prepared = prepare(&wanted, &image, &dialer, &args.skip_preflight).await?;
+            prepared.refuse_on_findings()?;
+            let plan = prepared.plan;
+            if context.identity().is_none() {
+                // A host that is lost by now is met again, and named, when its steps run.
+                drop(revocations::deliver(&state, &dialer, Some(&wanted.hosts())).await?);
+            }
+            let source = if let Wanted::Clusterfile(source, _) = &wanted {
+                Some(source)
+            } else {
+                None
+            };
+            if plan.to_do() == 0 {
+                cluster.save(source, &plan)?;
+                dialer.close().await;
+                anstream::eprintln!("{}: nothing to do.", plan.cluster);
+                args.execute.end(&RunOutcome::default())?;
+                return Ok(ExitCode::Done);
+            }
+            anstream::eprintln!("{}", render::render(&plan));
+            if !confirm("Go ahead?", args.yes).await? {
+                anstream::eprintln!("Nothing was done.");
+                return Ok(ExitCode::Interrupted);
+            }
+            cluster.save(source, &plan)?;
+            let outcome = args.execute.run(&plan, &dialer).await?;
+            dialer.close().await;
+            Ok(outcome.exit_code())
+        },
+        detached,
+    )
+}
+
+impl ExecuteArgs {
+    /// Executes `plan`, shows how it goes and what became of it.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub(super) async fn run(&self, plan: &Plan, dialer: &Dialer) -> anyhow::Result<RunOutcome> {
+        let started = Instant::now();
+        let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
+        let settings = Settings {
+            staging: self.parallel,
+            ..Settings::default()
+        };
+        let show = report::show(report::report(self.progress, plan, self.verbose), received);
+        let execute = async {
+            let outcome = execute::execute(plan, dialer, &settings, &events).await;
+            drop(events);
+            outcome
+        };
+        let (outcome, ()) = tokio::join!(execute, show);
+        anstream::eprint!("{}", summary::summary(plan, &outcome, started.elapsed()));
+        self.end(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// The last line for programs.
+    fn end(&self, outcome: &RunOutcome) -> anyhow::Result<()> {
+        if self.progress == ProgressMode::Json {
+            report::json::end(outcome)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What commands that talk to agents have in common: how to dial, and how to end.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gantry_model::ExitCode;
+use gantry_store::Store;
+use gantry_transport::UdpMode;
+
+use crate::context::Context;
+use crate::exit::{OrExit as _, failure_hint};
+use crate::session::{DialSettings, Dialer};
+use crate::state::State;
+
+/// How agents are reached.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Connection options")]
+pub struct ConnectArgs {
+    /// Port that agents listen on
+    #[arg(long, value_name = "PORT", default_value_t = gantry_protocol::DEFAULT_PORT, env = "GANTRY_AGENT_PORT", hide_env = true)]
+    pub agent_port: u16,
+
+    /// Whether to use QUIC over UDP, or TLS over TCP where UDP is blocked
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub udp: Udp,
+
+    /// How long one attempt to reach an agent may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub connect_timeout: Duration,
+}
+
+/// Which ways to agents may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Udp {
+    /// QUIC, and TCP where UDP stays silent
+    Auto,
+    /// QUIC only
+    Only,
+    /// TCP only
+    Never,
+}
+
+impl ConnectArgs {
+    /// These flags as settings.
+    #[must_use]
+    pub const fn settings(&self) -> DialSettings {
+        let udp = match self.udp {
+            Udp::Auto => UdpMode::Auto,
+            Udp::Only => UdpMode::Only,
+            Udp::Never => UdpMode::Never,
+        };
+        DialSettings {
+            port: self.agent_port,
+            udp,
+            timeout: self.connect_timeout,
+        }
+    }
+}
+
+/// The image store of this machine.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn store(context: &Context) -> anyhow::Result<Store> {
+    Store::open(context.root()).map_err(|error| {
+        let code = error.exit_code();
+        let failed: Result<(), _> = Err(error).or_exit(code);
+        failed
+            .err()
+            .unwrap_or_else(|| anyhow::anyhow!("cannot open the store"))
+    })
+}
+
+/// A dialer with the identity that the flags ask for.
+///
+/// # Errors
+/// When there is no identity, or the state cannot be read.
+pub fn dialer(context: &Context, args: &ConnectArgs) -> anyhow::Result<Dialer> {
+    let state = State::new(context.root());
+    let identity = state.identity(context.identity())?;
+    let agents = state.agents().all()?;
+    let names: BTreeMap<IpAddr, String> = agents
+        .into_iter()
+        .map(|(address, agent)| (address, agent.name))
+        .collect();
+    Ok(Dialer::new(identity, args.settings(), names, store(context)?))
+}
+
+/// Runs `work` to its end, or to the first Ctrl-C; then `detached` says how to go on.
+///
+/// # Errors
+/// What `work` ends with; exit code 130 when it was interrupted.
+pub fn block_on<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+    detached: impl Into<String>,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the program's threads")?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = interrupted() => Err(failure_hint(ExitCode::Interrupted, "interrupted", detached)),
+            result = work => result,
+        }
+    });
+    // A blocking read that is still on its way must not hold the program up.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// Ctrl-C, or the request to end that a service manager sends.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => if result.is_err() { std::future::pending().await },
+        _ = terminate.recv() => {}
+    }
+}

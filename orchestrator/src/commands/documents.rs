@@ -1,0 +1,61 @@
+//! What `gantry` says about itself: the Clusterfile's schema, completions, man pages.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, ValueHint};
+use clap_complete::Shell;
+use gantry_model::ExitCode;
+
+use crate::cli::Cli;
+use crate::clusterfile::schema::schema;
+use crate::exit::OrExit as _;
+use crate::output::{print, print_json};
+
+/// Flags of `gantry completions`.
+#[derive(Debug, clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// Flags of `gantry man`.
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// Folder to write the pages to
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    dir: PathBuf,
+}
+
+/// Prints the JSON Schema of a Clusterfile.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_schema() -> anyhow::Result<ExitCode> {
+    print_json(&schema())?;
+    Ok(ExitCode::Done)
+}
+
+/// Prints a completion script.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "gantry", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::Done)
+}
+
+/// Writes a man page for each command.
+///
+/// # Errors
+/// When a page cannot be written.
+pub fn write_man_pages(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(&args.dir)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.dir))
+        .with_context(|| format!("cannot write man pages to {}", args.dir.display()))
+        .or_exit(ExitCode::Failed)?;
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,169 @@
+//! `gantry reset`: takes a cluster down, removes what Gantry brought and nothing else, and says what is left.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use gantry_model::{Digest, ExitCode};
+use gantry_store::Store;
+
+use super::apply::ExecuteArgs;
+use super::confirm::confirm;
+use super::connect::{self, ConnectArgs};
+use super::prepare::read_image;
+use crate::clusterfile::{Clusterfile, Source};
+use crate::context::Context;
+use crate::exit::{failure, failure_hint};
+use crate::inventory::ClusterInventory;
+use crate::inventory::gather::gather;
+use crate::output::{Table, print};
+use crate::plan::{PlanImage, check, render, reset};
+use crate::state::State;
+
+/// Flags of `gantry reset`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Clusterfile of the cluster; - is standard input
+    #[arg(short, long, value_name = "FILE", default_value = "Clusterfile", value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+
+    /// Do not run the image's clean.sh
+    #[arg(long)]
+    no_clean: bool,
+
+    #[command(flatten)]
+    execute: ExecuteArgs,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Takes the cluster down on every host that can be reached.
+///
+/// # Errors
+/// When nothing could be begun; failures of hosts are reported and give the exit code.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let clusterfile = Source::read(&args.file)?.clusterfile()?;
+    let state = State::new(context.root());
+    let store = connect::store(context)?;
+    let dialer = connect::dialer(context, &args.connect)?;
+    let cluster = state.cluster(&clusterfile.name);
+    let _lock = cluster.lock("reset")?;
+    let hosts: Vec<IpAddr> = clusterfile.hosts.iter().map(|host| host.address).collect();
+
+    let detached = "what runs on the hosts goes on; run the same command again to follow it to its end";
+    connect::block_on(
+        async {
+            let inventory = gather(&dialer, &hosts, Some(&clusterfile.name)).await;
+            let lost: Vec<(IpAddr, String)> = inventory
+                .unreachable()
+                .map(|(host, reason)| (host, reason.to_owned()))
+                .collect();
+            for (host, reason) in &lost {
+                anstream::eprintln!("{host} is left as it is: {reason}");
+            }
+            if lost.len() == hosts.len() {
+                return Err(failure(
+                    ExitCode::Unreachable,
+                    "no host can be reached; nothing was changed",
+                ));
+            }
+            let plan = reset::plan(&clusterfile, &inventory, |digest| {
+                if args.no_clean {
+                    None
+                } else {
+                    image_of(&store, &clusterfile, digest)
+                }
+            });
+            check::check(&plan)?;
+            if !args.no_clean {
+                refuse_unknown_images(&store, &clusterfile, &inventory)?;
+            }
+            if plan.to_do() == 0 {
+                anstream::eprintln!("{}: nothing to do.", plan.cluster);
+            } else {
+                anstream::eprintln!("{}", render::render(&plan));
+                if !confirm("Take the cluster down?", args.yes).await? {
+                    anstream::eprintln!("Nothing was done.");
+                    return Ok(ExitCode::Interrupted);
+                }
+            }
+            let outcome = args.execute.run(&plan, &dialer).await?;
+            let after = gather(&dialer, &hosts, Some(&clusterfile.name)).await;
+            dialer.close().await;
+            print(&what_is_left(&after))?;
+            match outcome.exit_code() {
+                ExitCode::Done if lost.is_empty() => {
+                    cluster.forget()?;
+                    Ok(ExitCode::Done)
+                }
+                ExitCode::Done => Ok(ExitCode::SomeHostsFailed),
+                code => Ok(code),
+            }
+        },
+        detached,
+    )
+}
+
+/// The image with this digest: from the store, where the Clusterfile's name may lead elsewhere by now.
+fn image_of(store: &Store, clusterfile: &Clusterfile, digest: &Digest) -> Option<PlanImage> {
+    let image = store.image_by_digest(digest).ok()?;
+    read_image(store, &image, &clusterfile.image).ok()
+}
+
+/// Without the image nobody knows whether there is a `clean.sh`; leaving it out silently would leave a runtime.
+fn refuse_unknown_images(
+    store: &Store,
+    clusterfile: &Clusterfile,
+    inventory: &ClusterInventory,
+) -> anyhow::Result<()> {
+    for (host, report) in inventory.reached() {
+        let Some(current) = report.current(&clusterfile.name) else {
+            continue;
+        };
+        if store.image_by_digest(&current.image).is_err() {
+            return Err(failure_hint(
+                ExitCode::Input,
+                format!(
+                    "host {host} runs image {}, which is not in the store, so its clean.sh is unknown",
+                    current.image.short()
+                ),
+                "`gantry load -i FILE` brings the image back; or leave clean.sh out with --no-clean",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn what_is_left(inventory: &ClusterInventory) -> String {
+    let mut table = Table::new(["LEFT ON HOST", "CLUSTERS", "LAYERS", "INTERRUPTED", "RUNTIMES"]);
+    let list = |mut words: Vec<String>| {
+        words.sort();
+        words.dedup();
+        if words.is_empty() {
+            "-".to_owned()
+        } else {
+            words.join(",")
+        }
+    };
+    for (host, report) in inventory.reached() {
+        let inventory = &report.inventory;
+        let clusters = inventory
+            .generations
+            .iter()
+            .map(|generation| generation.cluster.to_string())
+            .collect();
+        table.row([
+            host.to_string(),
+            list(clusters),
+            inventory.layers.len().to_string(),
+            inventory.partial_layers.len().to_string(),
+            list(inventory.facts.runtimes.clone()),
+        ]);
+    }
+    table.render()
+}

@@ -1,0 +1,85 @@
+//! Which cluster a command is about, and where its hosts are.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use gantry_model::{ClusterName, Digest, ExitCode, StepAction};
+
+use crate::clusterfile::Source;
+use crate::context::Context;
+use crate::exit::failure_hint;
+use crate::state::{State, known_clusters};
+
+/// Which cluster.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WhichArgs {
+    /// Name of the cluster [default: the only one that was applied from here]
+    #[arg(short, long, value_name = "NAME")]
+    cluster: Option<ClusterName>,
+
+    /// Clusterfile of the cluster, when it was not applied from here
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "cluster")]
+    clusterfile: Option<PathBuf>,
+}
+
+/// A cluster and its hosts.
+#[derive(Debug, Clone)]
+pub struct Which {
+    /// Its name.
+    pub cluster: ClusterName,
+    /// Addresses of its hosts.
+    pub hosts: Vec<IpAddr>,
+    /// The image it was given last, by digest, and its layers; none when it was not applied from here.
+    pub image: Option<(String, Vec<Digest>)>,
+}
+
+impl WhichArgs {
+    /// The cluster these flags name; none when they name none and none was applied from here.
+    ///
+    /// # Errors
+    /// When there are several and none is named, or what is named cannot be read.
+    pub fn find(&self, context: &Context) -> anyhow::Result<Option<Which>> {
+        if let Some(file) = &self.clusterfile {
+            let clusterfile = Source::read(file)?.clusterfile()?;
+            let hosts = clusterfile.hosts.iter().map(|host| host.address).collect();
+            return Ok(Some(Which {
+                cluster: clusterfile.name,
+                hosts,
+                image: None,
+            }));
+        }
+        let state = State::new(context.root());
+        let cluster = match &self.cluster {
+            Some(cluster) => cluster.clone(),
+            None => match known_clusters(&state)?.as_slice() {
+                [] => return Ok(None),
+                [only] => only.clone(),
+                several => {
+                    let names: Vec<&str> = several.iter().map(ClusterName::as_str).collect();
+                    let message = format!(
+                        "which cluster? These were applied from here: {}",
+                        names.join(", ")
+                    );
+                    return Err(failure_hint(ExitCode::Input, message, "name one with -c"));
+                }
+            },
+        };
+        let plan = state.cluster(&cluster).plan()?;
+        let layers = plan.steps().find_map(|step| match &step.step.action {
+            StepAction::Stage { layers, .. } => Some(layers.iter().map(|layer| layer.digest).collect()),
+            _ => None,
+        });
+        let image = plan
+            .image
+            .as_ref()
+            .map(|image| image.reference.to_string())
+            .zip(layers);
+        let hosts = plan.hosts.iter().map(|host| host.address).collect();
+        Ok(Some(Which {
+            cluster,
+            hosts,
+            image,
+        }))
+    }
+}

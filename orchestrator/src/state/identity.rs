@@ -1,0 +1,79 @@
+//! Which identity is shown to agents: this orchestrator's own, or one that was made for somebody.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use gantry_model::ExitCode;
+use gantry_transport::{Authority, Identity, Role};
+
+use super::{State, create_dir};
+use crate::exit::{OrExit as _, failure_hint};
+
+/// The name in this orchestrator's own certificate.
+const OWN_NAME: &str = "orchestrator";
+/// Its own certificate is made anew when it has less than this left.
+const RENEW_BEFORE_END: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl State {
+    /// This orchestrator's own identity, with the CA's current revocation list; made now if there is none.
+    ///
+    /// # Errors
+    /// When there is no CA here, or files cannot be read or written.
+    pub fn own_identity(&self) -> anyhow::Result<Identity> {
+        let authority = self.authority().map_err(|_| {
+            failure_hint(
+                ExitCode::Input,
+                "no host was enrolled from here, so there is no identity to show to agents",
+                "enrol hosts with `gantry token create` and `gantry enroll HOST…`, or name an identity with --identity",
+            )
+        })?;
+        self.identity_from(&authority)
+    }
+
+    /// Like [`State::own_identity`], from an open CA.
+    ///
+    /// # Errors
+    /// When files cannot be read or written.
+    pub fn identity_from(&self, authority: &Authority) -> anyhow::Result<Identity> {
+        let dir = self.dir.join("operators").join("self");
+        let renew_at = SystemTime::now() + RENEW_BEFORE_END;
+        let present = Identity::exists(&dir)
+            .then(|| Identity::load(&dir))
+            .transpose()
+            .or_exit(ExitCode::Failed)?;
+        let identity = match present {
+            Some(identity) if identity.not_after() > renew_at => identity,
+            _ => {
+                create_dir(&dir)?;
+                let identity = authority
+                    .issue_operator(OWN_NAME, Role::Operator)
+                    .or_exit(ExitCode::Failed)?;
+                identity.save(&dir).or_exit(ExitCode::Failed)?;
+                identity
+            }
+        };
+        let crl = authority.crl().or_exit(ExitCode::Failed)?;
+        identity.with_crl(&crl).or_exit(ExitCode::Failed)
+    }
+}
+
+/// The identity in `dir`, as `gantry operator add` made it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn load(dir: &Path) -> anyhow::Result<Identity> {
+    Identity::load(dir).or_exit_hint(
+        ExitCode::Input,
+        "`gantry operator add NAME -o DIR` makes such a folder",
+    )
+}
+
+impl State {
+    /// The identity to show: the one in `dir` if it is given, else this orchestrator's own.
+    ///
+    /// # Errors
+    /// When it cannot be read or made.
+    pub fn identity(&self, dir: Option<&Path>) -> anyhow::Result<Identity> {
+        dir.map_or_else(|| self.own_identity(), load)
+    }
+}
