@@ -179,11 +179,12 @@ impl Operator {
     /// # Errors
     /// When `gantry` refuses.
     pub fn enroll(&self, hosts: &[&Host]) -> Result<()> {
+        let token = self.must(&format!("token create --ttl 1h --uses {}", hosts.len()))?;
         for host in hosts {
-            let token = self.must("token create --ttl 1h")?;
             host.drop_token(token.trim())?;
-            self.must(&format!("enroll {}", host.address()))?;
         }
+        let addresses: Vec<String> = hosts.iter().map(|host| host.address().to_string()).collect();
+        self.must(&format!("enroll {}", addresses.join(" ")))?;
         Ok(())
     }
 

@@ -59,7 +59,7 @@ fn a_script_cut_off_by_a_power_failure_is_unknown_and_runs_again() {
     apply.kill().unwrap();
     host.reboot().unwrap();
     host.wait_for_agent().unwrap();
-    let status = operator.must("status -f Clusterfile").unwrap();
+    let status = operator.must("status").unwrap();
     assert!(status.contains("unknown"), "{status}");
     host.must("touch /root/go").unwrap();
     operator.apply().unwrap().ok().unwrap();

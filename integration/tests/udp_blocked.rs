@@ -15,7 +15,7 @@ fn without_udp_everything_works_over_tcp_and_the_status_says_which() {
 
     let applied = operator.apply().unwrap().ok().unwrap();
     assert!(applied.received_bytes() > 0);
-    let status = operator.must("status -f Clusterfile").unwrap().to_lowercase();
+    let status = operator.must("status").unwrap().to_lowercase();
     let line = |number| {
         let address = bed.host(number).address().to_string();
         status

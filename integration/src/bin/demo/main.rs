@@ -44,12 +44,17 @@ fn play() -> Result<()> {
         host.wait_for_agent()?;
     }
 
-    stage.chapter("A one-time token for each host; it proves host and operator to each other");
+    stage.chapter("A one-time token proves hosts and operator to each other");
+    let token = stage.type_command(bed.operator(), "token create --ttl 1h --uses 3")?;
     for host in bed.hosts() {
-        let token = stage.type_command(bed.operator(), "token create --ttl 1h")?;
         stage.on(host, &format!("echo {} >/etc/gantry/token", token.trim()))?;
-        stage.type_command(bed.operator(), &format!("enroll {}", host.address()))?;
     }
+    let addresses: Vec<String> = bed
+        .hosts()
+        .iter()
+        .map(|host| host.address().to_string())
+        .collect();
+    stage.type_command(bed.operator(), &format!("enroll {}", addresses.join(" ")))?;
     stage.type_command(bed.operator(), "agents")?;
 
     stage.chapter("A directory becomes a ClusterImage");
@@ -71,7 +76,7 @@ fn play() -> Result<()> {
     stage.shell(bed.operator(), "cat Clusterfile")?;
     stage.type_command(bed.operator(), "plan -f Clusterfile")?;
     stage.watch_command(bed.operator(), "apply -f Clusterfile -y")?;
-    let status = stage.type_command(bed.operator(), "status -f Clusterfile")?;
+    let status = stage.type_command(bed.operator(), "status")?;
     ensure!(
         status.to_lowercase().contains("quic"),
         "the status does not say that QUIC was used"
