@@ -25,8 +25,15 @@ use crate::systemd;
 /// # Errors
 /// When it cannot start: another agent uses the same root, a file is damaged, the port is taken.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    run_until(config, stop_signal()?).await
+}
+
+/// Runs the agent until `stop` is cancelled.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let _lock = lock(&config)?;
-    let stop = stop_signal()?;
     let executor = start_executor(&config)?;
     tokio::select! {
         served = serve(&config, executor.clone(), &stop) => served,
