@@ -22,6 +22,8 @@ pub struct Closed {
     pub by_peer: bool,
     /// The TLS alert the peer sent, if that ended it.
     pub(crate) alert: Option<AlertDescription>,
+    /// Whether this side ended the TLS handshake because the peer asked for a protocol not offered now.
+    pub(crate) other_protocol: bool,
 }
 
 impl fmt::Display for Closed {
@@ -40,6 +42,7 @@ impl Closed {
             reason: one_line(&reason.to_string()),
             by_peer: false,
             alert: None,
+            other_protocol: false,
         }
     }
 
@@ -50,6 +53,7 @@ impl Closed {
             reason: described(code, reason),
             by_peer: false,
             alert: None,
+            other_protocol: false,
         }
     }
 
@@ -68,6 +72,7 @@ impl Closed {
             reason,
             by_peer: true,
             alert: None,
+            other_protocol: false,
         }
     }
 
@@ -78,6 +83,17 @@ impl Closed {
             reason: format!("the peer refused the handshake: {alert:?}"),
             by_peer: true,
             alert: Some(alert),
+            other_protocol: false,
+        }
+    }
+}
+
+impl Closed {
+    /// This side ended the TLS handshake: the peer asked for a protocol that is not offered.
+    pub(crate) fn other_protocol() -> Self {
+        Self {
+            other_protocol: true,
+            ..Self::lost("it asked for a protocol that is not offered now")
         }
     }
 }
@@ -103,6 +119,12 @@ impl From<ConnectionError> for Closed {
             }
             ConnectionError::TimedOut => {
                 Self::lost(format_args!("nothing was heard for {} s", IDLE_TIMEOUT.as_secs()))
+            }
+            ConnectionError::TransportError(error)
+                if u64::from(error.code).checked_sub(CRYPTO_ERROR)
+                    == Some(u64::from(u8::from(AlertDescription::NoApplicationProtocol))) =>
+            {
+                Self::other_protocol()
             }
             ConnectionError::Reset => Self::lost("the peer restarted"),
             ConnectionError::LocallyClosed => Self::local(CloseCode::Done, ""),

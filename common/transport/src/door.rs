@@ -326,9 +326,10 @@ impl<K: Doorkeeper> Hall<K> {
         let payload = udp::route_payload(incoming.remote_address());
         let transport = quic::transport(self.receive_buffer, payload, KeepAlive::Peer);
         let config = quic::server(config, transport)?;
+        // The first packet is judged at once, so that this may be a refusal already.
         let connecting = incoming
             .accept_with(Arc::new(config))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| self.keeper.explain(&session, &error.into()))?;
         match timeout(HANDSHAKE_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => self.welcome(Link::quic(connection, None), session).await,
             Ok(Err(error)) => Err(self.keeper.explain(&session, &error.into())),

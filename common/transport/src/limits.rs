@@ -28,8 +28,12 @@ pub const MAX_HELLO_LEN: usize = 4 << 10;
 pub const MAX_SESSIONS: usize = MAX_CONNECTIONS;
 /// Streams of both sides together on one TCP connection, one more for its own use.
 pub const MAX_TCP_STREAMS: usize = 2 * MAX_OPEN_STREAMS as usize + 1;
-/// One line about strangers in this time at most; the rest is counted.
+/// In this time one address gets [`STRANGER_LOG_LINES`] in the log at most; the rest is counted.
 pub const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`STRANGER_LOG_INTERVAL`].
+pub const STRANGER_LOG_LINES: u32 = 5;
+/// Addresses told apart for [`STRANGER_LOG_INTERVAL`].
+pub const MAX_LOGGED_ADDRESSES: usize = 256;
 /// Longest reason given or taken when a connection is closed.
 pub const MAX_REASON_LEN: usize = 512;
 /// Asked of the kernel for each UDP socket, both directions: its default of 208 KiB overflows when the program

@@ -177,6 +177,9 @@ impl Doorkeeper for SessionKeeper {
         if let Some(problem) = verdict.problem() {
             return problem.to_string();
         }
+        if closed.other_protocol {
+            return "it asked for an enrolment, but this host is enrolled already".into();
+        }
         match closed.alert {
             Some(alert) => {
                 format!(

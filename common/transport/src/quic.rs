@@ -75,6 +75,8 @@ pub(crate) fn endpoint(
     config
         .max_udp_payload_size(MAX_UDP_PAYLOAD)
         .map_err(io::Error::other)?;
+    // A cleared fixed bit tells a stranger's datagram from QUIC.
+    config.grease_quic_bit(false);
     Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
 }
 

@@ -537,6 +537,7 @@ pub(crate) fn from_io(error: &io::Error) -> Closed {
         .and_then(|inner| inner.downcast_ref::<rustls::Error>())
     {
         Some(rustls::Error::AlertReceived(alert)) => Closed::alert(*alert),
+        Some(rustls::Error::NoApplicationProtocol) => Closed::other_protocol(),
         _ if error.kind() == io::ErrorKind::TimedOut => {
             Closed::lost(format_args!("nothing was heard for {} s", IDLE_TIMEOUT.as_secs()))
         }

@@ -143,13 +143,10 @@ impl Doorkeeper for EnrolmentKeeper {
     }
 
     fn explain(&self, (): &(), closed: &Closed) -> String {
-        match closed.alert {
-            None if closed.reason.contains("NoApplicationProtocol")
-                || closed.reason.contains("no_application_protocol") =>
-            {
-                "it asked for a session, but this host is not enrolled yet".into()
-            }
-            _ => closed.reason.clone(),
+        if closed.other_protocol {
+            "it asked for a session, but this host is not enrolled yet".into()
+        } else {
+            closed.reason.clone()
         }
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod middle;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -13,24 +15,24 @@ use rcgen::{
     CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 
-pub const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// One installation: a CA and what it signed.
-pub struct Installation {
-    pub dir: tempfile::TempDir,
-    pub authority: Authority,
+pub(crate) struct Installation {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) authority: Authority,
 }
 
 /// A certificate to be made outside the rules.
-pub struct Odd<'a> {
-    pub uri: &'a str,
-    pub usage: ExtendedKeyUsagePurpose,
-    pub from: SystemTime,
-    pub until: SystemTime,
+pub(crate) struct Odd<'a> {
+    pub(crate) uri: &'a str,
+    pub(crate) usage: ExtendedKeyUsagePurpose,
+    pub(crate) from: SystemTime,
+    pub(crate) until: SystemTime,
 }
 
 impl Odd<'_> {
-    pub fn good(uri: &str, usage: ExtendedKeyUsagePurpose) -> Odd<'_> {
+    pub(crate) fn good(uri: &str, usage: ExtendedKeyUsagePurpose) -> Odd<'_> {
         let now = SystemTime::now();
         Odd {
             uri,
@@ -42,17 +44,17 @@ impl Odd<'_> {
 }
 
 impl Installation {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(&dir.path().join("pki")).unwrap();
         Self { dir, authority }
     }
 
-    pub fn operator(&self) -> Identity {
+    pub(crate) fn operator(&self) -> Identity {
         self.authority.issue_operator("alice", Role::Operator).unwrap()
     }
 
-    pub fn agent(&self, name: &str) -> Identity {
+    pub(crate) fn agent(&self, name: &str) -> Identity {
         self.odd(&Odd::good(
             &format!("gantry://agent/{name}"),
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -60,7 +62,7 @@ impl Installation {
     }
 
     /// An identity signed by this installation's CA, whatever it says.
-    pub fn odd(&self, odd: &Odd<'_>) -> Identity {
+    pub(crate) fn odd(&self, odd: &Odd<'_>) -> Identity {
         let pki = self.dir.path().join("pki");
         let ca_pem = std::fs::read_to_string(pki.join("ca.pem")).unwrap();
         let ca_key = KeyPair::from_pem(&std::fs::read_to_string(pki.join("ca.key.pem")).unwrap()).unwrap();
@@ -85,7 +87,7 @@ impl Installation {
     }
 
     /// An identity with a certificate of this installation, but trusting another one's CA.
-    pub fn trusting(&self, identity: &Identity, other: &Self) -> Identity {
+    pub(crate) fn trusting(&self, identity: &Identity, other: &Self) -> Identity {
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
         identity.save(dir.path()).unwrap();
         copy(&other.dir.path().join("pki/ca.pem"), &dir.path().join("ca.pem"));
@@ -108,7 +110,7 @@ fn rand_serial() -> Vec<u8> {
     serial
 }
 
-pub async fn listen(identity: Identity) -> Listener {
+pub(crate) async fn listen(identity: Identity) -> Listener {
     Listener::bind(
         "127.0.0.1:0".parse().unwrap(),
         identity,
@@ -118,7 +120,7 @@ pub async fn listen(identity: Identity) -> Listener {
     .unwrap()
 }
 
-pub fn options(udp: UdpMode) -> DialOptions {
+pub(crate) fn options(udp: UdpMode) -> DialOptions {
     DialOptions {
         udp,
         timeout: Duration::from_secs(5),
@@ -126,7 +128,11 @@ pub fn options(udp: UdpMode) -> DialOptions {
     }
 }
 
-pub async fn connect(addr: SocketAddr, identity: &Identity, udp: UdpMode) -> Result<Connection, DialError> {
+pub(crate) async fn connect(
+    addr: SocketAddr,
+    identity: &Identity,
+    udp: UdpMode,
+) -> Result<Connection, DialError> {
     dial(addr, identity, &options(udp))
         .await
         .map(|(connection, _)| connection)
@@ -134,11 +140,11 @@ pub async fn connect(addr: SocketAddr, identity: &Identity, udp: UdpMode) -> Res
 
 /// Lines of the log, collected for one test.
 #[derive(Clone, Default)]
-pub struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+pub(crate) struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 
 impl Log {
     /// Collects from now on, in this thread.
-    pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -149,12 +155,12 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
     /// Waits until the log holds a line with `words`.
-    pub async fn wait_for(&self, words: &str) -> String {
+    pub(crate) async fn wait_for(&self, words: &str) -> String {
         let found = async {
             loop {
                 if let Some(line) = self.text().lines().find(|line| line.contains(words)) {
