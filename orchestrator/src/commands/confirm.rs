@@ -10,7 +10,7 @@ use crate::exit::failure_hint;
 ///
 /// # Errors
 /// When there is no terminal and `yes` was not given.
-pub async fn confirm(question: &'static str, yes: bool) -> anyhow::Result<bool> {
+pub(super) async fn confirm(question: &'static str, yes: bool) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);
     }

@@ -38,7 +38,7 @@ pub(super) async fn run_host<S: Sessions>(
             events,
             seen: Seen::default(),
         };
-        let result = run.to_its_end(host, sessions, backoff).await;
+        let result = run.until_it_ends(host, sessions, backoff).await;
         outcome.received += run.seen.received_in_all();
         let cause = match result {
             Ok(StepOutcome::Done { .. }) if run.seen.already_done => {
@@ -110,7 +110,7 @@ impl Seen {
 }
 
 impl StepRun<'_> {
-    async fn to_its_end<S: Sessions>(
+    async fn until_it_ends<S: Sessions>(
         &mut self,
         host: IpAddr,
         sessions: &S,

@@ -136,7 +136,7 @@ impl Mark {
 }
 
 impl PlannedStep {
-    fn new(host: IpAddr, step: Step, mark: Mark, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(host: IpAddr, step: Step, mark: Mark, reason: impl Into<String>) -> Self {
         Self {
             host,
             id: step.id(),

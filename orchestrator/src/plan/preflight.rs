@@ -93,7 +93,7 @@ pub fn preflight(
                 check,
                 host: host.address,
                 message,
-            })
+            });
         };
         let facts = &report.inventory.facts;
         arch(image, facts, &mut add);
@@ -109,7 +109,7 @@ pub fn preflight(
             );
             add(
                 Check::Clock,
-                format!("its clock is {seconds} s {way} of this machine's; set it right (chronyd, ntpd)"),
+                format!("its clock is {seconds} s {way} this machine's; set it right (chronyd, ntpd)"),
             );
         }
         if !facts.missing_commands.is_empty() {
@@ -236,7 +236,7 @@ fn identity(inventory: &ClusterInventory, findings: &mut Vec<Finding>) {
                 check: Check::Identity,
                 host,
                 message,
-            })
+            });
         };
         if let Some(other) = (!facts.machine_id.is_empty())
             .then(|| machines.insert(&facts.machine_id, host))

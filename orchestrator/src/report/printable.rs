@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// `bytes` as one line of text in which nothing controls the terminal. Colours are dropped, a carriage return
+/// `bytes` as one line of text in which nothing controls the terminal. Escape sequences and bells are dropped, a carriage return
 /// starts the line again as it would on a terminal, other control characters are shown as escapes.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
@@ -34,11 +34,9 @@ mod tests {
 
     #[test]
     fn nothing_controls_the_terminal() {
-        assert_eq!(
-            printable(b"\x1b[31mred\x1b[0m \x07bell\tend"),
-            "red \\u{7}bell    end"
-        );
+        assert_eq!(printable(b"\x1b[31mred\x1b[0m \x07bell\tend"), "red bell    end");
         assert_eq!(printable(b"10%\r50%\r100%\r"), "100%");
+        assert_eq!(printable("\u{9b}31m\u{202e}x".as_bytes()), "\\u{9b}31m\\u{202e}x");
         assert_eq!(printable(&[0xff, b'a']), "\u{fffd}a");
     }
 }

@@ -94,10 +94,10 @@ impl Terminal {
         let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
         let line = line.as_ref();
         if colours {
-            self.lines.println(line)?
+            self.lines.println(line)?;
         } else {
             self.lines
-                .println(anstream::adapter::strip_str(line).to_string())?
+                .println(anstream::adapter::strip_str(line).to_string())?;
         }
         Ok(())
     }
