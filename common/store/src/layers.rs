@@ -104,7 +104,8 @@ impl Store {
         self.store_dir().join("layers")
     }
 
-    fn record_dir(&self, layer: &Digest) -> PathBuf {
+    /// What is recorded about an unpacked layer: `descriptor.json` and `toc`.
+    pub(crate) fn record_dir(&self, layer: &Digest) -> PathBuf {
         self.records_dir().join(layer.hex())
     }
 }

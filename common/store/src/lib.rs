@@ -24,6 +24,8 @@ pub mod source;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests_round_trip;
 pub mod toc;
 mod unpack;
 

@@ -351,7 +351,7 @@ fn mutated_streams_never_do_more_than_fail() {
         .iter()
         .map(|bytes| u64::from_le_bytes(*bytes) as usize);
     let here = testing::store();
-    for round in 0..400 {
+    for round in 0..200 {
         let mut tar = good.clone();
         for _ in 0..1 + dice.next().unwrap() % 4 {
             let at = dice.next().unwrap() % tar.len();

@@ -161,7 +161,7 @@ mod tests {
                 records
                     .iter()
                     .find(|r| r.key_bytes() == key)
-                    .map(|r| r.value_bytes())
+                    .map(tar::PaxExtension::value_bytes)
             };
             assert_eq!(value(b"uid"), Some(&b"3000000"[..]));
             assert_eq!(value(b"mtime"), Some(&b"-5"[..]));

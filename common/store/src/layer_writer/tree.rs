@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{LayerOptions, LayerWriter, Metadata, Owners, refused};
-use crate::limits::{MAX_XATTR_LEN, MAX_XATTRS};
+use crate::limits::MAX_XATTR_LEN;
 use crate::toc::names;
 use crate::{LayerError, Store};
 
@@ -241,32 +241,36 @@ fn is_opaque(dir: &Path) -> Result<bool, LayerError> {
 
 /// All extended attributes of `file` itself, sorted by name. None where the file system has none.
 pub(crate) fn xattrs(file: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut list = vec![0; 64 << 10];
-    let len = match rustix::fs::llistxattr(file, &mut list[..]) {
-        Ok(len) => len,
+    let list = match sized(|list| rustix::fs::llistxattr(file, list)) {
+        Ok(list) => list,
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
     let mut xattrs = Vec::new();
-    for name in list[..len]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
+    for name in list.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        // Those that layers carry have readable names.
         let Ok(name) = std::str::from_utf8(name) else {
             continue;
         };
-        let mut value = vec![0; MAX_XATTR_LEN];
-        match rustix::fs::lgetxattr(file, name, &mut value[..]) {
-            Ok(len) => value.truncate(len),
+        match sized(|value| rustix::fs::lgetxattr(file, name, value)) {
+            Ok(value) => xattrs.push((name.to_owned(), value)),
             // Gone between the two calls, or not for us to see.
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => continue,
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
-        }
-        xattrs.push((name.to_owned(), value));
-        if xattrs.len() > 4 * MAX_XATTRS {
-            break;
         }
     }
     xattrs.sort_unstable();
     Ok(xattrs)
+}
+
+/// What `read` gives, first into little room, which nearly always is enough, then into as much as the kernel allows.
+fn sized(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 256];
+    let mut len = read(&mut buffer);
+    if len == Err(Errno::RANGE) {
+        buffer.resize(MAX_XATTR_LEN, 0);
+        len = read(&mut buffer);
+    }
+    buffer.truncate(len?);
+    Ok(buffer)
 }

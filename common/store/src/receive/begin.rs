@@ -44,7 +44,7 @@ impl LayerReceiver {
             return Err(ReceiveError::AlreadyPresent { layer: digest });
         }
         let chunks = toc.chunks().len() as u32;
-        let known = partial.prepare(layer, compressed_toc, chunks)?;
+        let known = partial.prepare(&layer.toc.digest, chunks)?;
         let tree_dir = partial.tree_dir();
         let tree = Tree::open(&tree_dir).map_err(ReceiveError::io(digest, "open", &tree_dir))?;
         let receiver = Self {
@@ -65,8 +65,12 @@ impl LayerReceiver {
         receiver.make_folders()?;
         receiver.go_on(known.as_ref())?;
         receiver.take_from_other_layers(store);
-        receiver.check_room()?;
-        receiver.checkpoint()?;
+        let root = store.root();
+        let space = files::space(root).map_err(ReceiveError::io(digest, "look at", root))?;
+        receiver.check_room(space.free)?;
+        if receiver.counters().reused > 0 {
+            receiver.checkpoint()?;
+        }
         Ok(receiver)
     }
 
@@ -134,15 +138,11 @@ impl LayerReceiver {
         self.toc.entries().iter().map(needed).sum()
     }
 
-    /// Whether what is missing fits on the disk.
-    fn check_room(&self) -> Result<(), ReceiveError> {
+    /// Whether what is missing fits into `free` bytes.
+    pub(super) fn check_room(&self, free: u64) -> Result<(), ReceiveError> {
         let needed = self.needed();
-        let root = self.store.root();
-        let free = files::space(root)
-            .map_err(ReceiveError::io(self.layer.digest, "look at", root))?
-            .free;
         if needed > free {
-            let path = root.to_owned();
+            let path = self.store.root().to_owned();
             return Err(ReceiveError::NoSpace {
                 layer: self.layer.digest,
                 needed,

@@ -21,7 +21,7 @@ const OPAQUE_TRUSTED: &str = "trusted.overlay.opaque";
 const OPAQUE_USER: &str = "user.overlay.opaque";
 
 impl LayerReceiver {
-    /// Gives every entry what it still lacks, and makes all of it durable.
+    /// Gives every entry what it still lacks.
     pub(super) fn complete_tree(&self) -> Result<(), ReceiveError> {
         // Names of this layer's own hard links from an interrupted finish: without them, a file with several names is
         // one that belongs to other layers too.
@@ -34,7 +34,7 @@ impl LayerReceiver {
         for entry in self.toc.entries() {
             match &entry.kind {
                 EntryKind::Symlink { target } => {
-                    self.step("link", entry, || self.make_symlink(entry, target))?
+                    self.step("link", entry, || self.make_symlink(entry, target))?;
                 }
                 EntryKind::HardLink { target } => {
                     let target = &self.toc.entries()[*target as usize];
@@ -54,21 +54,17 @@ impl LayerReceiver {
             let root = TocEntry::implied_folder("");
             self.step("complete", &root, || self.complete_folder(&root, false))?;
         }
-        rustix::fs::syncfs(self.tree.root()).map_err(ReceiveError::io(
-            self.layer.digest,
-            "sync",
-            self.tree.display(""),
-        ))
+        Ok(())
     }
 
-    /// Makes the complete tree visible. From here on the layer is on this host.
+    /// Makes the complete tree durable, then visible. From here on the layer is on this host.
     pub(super) fn publish(&self) -> Result<(), ReceiveError> {
-        let hex = self.layer.digest.hex();
-        let record = self.store.store_dir().join("layers").join(&hex);
+        let record = self.store.record_dir(&self.layer.digest);
         let (overlay2, dir) = (
             self.store.overlay2_dir(),
             self.store.layer_dir(&self.layer.digest),
         );
+        let tree = self.tree.display("");
         let io = |action, path: &Path| {
             let path = path.to_owned();
             move |error: io::Error| ReceiveError::io(self.layer.digest, action, path)(error)
@@ -76,16 +72,16 @@ impl LayerReceiver {
         fs::create_dir_all(&record).map_err(io("create", &record))?;
         let descriptor =
             serde_json::to_vec_pretty(&self.layer).map_err(|error| io("write", &record)(error.into()))?;
+        // Without its folder in overlay2 a record means nothing, so the rename below is what counts.
         for (name, bytes) in [("descriptor.json", &descriptor), ("toc", &self.compressed_toc)] {
             let path = record.join(name);
-            files::write_atomically(&path, bytes, 0o644).map_err(io("write", &path))?;
+            fs::write(&path, bytes).map_err(io("write", &path))?;
         }
-        let records = self.store.store_dir().join("layers");
-        files::sync_dir(&records).map_err(io("sync", &records))?;
         fs::create_dir_all(&overlay2).map_err(io("create", &overlay2))?;
-        // Without a record it is no layer: left by a removal that did not end.
+        // Without a record it was no layer: left by a removal that did not end.
         files::remove_tree(&dir).map_err(io("remove", &dir))?;
-        let tree = self.tree.display("");
+        // Everything at once: the record lies on the same file system, or the rename fails.
+        rustix::fs::syncfs(self.tree.root()).map_err(|error| io("sync", &tree)(error.into()))?;
         fs::rename(&tree, &dir).map_err(io("rename to", &dir))?;
         files::sync_dir(&overlay2).map_err(io("sync", &overlay2))
     }

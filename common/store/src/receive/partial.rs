@@ -1,10 +1,8 @@
 //! This module owns the folder of an interrupted transfer, `store/partial/<hex>`:
 //!
 //! ```text
-//! tree/             the layer's files as they grow
-//! toc               its table of contents, compressed
-//! descriptor.json   what the image says about it
-//! received          which chunks are verified, written and synced
+//! tree/      the layer's files as they grow
+//! received   which chunks of which table of contents are verified, written and synced
 //! ```
 //!
 //! Whoever works in it holds a lock on the folder itself, so the lock goes when the folder goes.
@@ -14,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use gantry_model::{Digest, LayerDescriptor};
+use gantry_model::Digest;
 use gantry_system::files;
 
 use super::error::ReceiveError;
@@ -80,28 +78,15 @@ impl Partial {
         self.dir.join("tree")
     }
 
-    /// Makes the folder ready for `layer`. Gives the chunks that are there from before; what belongs to another table
-    /// of contents is thrown away.
-    pub(super) fn prepare(
-        &self,
-        layer: &LayerDescriptor,
-        compressed_toc: &[u8],
-        chunks: u32,
-    ) -> Result<Option<Received>, ReceiveError> {
-        let same = fs::read(self.toc_path()).is_ok_and(|toc| toc == compressed_toc);
+    /// Makes the folder ready. Gives the chunks that are there from before, if the record of them is whole and about
+    /// this table of contents; otherwise everything starts anew.
+    pub(super) fn prepare(&self, toc: &Digest, chunks: u32) -> Result<Option<Received>, ReceiveError> {
         let tree = self.tree_dir();
-        let found = if same {
-            fs::read(self.received_path())
-                .ok()
-                .and_then(|bytes| Received::decode(&bytes, &layer.toc.digest, chunks))
-        } else {
-            None
-        };
-        if !same {
-            self.remove(&self.received_path())?;
+        let found = fs::read(self.received_path())
+            .ok()
+            .and_then(|bytes| Received::decode(&bytes, toc, chunks));
+        if found.is_none() {
             files::remove_tree(&tree).map_err(ReceiveError::io(self.layer, "remove", &tree))?;
-            self.write("descriptor.json", &serde_json::to_vec(layer).unwrap_or_default())?;
-            self.write("toc", compressed_toc)?;
         }
         fs::create_dir_all(&tree).map_err(ReceiveError::io(self.layer, "create", &tree))?;
         Ok(found)
@@ -109,30 +94,13 @@ impl Partial {
 
     /// Replaces the durable record of what was received.
     pub(super) fn save_received(&self, bytes: &[u8]) -> Result<(), ReceiveError> {
-        self.write("received", bytes)
+        let path = self.received_path();
+        files::write_atomically(&path, bytes, FILE_MODE).map_err(ReceiveError::io(self.layer, "write", &path))
     }
 
     /// Removes the folder and what is left in it.
     pub(crate) fn discard(self) -> Result<(), ReceiveError> {
         files::remove_tree(&self.dir).map_err(ReceiveError::io(self.layer, "remove", &self.dir))
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ReceiveError> {
-        let path = self.dir.join(name);
-        files::write_atomically(&path, bytes, FILE_MODE).map_err(ReceiveError::io(self.layer, "write", &path))
-    }
-
-    fn remove(&self, path: &Path) -> Result<(), ReceiveError> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ReceiveError::io(self.layer, "remove", path)(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn toc_path(&self) -> PathBuf {
-        self.dir.join("toc")
     }
 
     fn received_path(&self) -> PathBuf {
