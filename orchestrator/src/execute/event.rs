@@ -31,7 +31,7 @@ pub enum EventKind {
     },
     /// The step runs now.
     Started,
-    /// The agent has it as done.
+    /// The agent has it as done; no other event follows.
     AlreadyDone,
     /// Layer bytes arrived.
     Progress(TransferProgress),

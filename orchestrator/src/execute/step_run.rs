@@ -41,10 +41,6 @@ pub(super) async fn run_host<S: Sessions>(
         let result = run.until_it_ends(host, sessions, backoff).await;
         outcome.received += run.seen.received_in_all();
         let cause = match result {
-            Ok(StepOutcome::Done { .. }) if run.seen.already_done => {
-                outcome.already_done += 1;
-                continue;
-            }
             Ok(ended) if ended.succeeded() => {
                 outcome.done += usize::from(!run.seen.already_done);
                 outcome.already_done += usize::from(run.seen.already_done);
@@ -120,7 +116,10 @@ impl StepRun<'_> {
         loop {
             let error = match self.once(host, sessions).await {
                 Ok(outcome) => {
-                    self.say(EventKind::Finished(outcome.clone())).await;
+                    // What was done before did not end now.
+                    if !self.seen.already_done {
+                        self.say(EventKind::Finished(outcome.clone())).await;
+                    }
                     return Ok(outcome);
                 }
                 Err(error) => error,

@@ -23,7 +23,8 @@ pub(super) fn why_to_do(id: StepId, report: &HostReport) -> Option<String> {
 /// A step that sets a state of its host, and whether that state holds.
 ///
 /// The step of the same wish has another id each time it comes to overwrite something else: wishes A, B and again
-/// A are three steps, or the journal would call the third one done. `after` names what is overwritten.
+/// A are three steps, or scripts that build on the third would be the ones that the journal has as done since the
+/// first. `after` names what is overwritten.
 pub(super) fn state_step(action: StepAction, report: Option<&HostReport>) -> (Step, Mark, String) {
     let first = Step {
         action: action.clone(),
@@ -58,9 +59,10 @@ pub(super) fn state_step(action: StepAction, report: Option<&HostReport>) -> (St
             reason.unwrap_or_else(|| "another one is in place".into()),
         );
     };
+    // What drifted is the same step once more: agents look at the state itself, and scripts need not run again.
     match (why_to_do(in_place.id, report), report.drift_of(&title)) {
         (Some(reason), _) => (ours, Mark::Change, reason),
-        (None, Some(what)) => (over(in_place.id), Mark::Change, format!("drifted: {what}")),
+        (None, Some(what)) => (ours, Mark::Change, format!("drifted: {what}")),
         (None, None) => (ours, Mark::Done, "done".into()),
     }
 }
@@ -96,7 +98,7 @@ fn is_done(step: &PlannedStep, report: &HostReport) -> bool {
         StepAction::Stage { layers, .. } => layers
             .iter()
             .all(|layer| report.inventory.layers.contains(&layer.digest)),
-        _ => why_to_do(step.id, report).is_none(),
+        _ => why_to_do(step.id, report).is_none() && report.drift_of(&step.title).is_none(),
     }
 }
 

@@ -156,7 +156,8 @@ impl Report for Terminal {
                 self.finish(*host);
                 self.say(self.finished_line(*host, title, false, reason))?;
             }
-            EventKind::AlreadyDone | EventKind::WaveStarted { .. } => {}
+            EventKind::AlreadyDone => drop(self.finish(*host)),
+            EventKind::WaveStarted { .. } => {}
         }
         Ok(())
     }
