@@ -75,7 +75,7 @@ fn play() -> Result<()> {
     bed.operator().put("Clusterfile", clusterfile)?;
     stage.shell(bed.operator(), "cat Clusterfile")?;
     stage.type_command(bed.operator(), "plan -f Clusterfile")?;
-    stage.watch_command(bed.operator(), "apply -f Clusterfile -y")?;
+    stage.watch_command(bed.operator(), "apply -f Clusterfile -y --verbose")?;
     let status = stage.type_command(bed.operator(), "status")?;
     ensure!(
         status.to_lowercase().contains("quic"),
@@ -90,7 +90,7 @@ fn play() -> Result<()> {
     stage.on(bed.host(3), "grep sea.hub /etc/hosts")?;
     let greeting = stage.on(
         bed.host(3),
-        "docker run --rm --pull always --quiet sea.hub:5000/hello:1.0",
+        "docker run --rm sea.hub:5000/hello:1.0",
     )?;
     ensure!(
         greeting.contains("Hello from a container"),
