@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::{AsyncUdpSocket, Endpoint, Incoming};
+use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -70,6 +71,9 @@ pub(crate) trait Doorkeeper: Send + Sync + 'static {
     /// TLS settings for one connection.
     fn tls(&self) -> Result<(rustls::ServerConfig, Self::Session), rustls::Error>;
 
+    /// Known to this host only, and the same after a restart.
+    fn secret(&self) -> [u8; 32];
+
     /// Why a connection ended, for the log.
     fn explain(&self, session: &Self::Session, closed: &Closed) -> String;
 
@@ -79,6 +83,14 @@ pub(crate) trait Doorkeeper: Send + Sync + 'static {
         link: Link,
         session: Arc<Self::Session>,
     ) -> impl Future<Output = Result<(), Knock>> + Send;
+}
+
+/// A secret of its own, derived from the private key, so that the key itself is used for signing only.
+pub(crate) fn derived_secret(key: &[u8]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"gantry listener secret");
+    let mut secret = [0; 32];
+    secret.copy_from_slice(tag.as_ref());
+    secret
 }
 
 /// An open port. Dropping it closes the port; connections go on.
@@ -110,7 +122,7 @@ impl Door {
         let (config, _) = keeper.tls().map_err(io::Error::other)?;
         let transport = quic::transport(receive_buffer, MAX_UDP_PAYLOAD, KeepAlive::Peer);
         let config = quic::server(config, transport).map_err(io::Error::other)?;
-        let endpoint = quic::endpoint(socket, Some(config))?;
+        let endpoint = quic::endpoint(socket, Some(config), Some(keeper.secret()))?;
         let hall = Arc::new(Hall {
             keeper,
             strangers: Arc::clone(&strangers),

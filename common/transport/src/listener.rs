@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::closed::Closed;
 use crate::connection::{Connection, WeakConnection};
-use crate::door::{Door, Doorkeeper, Knock};
+use crate::door::{Door, Doorkeeper, Knock, derived_secret};
 use crate::identity::Identity;
 use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HELLO_LEN, MAX_SESSIONS};
 use crate::link::Link;
@@ -171,6 +171,10 @@ impl Doorkeeper for SessionKeeper {
     fn tls(&self) -> Result<(rustls::ServerConfig, Verdict), rustls::Error> {
         let verdict = Verdict::default();
         Ok((tls::session_server(&self.identity(), &verdict)?, verdict))
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        derived_secret(self.identity().key().secret_der())
     }
 
     fn explain(&self, verdict: &Verdict, closed: &Closed) -> String {

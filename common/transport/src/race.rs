@@ -66,7 +66,7 @@ async fn quic_link(
     };
     let transport = quic::transport(receive_buffer, payload, KeepAlive::Us);
     let config = quic::client(config, transport).map_err(Closed::lost)?;
-    let endpoint = quic::endpoint(socket, None).map_err(Closed::lost)?;
+    let endpoint = quic::endpoint(socket, None, None).map_err(Closed::lost)?;
     let name = tls::server_name();
     let connecting = endpoint
         .connect_with(config, addr, &name.to_str())

@@ -23,7 +23,7 @@ use super::token::Token;
 use super::{EnrolmentError, MAX_ENROLMENT_MESSAGE, STEP_TIMEOUT, forbidden};
 use crate::certificate::{Role, is_name, show};
 use crate::closed::Closed;
-use crate::door::{Door, Doorkeeper, Knock};
+use crate::door::{Door, Doorkeeper, Knock, derived_secret};
 use crate::identity::{AgentKey, Identity};
 use crate::link::Link;
 use crate::streams::{RecvStream, SendStream, StreamError};
@@ -140,6 +140,10 @@ impl Doorkeeper for EnrolmentKeeper {
                 PrivateKeyDer::Pkcs8(self.key.der()),
             )?;
         Ok((tls::hardened(config, ALPN_ENROLMENT), ()))
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        derived_secret(self.key.der().secret_pkcs8_der())
     }
 
     fn explain(&self, (): &(), closed: &Closed) -> String {
