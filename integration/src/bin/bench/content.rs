@@ -85,6 +85,13 @@ pub(crate) fn create(path: &Path) -> Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(1 << 18, file))
 }
 
+/// Adds the one script without which no image can be planned for. It does nothing, and staging does not run it.
+pub(crate) fn write_init_script(tree: &Path) -> Result<()> {
+    let mut file = create(&tree.join("scripts/init.sh"))?;
+    file.write_all(b"#!/bin/sh\n")?;
+    Ok(file.flush()?)
+}
+
 /// Waits until what was written is on disk: writing back while a contender runs would be measured with it.
 pub(crate) fn settle(folder: &Path) -> Result<()> {
     command::must("sync", ["--file-system".as_ref(), folder.as_os_str()]).map(drop)

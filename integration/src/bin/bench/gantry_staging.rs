@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use gantry_integration::{Host, Operator};
 
 use crate::contender::Contender;
@@ -20,7 +20,7 @@ pub(crate) struct GantryStaging<'a> {
 }
 
 impl<'a> GantryStaging<'a> {
-    /// Builds an image of `tree` alone and writes a Clusterfile that wants it on `host`.
+    /// Builds an image of `tree` alone and plans its staging on `host`.
     pub(crate) fn of_tree(operator: &'a Operator, host: &'a Host, tree: &'a Path) -> Result<Self> {
         operator.put("Kubefile", "FROM scratch\nCOPY . .\n")?;
         operator.must(&format!(
@@ -28,13 +28,29 @@ impl<'a> GantryStaging<'a> {
             tree.display()
         ))?;
         operator.put("Clusterfile", clusterfile("bench/staged:v1", &[host]))?;
+        operator.must("plan -f Clusterfile -o plan.json")?;
+        operator.put(
+            "stage.json",
+            stage_only(&fs::read(operator.desk().join("plan.json"))?)?,
+        )?;
         Ok(Self { operator, host, tree })
     }
 }
 
+/// A saved plan without what comes after staging.
+fn stage_only(plan: &[u8]) -> Result<Vec<u8>> {
+    let mut plan: serde_json::Value = serde_json::from_slice(plan).context("plan.json is not JSON")?;
+    let waves = plan["waves"].as_array_mut().context("plan.json has no waves")?;
+    waves.retain(|wave| wave["title"] == "stage");
+    if waves.is_empty() {
+        bail!("the plan stages nothing");
+    }
+    Ok(serde_json::to_vec(&plan)?)
+}
+
 impl Contender for GantryStaging<'_> {
     fn name(&self) -> &str {
-        "gantry stage"
+        "gantry apply, the stage steps of a plan"
     }
 
     fn prepare(&mut self) -> Result<()> {
@@ -42,7 +58,7 @@ impl Contender for GantryStaging<'_> {
     }
 
     fn run(&mut self) -> Result<()> {
-        self.operator.must("stage -f Clusterfile").map(drop)
+        self.operator.must("apply -f stage.json -y").map(drop)
     }
 
     fn check(&mut self) -> Result<()> {

@@ -71,7 +71,8 @@ pub(crate) fn write(folder: &Path, settings: &Settings) -> Result<u64> {
         &folder.join("Metadata"),
         "{\"version\":\"v1.19.8\",\"arch\":\"amd64\"}\n".as_bytes(),
     )?;
-    small += 1;
+    content::write_init_script(folder)?;
+    small += 2;
     let wanted = settings.scaled(SMALL_FILES);
     for number in small..wanted {
         put(

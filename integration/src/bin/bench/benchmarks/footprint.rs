@@ -28,6 +28,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let tree = operator.desk().join("tree");
         gantry_integration::cache::remove_tree(&tree)?;
         content::write_noise(&tree.join("file"), settings.scaled(gibibytes << 30), gibibytes)?;
+        content::write_init_script(&tree)?;
         let mut staging = GantryStaging::of_tree(operator, host, &tree)?;
         forget_everything_staged(host)?;
         let fresh = host.agent_memory()?;

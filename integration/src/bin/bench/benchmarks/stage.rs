@@ -36,6 +36,7 @@ pub(crate) fn incompressible_file_in_jumbo_frames(settings: &Settings, report: &
 fn large_file(tree: &Path, settings: &Settings) -> Result<u64> {
     let size = settings.scaled(FILE_SIZE);
     content::write_noise(&tree.join("file"), size, 1)?;
+    content::write_init_script(tree)?;
     content::settle(tree)?;
     Ok(size)
 }
