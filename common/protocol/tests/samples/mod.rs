@@ -1,0 +1,389 @@
+//! One sample of every message and every variant, fixed for all time.
+
+use std::collections::BTreeMap;
+
+use gantry_model::{
+    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostsEntry, Inventory,
+    LayerDescriptor, ListeningPort, ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome,
+    StepRecord, TocLocation,
+};
+use gantry_protocol::codec::encode;
+use gantry_protocol::{
+    ChunkRange, EnrolmentAnswer, EnrolmentAsk, FetchReply, FetchRequest, Hello, HelloReply, Message,
+    ProtocolVersion, Refusal, RefusalKind, Reply, Request, StepEvent, TransferProgress,
+};
+
+/// A frame, by the name of what it holds.
+pub(crate) type Sample = (&'static str, Vec<u8>);
+
+/// Every sample, in a fixed order. New ones are put at the end.
+pub(crate) fn all() -> Vec<Sample> {
+    let mut samples = vec![];
+    greeting(&mut samples);
+    requests(&mut samples);
+    replies(&mut samples);
+    events(&mut samples);
+    fetches(&mut samples);
+    enrolment(&mut samples);
+    samples
+}
+
+fn put<M: Message>(samples: &mut Vec<Sample>, name: &'static str, message: &M) {
+    samples.push((name, encode(message).expect("samples are short")));
+}
+
+fn greeting(to: &mut Vec<Sample>) {
+    let version = ProtocolVersion(1);
+    let program = "0.1.0".to_owned();
+    let clock_ms = 1_795_478_400_000;
+    put(
+        to,
+        "Hello",
+        &Hello {
+            oldest: version,
+            newest: version,
+            program: program.clone(),
+            clock_ms,
+        },
+    );
+    put(
+        to,
+        "HelloReply::Agreed",
+        &HelloReply::Agreed {
+            version,
+            program: program.clone(),
+            clock_ms,
+        },
+    );
+    put(
+        to,
+        "HelloReply::NoCommonVersion",
+        &HelloReply::NoCommonVersion {
+            oldest: version,
+            newest: version,
+            program,
+        },
+    );
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn cluster() -> ClusterName {
+    "demo".parse().expect("a cluster name")
+}
+
+fn step_id() -> StepId {
+    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+        .parse()
+        .expect("64 hex digits")
+}
+
+fn actions() -> Vec<(&'static str, StepAction)> {
+    let cluster = cluster();
+    let toc = TocLocation {
+        offset: 5,
+        compressed_len: 6,
+        len: 7,
+        digest: digest(3),
+    };
+    let layer = LayerDescriptor {
+        digest: digest(1),
+        size: 300,
+        diff_id: digest(2),
+        toc,
+    };
+    let script = ScriptSpec {
+        cluster: cluster.clone(),
+        path: "scripts/init.sh".into(),
+        args: vec!["{rootfs}".into(), "5000".into()],
+        env: BTreeMap::from([("PodCIDR".to_owned(), "100.64.0.0/10".to_owned())]),
+        time_limit_s: 600,
+    };
+    let entry = HostsEntry {
+        address: [10, 0, 0, 1].into(),
+        names: vec!["sea.hub".into()],
+    };
+    let v6 = HostsEntry {
+        address: std::net::Ipv6Addr::LOCALHOST.into(),
+        names: vec![],
+    };
+    vec![
+        (
+            "Run/Stage",
+            StepAction::Stage {
+                image: digest(9),
+                layers: vec![layer],
+            },
+        ),
+        (
+            "Run/AssembleRootfs",
+            StepAction::AssembleRootfs {
+                cluster: cluster.clone(),
+                image: digest(9),
+                layers: vec![digest(1)],
+            },
+        ),
+        (
+            "Run/WriteHostsEntries",
+            StepAction::WriteHostsEntries {
+                cluster: cluster.clone(),
+                entries: vec![entry, v6],
+            },
+        ),
+        ("Run/RunScript", StepAction::RunScript(script)),
+        (
+            "Run/RemoveRootfs",
+            StepAction::RemoveRootfs {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
+            "Run/RemoveHostsEntries",
+            StepAction::RemoveHostsEntries {
+                cluster: cluster.clone(),
+            },
+        ),
+        ("Run/RemoveUnusedLayers", StepAction::RemoveUnusedLayers),
+        ("Run/ForgetCluster", StepAction::ForgetCluster { cluster }),
+    ]
+}
+
+fn requests(to: &mut Vec<Sample>) {
+    put(to, "Request::Inventory", &Request::Inventory);
+    for (name, action) in actions() {
+        put(
+            to,
+            name,
+            &Request::Run(Step {
+                action,
+                after: vec![step_id()],
+            }),
+        );
+    }
+    put(
+        to,
+        "Request::Logs",
+        &Request::Logs {
+            step: step_id(),
+            follow: true,
+        },
+    );
+    put(to, "Request::Cancel", &Request::Cancel { step: step_id() });
+    put(
+        to,
+        "Request::Revocations",
+        &Request::Revocations {
+            crl: vec![0x30, 0x82],
+        },
+    );
+    put(to, "Request::Drift", &Request::Drift { cluster: cluster() });
+}
+
+fn inventory() -> Inventory {
+    let facts = HostFacts {
+        hostname: "node1".into(),
+        machine_id: "0123456789abcdef0123456789abcdef".into(),
+        os: "debian 12".into(),
+        kernel: "6.1.0-18-amd64".into(),
+        arch: "amd64".into(),
+        cpus: 2,
+        memory: 8 << 30,
+        swap: 0,
+        store_disk: DiskSpace {
+            total: 100 << 30,
+            free: 40 << 30,
+        },
+        ports: vec![
+            ListeningPort { port: 22, udp: false },
+            ListeningPort { port: 53, udp: true },
+        ],
+        runtimes: vec!["docker".into()],
+        missing_commands: vec!["conntrack".into()],
+        overlay: true,
+    };
+    let id = GenerationId(2);
+    let record = |outcome: Option<StepOutcome>| StepRecord {
+        id: step_id(),
+        cluster: Some(cluster()),
+        title: "init.sh".into(),
+        started_at: 1_795_478_400,
+        ended_at: outcome.is_some().then_some(1_795_478_460),
+        outcome,
+    };
+    Inventory {
+        agent_version: "0.1.0".into(),
+        clock_ms: 1_795_478_400_000,
+        facts,
+        layers: vec![digest(1)],
+        partial_layers: vec![(digest(2), 4096)],
+        generations: vec![Generation {
+            id,
+            cluster: cluster(),
+            image: digest(9),
+            layers: vec![digest(1)],
+        }],
+        current: vec![(cluster(), id)],
+        steps: vec![
+            record(None),
+            record(Some(StepOutcome::Done { generation: Some(id) })),
+        ],
+    }
+}
+
+fn replies(to: &mut Vec<Sample>) {
+    put(to, "Reply::Inventory", &Reply::Inventory(Box::new(inventory())));
+    put(to, "Reply::Accepted", &Reply::Accepted);
+    put(to, "Reply::Done", &Reply::Done);
+    put(
+        to,
+        "Reply::Drift",
+        &Reply::Drift(vec!["the rootfs is not mounted".into()]),
+    );
+    for (name, kind) in [
+        ("Reply::Refused/Forbidden", RefusalKind::Forbidden),
+        ("Reply::Refused/Invalid", RefusalKind::Invalid),
+        ("Reply::Refused/Busy", RefusalKind::Busy),
+        ("Reply::Refused/NotFound", RefusalKind::NotFound),
+        ("Reply::Refused/NoSpace", RefusalKind::NoSpace),
+        ("Reply::Refused/Draining", RefusalKind::Draining),
+        ("Reply::Refused/Internal", RefusalKind::Internal),
+    ] {
+        put(
+            to,
+            name,
+            &Reply::Refused(Refusal {
+                kind,
+                message: "why".into(),
+            }),
+        );
+    }
+}
+
+fn events(to: &mut Vec<Sample>) {
+    let progress = TransferProgress {
+        wanted: 1,
+        received: 250,
+        reused: 251,
+        written: 70_000,
+        total: 1 << 40,
+    };
+    put(to, "StepEvent::AlreadyDone", &StepEvent::AlreadyDone);
+    put(to, "StepEvent::Started", &StepEvent::Started);
+    put(to, "StepEvent::Progress", &StepEvent::Progress(progress));
+    put(
+        to,
+        "StepEvent::Output",
+        &StepEvent::Output {
+            stderr: true,
+            line: b"\xffline".to_vec(),
+        },
+    );
+    let finished = |outcome| StepEvent::Finished(outcome);
+    put(
+        to,
+        "Finished/Done",
+        &finished(StepOutcome::Done { generation: None }),
+    );
+    for (name, outcome) in [
+        ("Finished/Script/Exited", ScriptOutcome::Exited(-1)),
+        ("Finished/Script/Signalled", ScriptOutcome::Signalled(9)),
+        ("Finished/Script/TimedOut", ScriptOutcome::TimedOut),
+        ("Finished/Script/Cancelled", ScriptOutcome::Cancelled),
+        ("Finished/Script/Unknown", ScriptOutcome::Unknown),
+    ] {
+        put(to, name, &finished(StepOutcome::Script(outcome)));
+    }
+    put(
+        to,
+        "Finished/Failed",
+        &finished(StepOutcome::Failed("disk full".into())),
+    );
+    put(to, "Finished/Unknown", &finished(StepOutcome::Unknown));
+}
+
+fn fetches(to: &mut Vec<Sample>) {
+    let ranges = vec![
+        ChunkRange { first: 0, count: 3 },
+        ChunkRange {
+            first: 70_000,
+            count: 1,
+        },
+    ];
+    put(to, "FetchRequest::Toc", &FetchRequest::Toc { layer: digest(1) });
+    put(
+        to,
+        "FetchRequest::Chunks",
+        &FetchRequest::Chunks {
+            layer: digest(1),
+            ranges,
+        },
+    );
+    put(to, "FetchReply::Bytes", &FetchReply::Bytes(1 << 33));
+    let refusal = Refusal {
+        kind: RefusalKind::NotFound,
+        message: "no such layer".into(),
+    };
+    put(to, "FetchReply::Refused", &FetchReply::Refused(refusal));
+}
+
+fn enrolment(to: &mut Vec<Sample>) {
+    let version = ProtocolVersion(1);
+    let program = "0.1.0".to_owned();
+    let clock_ms = 1_795_478_400_000;
+    let refusal = Refusal {
+        kind: RefusalKind::Forbidden,
+        message: "expired".into(),
+    };
+    let ask = EnrolmentAsk::Hello {
+        oldest: version,
+        newest: version,
+        program: program.clone(),
+        clock_ms,
+        nonce: [1; 32],
+        ca_hash: [2; 32],
+    };
+    put(to, "EnrolmentAsk::Hello", &ask);
+    put(
+        to,
+        "EnrolmentAsk::Proof",
+        &EnrolmentAsk::Proof {
+            mac: [3; 32],
+            host: "10.0.0.1".into(),
+            ca: vec![0x30],
+        },
+    );
+    put(
+        to,
+        "EnrolmentAsk::Grant",
+        &EnrolmentAsk::Grant {
+            certificate: vec![0x30],
+            crl: vec![0x31],
+        },
+    );
+    put(
+        to,
+        "EnrolmentAsk::Refused",
+        &EnrolmentAsk::Refused(refusal.clone()),
+    );
+    let token_id = "0123456789".to_owned();
+    let offer = EnrolmentAnswer::Offer {
+        version,
+        program,
+        clock_ms,
+        nonce: [4; 32],
+        token_id,
+    };
+    put(to, "EnrolmentAnswer::Offer", &offer);
+    put(
+        to,
+        "EnrolmentAnswer::Request",
+        &EnrolmentAnswer::Request {
+            mac: [5; 32],
+            csr: vec![0x30, 0x31],
+        },
+    );
+    put(to, "EnrolmentAnswer::Stored", &EnrolmentAnswer::Stored);
+    put(to, "EnrolmentAnswer::Refused", &EnrolmentAnswer::Refused(refusal));
+}
