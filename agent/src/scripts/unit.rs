@@ -1,6 +1,7 @@
 //! The transient unit of a script: how it is started, what systemd says about it, how it is let go.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gantry_model::{ScriptOutcome, ScriptSpec, StepId};
@@ -11,6 +12,12 @@ use super::command::ScriptCommand;
 
 /// How long systemd may take to answer. It is slow while it reloads a large host's units.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(60);
+/// Where systemd's control groups are: cgroup v2, hybrid, v1.
+const CGROUPS: [&str; 3] = [
+    "/sys/fs/cgroup",
+    "/sys/fs/cgroup/unified",
+    "/sys/fs/cgroup/systemd",
+];
 /// After this much time what does not heed SIGTERM is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -44,7 +51,7 @@ pub(super) async fn start(
     outputs: &Path,
     environment: &Path,
 ) -> Result<(), ProcessError> {
-    let mut run = Command::new("systemd-run");
+    let mut run = tool("systemd-run");
     run.args(arguments(id, spec, command, outputs, environment));
     processes::run_successfully(&mut run, SYSTEMD_LIMIT)
         .await
@@ -67,7 +74,6 @@ fn arguments(
     // An ended unit stays, so that its outcome can be read by an agent that was not there when it ended.
     property("RemainAfterExit=yes".into());
     property("KillMode=control-group".into());
-    property("TasksAccounting=yes".into());
     property("TasksMax=infinity".into());
     property(format!("TimeoutStopSec={}", STOP_GRACE.as_secs()));
     property(format!("WorkingDirectory={}", command.folder.display()));
@@ -116,14 +122,28 @@ pub(super) async fn discard(id: StepId) -> Result<(), ProcessError> {
 
 /// Lets systemd forget the ended unit unless processes are left in it: those are the script's legacy.
 pub(super) async fn release(id: StepId) -> Result<(), ProcessError> {
-    let mut show = systemctl(&["show", &unit_name(id), "--property", "TasksCurrent", "--value"]);
-    let tasks = processes::run_successfully(&mut show, SYSTEMD_LIMIT).await?;
-    let tasks = String::from_utf8_lossy(&tasks.stdout).trim().parse::<u64>();
-    // 2^64-1 is how older systemd writes "none".
-    if tasks.is_ok_and(|count| count > 0 && count != u64::MAX) {
+    let mut show = systemctl(&["show", &unit_name(id), "--property", "ControlGroup", "--value"]);
+    let group = processes::run_successfully(&mut show, SYSTEMD_LIMIT).await?;
+    let group = String::from_utf8_lossy(&group.stdout).trim().to_owned();
+    if !group.is_empty()
+        && CGROUPS
+            .iter()
+            .any(|root| has_processes(&PathBuf::from(format!("{root}{group}"))))
+    {
         return Ok(());
     }
     discard(id).await
+}
+
+/// Whether a process is in the control group at `folder` or in one below it.
+fn has_processes(folder: &Path) -> bool {
+    if fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|pids| !pids.trim().is_empty()) {
+        return true;
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .any(|entry| has_processes(&entry.path()))
 }
 
 fn systemctl(arguments: &[&str]) -> Command {
@@ -217,6 +237,17 @@ mod tests {
             UnitState::NotStarted(_)
         ));
         assert_eq!(parse(""), Running { main_pid: 0 });
+    }
+
+    #[test]
+    fn processes_of_a_control_group_are_found_at_any_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = folder.path().join("system.slice/gantry-step-1.service");
+        fs::create_dir_all(group.join("inner")).unwrap();
+        fs::write(group.join("cgroup.procs"), "").unwrap();
+        assert!(!has_processes(&group) && !has_processes(&folder.path().join("gone")));
+        fs::write(group.join("inner/cgroup.procs"), "4711\n").unwrap();
+        assert!(has_processes(&group));
     }
 
     #[test]

@@ -48,12 +48,12 @@ pub(super) async fn watch(id: StepId, cancel: &CancellationToken) -> Result<Scri
         tokio::select! {
             () = process_ended(main_pid) => {}
             () = cancel.cancelled() => {
+                // What ended by itself in the last moment was not cancelled.
+                if let Ok(UnitState::Ended(outcome)) = unit::state(id).await {
+                    return Ok(outcome);
+                }
                 unit::stop(id).await.map_err(|error| systemd(id, error))?;
-                // A script that ended by itself in the last moment is told apart by its unit, which stays.
-                return Ok(match unit::state(id).await.map_err(|error| systemd(id, error))? {
-                    UnitState::Ended(outcome @ ScriptOutcome::Exited(_)) => outcome,
-                    _ => ScriptOutcome::Cancelled,
-                });
+                return Ok(ScriptOutcome::Cancelled);
             }
         }
     }
