@@ -147,11 +147,18 @@ fn has_processes(folder: &Path) -> bool {
 }
 
 fn systemctl(arguments: &[&str]) -> Command {
-    let mut command = Command::new("systemctl");
+    let mut command = tool("systemctl");
+    command.args(arguments);
     command
-        .args(arguments)
+}
+
+/// One of systemd's tools, in plain English, and not taken for this service speaking.
+fn tool(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
         .env("SYSTEMD_COLORS", "0")
-        .env("LC_ALL", "C");
+        .env("LC_ALL", "C")
+        .env_remove("NOTIFY_SOCKET");
     command
 }
 
