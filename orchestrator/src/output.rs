@@ -37,10 +37,21 @@ pub fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// A number of bytes for people: `812.41 MiB`.
+/// Bytes for people: `375.2 MB`, in powers of 1,000 as disks and registries count.
 #[must_use]
 pub fn bytes(count: u64) -> String {
-    indicatif::BinaryBytes(count).to_string()
+    let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit < units.len() - 1 {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", units[unit])
 }
 
 /// A point in time for people, from seconds since the epoch: `2027-01-31 12:00`, in UTC.
@@ -120,5 +131,18 @@ mod tests {
             table.render(),
             "HOST       STATE\n10.0.0.2   ok\n\x1b[31mx\x1b[0m          unreachable\n"
         );
+    }
+
+    #[test]
+    fn sizes_have_three_digits_and_a_unit() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (375_249_000, "375.2 MB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::connect::{self, ConnectArgs};
 use super::prepare::{Wanted, prepare};
 use crate::context::Context;
 use crate::execute::{self, MAX_WAITING_EVENTS, RunOutcome, Settings};
+use crate::output::print;
 use crate::plan::preflight::Check;
 use crate::plan::{Plan, render};
 use crate::report::{self, ProgressMode, summary};
@@ -89,7 +90,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 cluster.save(source, &plan)?;
                 dialer.close().await;
                 anstream::eprintln!("{}: nothing to do.", plan.cluster);
-                args.execute.end(&RunOutcome::default())?;
+                args.execute.nothing()?;
                 return Ok(ExitCode::Done);
             }
             anstream::eprintln!("{}", render::render(&plan));
@@ -128,6 +129,28 @@ impl ExecuteArgs {
         anstream::eprint!("{}", summary::summary(plan, &outcome, started.elapsed()));
         self.end(&outcome)?;
         Ok(outcome)
+    }
+
+    /// What became of a plan in which there was nothing to do.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub(super) fn nothing(&self) -> anyhow::Result<RunOutcome> {
+        let outcome = RunOutcome::default();
+        self.end(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// Prints `text` for people where it does not mix with lines for programs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn data(&self, text: &str) -> anyhow::Result<()> {
+        if self.progress == ProgressMode::Json {
+            anstream::eprint!("{text}");
+            return Ok(());
+        }
+        print(text)
     }
 
     /// The last line for programs.

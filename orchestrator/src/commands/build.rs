@@ -14,8 +14,7 @@ use crate::build::{BuildEvent, BuildOptions, build, kubefile};
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::output;
-
-use super::images::size;
+use crate::output::bytes;
 
 /// Name of the Kubefile in a context, unless `-f` gives another.
 const KUBEFILE: &str = "Kubefile";
@@ -93,7 +92,7 @@ fn show(event: BuildEvent<'_>) {
             anstream::eprintln!(
                 "{dim}  layer {}, {}{dim:#}",
                 layer.digest.short(),
-                size(layer.size)
+                bytes(layer.size)
             );
         }
         BuildEvent::Layer(None) => anstream::eprintln!("{dim}  no changes, no layer{dim:#}"),

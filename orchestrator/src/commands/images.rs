@@ -5,7 +5,7 @@ use gantry_store::{Image, Store};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::output::{self, OutputFormat, Table};
+use crate::output::{self, OutputFormat, Table, bytes};
 
 /// Flags of `gantry images`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     image.manifest_digest.short(),
                     platform(&image),
                     created(&image),
-                    size(image.size()),
+                    bytes(image.size()),
                 ]);
                 list.push(json!({
                     "repository": repository,
@@ -88,39 +88,5 @@ pub(super) fn created(image: &Image) -> String {
     match created.filter(|created| created.as_second() > 0) {
         Some(created) => created.strftime("%Y-%m-%d").to_string(),
         None => "-".to_owned(),
-    }
-}
-
-/// Bytes for people: `375.2 MB`, in powers of 1,000 as disks and registries count.
-pub(super) fn size(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.95 && unit < units.len() - 1 {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", units[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_three_digits_and_a_unit() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (375_249_000, "375.2 MB"),
-            (u64::MAX, "18.4 EB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

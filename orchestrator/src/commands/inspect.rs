@@ -10,9 +10,9 @@ use gantry_store::{Image, Store};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::output::{self, OutputFormat, Table};
+use crate::output::{self, OutputFormat, Table, bytes};
 
-use super::images::{created, platform, size};
+use super::images::{created, platform};
 
 /// Flags of `gantry inspect`.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ fn table(image: &Image, store: &Store) -> String {
     line("Config", &image.config_digest.to_string());
     line("Platform", &platform(image));
     line("Created", &created(image));
-    line("Size", &size(image.size()));
+    line("Size", &bytes(image.size()));
     for (name, value) in &image.config.config.labels {
         line("Label", &format!("{name}={value}"));
     }
@@ -103,7 +103,7 @@ fn table(image: &Image, store: &Store) -> String {
             .chars()
             .take(60)
             .collect();
-        table.row([layer.digest.hex(), size(layer.size), made_by]);
+        table.row([layer.digest.hex(), bytes(layer.size), made_by]);
     }
     text.push_str(&table.render());
     let _ = writeln!(text, "\nUnpacked in {}", store.overlay2_dir().display());

@@ -8,8 +8,7 @@ use gantry_store::{LoadEvent, Store};
 
 use crate::context::Context;
 use crate::output;
-
-use super::images::size;
+use crate::output::bytes;
 
 /// Flags of `gantry load`.
 #[derive(Debug, clap::Args)]
@@ -30,8 +29,8 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let mut show = |event: LoadEvent| match event {
-        LoadEvent::ChunkingLayer { layer, size: bytes } => {
-            anstream::eprintln!("layer {}, {}: cutting it into chunks", layer.short(), size(bytes));
+        LoadEvent::ChunkingLayer { layer, size } => {
+            anstream::eprintln!("layer {}, {}: cutting it into chunks", layer.short(), bytes(size));
         }
     };
     let loaded = store

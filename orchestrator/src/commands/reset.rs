@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::exit::{failure, failure_hint};
 use crate::inventory::ClusterInventory;
 use crate::inventory::gather::gather;
-use crate::output::{Table, print};
+use crate::output::Table;
 use crate::plan::{PlanImage, check, render, reset};
 use crate::state::State;
 
@@ -83,19 +83,20 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             if !args.no_clean {
                 refuse_unknown_images(&store, &clusterfile, &inventory)?;
             }
-            if plan.to_do() == 0 {
+            let outcome = if plan.to_do() == 0 {
                 anstream::eprintln!("{}: nothing to do.", plan.cluster);
+                args.execute.nothing()?
             } else {
                 anstream::eprintln!("{}", render::render(&plan));
                 if !confirm("Take the cluster down?", args.yes).await? {
                     anstream::eprintln!("Nothing was done.");
                     return Ok(ExitCode::Interrupted);
                 }
-            }
-            let outcome = args.execute.run(&plan, &dialer).await?;
+                args.execute.run(&plan, &dialer).await?
+            };
             let after = gather(&dialer, &hosts, Some(&clusterfile.name)).await;
             dialer.close().await;
-            print(&what_is_left(&after))?;
+            args.execute.data(&what_is_left(&after))?;
             match outcome.exit_code() {
                 ExitCode::Done if lost.is_empty() => {
                     cluster.forget()?;

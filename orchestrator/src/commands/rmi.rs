@@ -5,8 +5,7 @@ use gantry_store::Store;
 
 use crate::context::Context;
 use crate::output;
-
-use super::images::size;
+use crate::output::bytes;
 
 /// Flags of `gantry rmi`.
 #[derive(Debug, clap::Args)]
@@ -43,7 +42,7 @@ fn remove(store: &Store, image: &str) -> anyhow::Result<()> {
     output::print(&format!("{name}\n"))?;
     match removal.postponed {
         Some(reason) => anstream::eprintln!("{name}: the name is gone, its space is not free yet: {reason}"),
-        None if removal.freed > 0 => anstream::eprintln!("{name}: {} freed", size(removal.freed)),
+        None if removal.freed > 0 => anstream::eprintln!("{name}: {} freed", bytes(removal.freed)),
         None => {}
     }
     Ok(())

@@ -144,6 +144,7 @@ fn state(which: Option<&Which>, report: &HostReport) -> String {
     };
     match last_step(which, report) {
         None => "enrolled".into(),
+        Some(_) if which.is_none() && report.inventory.generations.is_empty() => "enrolled".into(),
         Some(record) if record.outcome.is_none() => "running".into(),
         Some(record) if failed(record) => red("failed"),
         Some(_) => "ok".into(),

@@ -29,6 +29,8 @@ pub fn render(plan: &Plan) -> String {
     let (to_do, done) = (plan.to_do(), plan.steps().count() - plan.to_do());
     text.push_str(&match to_do {
         0 => "\nNothing to do.\n".to_owned(),
+        1 if done == 0 => "\n1 step to do.\n".to_owned(),
+        _ if done == 0 => format!("\n{to_do} steps to do.\n"),
         _ => format!("\n{to_do} to do, {done} done already.\n"),
     });
     text

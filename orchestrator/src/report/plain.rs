@@ -45,6 +45,9 @@ impl Report for Plain {
             EventKind::Started => {
                 self.started.entry(*host).or_insert_with(Instant::now);
                 self.said.insert(*host, Instant::now());
+                if !takes_time(title) {
+                    return Ok(());
+                }
                 "started".into()
             }
             EventKind::Progress(progress) => {
@@ -77,6 +80,21 @@ impl Report for Plain {
     }
 }
 
+/// Whether it is worth a line that a step starts: the others end at once.
+fn takes_time(title: &str) -> bool {
+    title == "stage" || title.ends_with(".sh")
+}
+
+/// A time for people: `12 ms`, `3.4 s`, `2 min 5 s`.
+pub(super) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.1} s", time.as_secs_f64()),
+        _ => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
 pub(super) fn wave_line(title: &str, hosts: usize) -> String {
     let bold = anstyle::Style::new().bold();
     let hosts = if hosts == 1 {
@@ -89,7 +107,7 @@ pub(super) fn wave_line(title: &str, hosts: usize) -> String {
 
 pub(super) fn finished_text(outcome: &StepOutcome, elapsed: Option<Duration>) -> String {
     let time = elapsed
-        .map(|elapsed| format!(" in {:.1} s", elapsed.as_secs_f64()))
+        .map(|elapsed| format!(" in {}", duration(elapsed)))
         .unwrap_or_default();
     if outcome.succeeded() {
         format!("done{time}")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::plain::duration;
 use super::printable;
 use crate::execute::{Failure, RunOutcome};
 use crate::output::bytes;
@@ -20,19 +21,30 @@ pub fn summary(plan: &Plan, outcome: &RunOutcome, elapsed: std::time::Duration) 
         text.push_str(&failures(plan, outcome));
     }
     let hosts = plan.hosts.len();
-    let well = if failed == 0 {
-        format!("{} on {hosts} of {hosts} hosts", "done")
-    } else {
-        format!("{failed} of {hosts} hosts failed")
+    let well = match (failed, hosts) {
+        (0, 1) => "done on 1 host".to_owned(),
+        (0, _) => format!("done on all {hosts} hosts"),
+        _ => format!("{failed} of {hosts} hosts failed"),
     };
-    let seconds = elapsed.as_secs_f64();
+    let steps = if done == 1 {
+        "1 step".to_owned()
+    } else {
+        format!("{done} steps")
+    };
+    let sent = if received > 0 {
+        format!(", {} sent", bytes(received))
+    } else {
+        String::new()
+    };
     text.push_str(&format!(
-        "{bold}{}: {well}{bold:#}, {done} steps, {} sent, {seconds:.1} s\n",
+        "{bold}{}: {well}{bold:#}, {steps}{sent}, {}\n",
         plan.cluster,
-        bytes(received)
+        duration(elapsed)
     ));
     if let Some(wave) = &outcome.stopped_after {
-        text.push_str(&format!("Stopped after {wave:?}: the next steps need every host. What is done stays done; apply again to go on.\n"));
+        text.push_str(&format!(
+            "Stopped after {wave}: what comes next needs every host. What is done stays done; apply again to go on.\n"
+        ));
     }
     text
 }

@@ -70,7 +70,7 @@ impl Terminal {
             self.lines.insert(place.min(MAX_LINES), bar)
         };
         bar.set_style(style("  {prefix} {spinner:.cyan} {elapsed:>4} {wide_msg:.dim}"));
-        bar.set_prefix(format!("{host:<width$}  {title:<14}", width = self.width));
+        bar.set_prefix(format!("{host:<width$}  {title:<16}", width = self.width));
         bar.enable_steady_tick(TICK);
         self.hosts.insert(
             host,
@@ -120,7 +120,7 @@ impl Report for Terminal {
                 };
                 if !line.transfer {
                     line.transfer = true;
-                    let columns = "  {prefix} {bar:24.green/dim} {bytes:>11} of {total_bytes:<11} {bytes_per_sec:>13} {elapsed:>4} {msg:.dim}";
+                    let columns = "  {prefix} {bar:24.green/dim} {decimal_bytes:>10} of {decimal_total_bytes:<10} {decimal_bytes_per_sec:>12} {elapsed:>4} {msg:.dim}";
                     line.bar.set_style(style(columns));
                 }
                 line.bar.set_length(progress.total);
@@ -178,7 +178,7 @@ impl Terminal {
         };
         let style = colour.on_default();
         format!(
-            "  {style}{sign}{style:#} {host:<width$}  {title:<14} {text}",
+            "  {style}{sign}{style:#} {host:<width$}  {title:<16} {text}",
             width = self.width
         )
     }
