@@ -2,11 +2,10 @@
 //!
 //! What is behind the door (sessions, or enrolment) is a [`Doorkeeper`].
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{AsyncUdpSocket, Endpoint, Incoming};
@@ -19,10 +18,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::closed::Closed;
-use crate::limits::{
-    HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS, MAX_UDP_PAYLOAD, RETRY_FROM_HANDSHAKES,
-    SOCKET_BUFFER,
-};
+use crate::crowd::Crowd;
+use crate::limits::{HANDSHAKE_TIMEOUT, MAX_UDP_PAYLOAD, RETRY_FROM_HANDSHAKES, SOCKET_BUFFER};
 use crate::link::Link;
 use crate::quic::{self, KeepAlive};
 use crate::strangers::Strangers;
@@ -229,57 +226,6 @@ struct Hall<K> {
     strangers: Arc<Strangers>,
     crowd: Arc<Crowd>,
     receive_buffer: usize,
-}
-
-/// Who is between knocking and being let in, by address.
-#[derive(Debug, Default)]
-struct Crowd(Mutex<HashMap<IpAddr, usize>>);
-
-/// A place in the crowd, given back when dropped.
-#[derive(Debug)]
-struct Place {
-    crowd: Arc<Crowd>,
-    from: IpAddr,
-}
-
-impl Crowd {
-    fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let from = from.to_canonical();
-        let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if present.values().sum::<usize>() >= MAX_HANDSHAKES {
-            return None;
-        }
-        let here = present.entry(from).or_default();
-        if *here >= MAX_HANDSHAKES_PER_ADDRESS {
-            return None;
-        }
-        *here += 1;
-        drop(present);
-        Some(Place {
-            crowd: Arc::clone(self),
-            from,
-        })
-    }
-
-    fn len(&self) -> usize {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .sum()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut present = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = present.get_mut(&self.from) {
-            *here -= 1;
-            if *here == 0 {
-                present.remove(&self.from);
-            }
-        }
-    }
 }
 
 async fn serve_quic<K: Doorkeeper>(hall: Arc<Hall<K>>, endpoint: Endpoint) {

@@ -12,10 +12,12 @@
 //! Reading order: [`identity`] and [`authority`] (who is who), [`dial`](mod@dial) and [`listener`] (how a
 //! connection comes to be), [`connection`] (what it offers), [`enrolment`] (how a host gets its certificate).
 
+mod agent_key;
 pub mod authority;
 mod certificate;
 mod closed;
 pub mod connection;
+mod crowd;
 pub mod dial;
 mod door;
 pub mod enrolment;

@@ -1,5 +1,7 @@
 //! Enrolment over the loopback: the good way, and everybody who must not get through.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! A session over the loopback: both ways, streams, closing, and what a refused peer hears.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -475,4 +477,37 @@ async fn an_error_tells_what_it_is() {
         .await
         .unwrap_err();
     assert!(matches!(error, DialError::Certificate { .. }) && !error.is_transient());
+}
+
+#[tokio::test]
+async fn one_port_serves_both_families() {
+    let site = Installation::new();
+    let any = "[::]:0".parse().unwrap();
+    let Ok(listener) = Listener::bind(any, site.agent("h"), ListenerOptions::default()).await else {
+        println!("this machine has no IPv6; nothing to check");
+        return;
+    };
+    let port = listener.local_addr().port();
+    for host in ["127.0.0.1", "::1"] {
+        for udp in BOTH {
+            let addr = std::net::SocketAddr::new(host.parse().unwrap(), port);
+            connect(addr, &site.operator(), udp).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let site = Installation::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let error = Listener::bind(addr, site.agent("h"), ListenerOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("cannot listen on {addr} with TCP")),
+        "{error}"
+    );
 }

@@ -3,6 +3,8 @@
 //! Both real session stacks run (quinn, TLS, the hello, the receiver's transfer); only the sockets are turmoil's.
 //! `GANTRY_SIM_SEED=n` replays one seed, `GANTRY_SIM_SEEDS=n` runs that many.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::collections::BTreeMap;
