@@ -1,6 +1,6 @@
 //! A host without room refuses before the first byte, and is served once it has room.
 
-use gantry_integration::{ImageTree, Testbed, packages::Packages};
+use gantry_integration::{Applied, ImageTree, Testbed, packages::Packages};
 
 #[test]
 fn a_full_disk_is_named_before_a_byte_travels_and_nothing_is_half_applied() {
@@ -33,7 +33,7 @@ fn a_full_disk_is_named_before_a_byte_travels_and_nothing_is_half_applied() {
     );
     assert!(!host.run("test -e /var/log/scripts").unwrap().succeeded());
 
-    host.must("mount -o remount,size=200m /var/lib/gantry").unwrap();
+    host.must("mount -o remount,size=600m /var/lib/gantry").unwrap();
     operator.apply().unwrap().ok().unwrap();
     host.must("test -s /var/lib/gantry/data/demo/rootfs/images/big")
         .unwrap();

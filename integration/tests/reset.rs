@@ -2,8 +2,8 @@
 
 use gantry_integration::{ImageTree, Snapshot, Testbed};
 
-/// The agent's own state: its identity and journal stay, they are not the cluster's.
-const AGENTS_OWN: &[&str] = &["/var/lib/gantry/agent", "/var/lib/gantry/store"];
+/// The agent's own: its identity, journal and the frame of its store stay, they are not the cluster's.
+const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
 
 #[test]
 fn a_reset_leaves_the_host_as_it_was_before_apply() {
@@ -33,6 +33,11 @@ fn a_reset_leaves_the_host_as_it_was_before_apply() {
     operator.must("reset -f Clusterfile -y").unwrap();
     for (after, before) in look().iter().zip(&before) {
         assert_eq!(after.changes_since(before), Vec::<String>::new());
+    }
+
+    for host in bed.hosts() {
+        let left = host.must("cd /var/lib/gantry && find data store/layers store/partial -mindepth 1 ! -path data/overlay2").unwrap();
+        assert_eq!(left, "", "on {}", host.name());
     }
 
     // Nothing is remembered: the next apply does it all again.

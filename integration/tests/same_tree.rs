@@ -67,7 +67,7 @@ fn build_two_layers(operator: &Operator) {
         "cp /bin/true setuid && chmod 4755 setuid && chmod 600 etc/daemon.json && mkdir -m 1777 sticky
          ln cri/big cri/same-as-big && ln -s cri/big link && ln -s /absolute/target absolute && mkdir way && ln -s ../.. way/out
          ln -s nowhere dangling && truncate --size=5M sparse && printf x | dd of=sparse bs=1 seek=3000000 conv=notrunc status=none
-         setfattr -n user.colour -v blue etc/daemon.json
+         setfattr -n user.colour -v blue empty
          setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 setuid
          mkdir 'a folder' && touch 'a folder/naïve name' && touch \"$(printf 'n%.0s' $(seq 200))\"",
     );

@@ -81,10 +81,12 @@ fn a_token_is_good_once_and_for_its_time() {
     operator
         .must(&format!("enroll {}", bed.host(1).address()))
         .unwrap();
-    assert!(
-        !bed.host(1).run("test -e /etc/gantry/token").unwrap().succeeded(),
-        "the token is still on the host"
-    );
+    wait_until(
+        "the used token is gone from the host",
+        Duration::from_secs(10),
+        || Ok((!bed.host(1).run("test -e /etc/gantry/token")?.succeeded()).then_some(())),
+    )
+    .unwrap();
 
     bed.host(2).drop_token(token.trim()).unwrap();
     let replayed = operator

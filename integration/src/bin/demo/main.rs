@@ -88,10 +88,7 @@ fn play() -> Result<()> {
         "docker ps --format '{{.Names}} {{.Image}} {{.Status}}'",
     )?;
     stage.on(bed.host(3), "grep sea.hub /etc/hosts")?;
-    let greeting = stage.on(
-        bed.host(3),
-        "docker run --rm sea.hub:5000/hello:1.0",
-    )?;
+    let greeting = stage.on(bed.host(3), "docker run --rm sea.hub:5000/hello:1.0")?;
     ensure!(
         greeting.contains("Hello from a container"),
         "the container did not greet"
