@@ -1,6 +1,6 @@
 //! This module owns [`Config`]: what `/etc/gantry/agent.toml` says, checked, with defaults filled in.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, gantry_protocol::DEFAULT_PORT)),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, gantry_protocol::DEFAULT_PORT)),
             root: "/var/lib/gantry".into(),
             allow_exec: false,
             token_file: "/etc/gantry/token".into(),
@@ -93,6 +93,16 @@ impl Config {
             return Err(format!("{key} = {} is not an absolute path", path.display()));
         }
         Ok(config)
+    }
+
+    /// The address to listen on. `[::]` stands for every address of the host, also where IPv6 is switched off.
+    #[must_use]
+    pub fn listen_address(&self) -> SocketAddr {
+        let every = Ipv6Addr::UNSPECIFIED;
+        if self.listen.ip() == every && std::net::UdpSocket::bind((every, 0)).is_err() {
+            return SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.listen.port()));
+        }
+        self.listen
     }
 
     /// The folder of key, certificate, CA and revocation list.

@@ -39,6 +39,7 @@ pub enum EnrolError {
 pub async fn enrol(config: &Config, stop: &CancellationToken) -> Result<Option<Identity>, EnrolError> {
     let folder = config.identity();
     let key = AgentKey::load_or_create(&folder)?;
+    let address = config.listen_address();
     loop {
         let Some(text) = wait_for_token(config, &key, stop).await else {
             return Ok(None);
@@ -62,17 +63,10 @@ pub async fn enrol(config: &Config, stop: &CancellationToken) -> Result<Option<I
             .expires()
             .duration_since(SystemTime::now())
             .unwrap_or_default();
-        let listener = EnrolmentListener::bind(
-            config.listen,
-            key.clone(),
-            token.clone(),
-            env!("CARGO_PKG_VERSION"),
-        )
-        .await
-        .map_err(|source| EnrolError::Listen {
-            address: config.listen,
-            source,
-        })?;
+        let listener =
+            EnrolmentListener::bind(address, key.clone(), token.clone(), env!("CARGO_PKG_VERSION"))
+                .await
+                .map_err(|source| EnrolError::Listen { address, source })?;
         tracing::info!(
             token = token.id(),
             "waiting on {} to be enrolled; run gantry enroll",

@@ -60,9 +60,10 @@ async fn serve(config: &Config, executor: Executor, stop: &CancellationToken) ->
         }
     };
     let name = identity.name().to_owned();
-    let listener = Listener::bind(config.listen, identity, ListenerOptions::default())
+    let address = config.listen_address();
+    let listener = Listener::bind(address, identity, ListenerOptions::default())
         .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+        .with_context(|| format!("cannot listen on {address}; is another agent running?"))?;
     let listener = Arc::new(listener);
     tracing::info!(name, "serving on {}", listener.local_addr());
     systemd::ready(&format!("serving as {name} on {}", listener.local_addr()));

@@ -17,6 +17,9 @@ use crate::rootfs::RootfsError;
 use crate::scripts::ScriptError;
 use crate::staging;
 
+/// Longest reason of a failure: it is kept in the journal and travels in every inventory.
+const MAX_REASON_LEN: usize = 4096;
+
 /// Does `step` to its end, or until `cancel` is cancelled where that is possible.
 pub(super) async fn perform(
     host: Host,
@@ -155,7 +158,8 @@ where
     }
 }
 
-/// An error with all its causes in one line. A cause that the text before it says already is left out.
+/// An error with all its causes in one line, cut at [`MAX_REASON_LEN`]. A cause that the text before it says already
+/// is left out.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -165,6 +169,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
             text = format!("{text}: {said}");
         }
         cause = error.source();
+    }
+    if text.len() > MAX_REASON_LEN {
+        text.truncate(text.floor_char_boundary(MAX_REASON_LEN));
+        text.push('…');
     }
     text
 }

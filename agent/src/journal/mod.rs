@@ -15,7 +15,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use gantry_model::{ClusterName, Digest, GenerationId, Step, StepAction, StepId, StepOutcome, StepRecord};
-use gantry_protocol::limits::MAX_STEPS_IN_INVENTORY;
+use gantry_protocol::limits::{MAX_MESSAGE_LEN, MAX_STEPS_IN_INVENTORY};
 use gantry_system::files;
 
 use crate::hosts_file;
@@ -26,6 +26,11 @@ use entry::{Entry, Started};
 const COMPACT_ABOVE: u64 = 1 << 20;
 /// Records kept when it is rewritten: as many as an inventory can show.
 const KEPT_RECORDS: usize = MAX_STEPS_IN_INVENTORY;
+
+/// Bytes of an inventory's message that records may take: the rest is for layers, ports and generations.
+const INVENTORY_ROOM: usize = MAX_MESSAGE_LEN / 2;
+/// Bytes of a record in a message, title and reason aside, at most.
+const RECORD_LEN: usize = 160;
 
 /// Why the journal cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -331,12 +336,29 @@ impl Records {
         self.order.iter().filter(of_it).copied().collect()
     }
 
+    /// The newest records, oldest first, as many as fit a message together with the rest of an inventory.
     fn list(&self) -> Vec<StepRecord> {
-        let skipped = self.order.len().saturating_sub(MAX_STEPS_IN_INVENTORY);
-        self.order[skipped..]
+        let mut room = INVENTORY_ROOM;
+        let newest = self
+            .order
             .iter()
-            .map(|id| self.by_id[id].public())
-            .collect()
+            .rev()
+            .take(MAX_STEPS_IN_INVENTORY)
+            .map(|id| self.by_id[id].public());
+        let mut list: Vec<StepRecord> = newest
+            .take_while(|record| {
+                let reason = match &record.outcome {
+                    Some(StepOutcome::Failed(reason)) => reason.len(),
+                    _ => 0,
+                };
+                let len = RECORD_LEN + record.title.len() + reason;
+                let fits = len <= room;
+                room = room.saturating_sub(len);
+                fits
+            })
+            .collect();
+        list.reverse();
+        list
     }
 
     fn keep_newest(&mut self, count: usize) {

@@ -252,6 +252,25 @@ fn a_long_journal_is_rewritten_and_says_the_same() {
     assert!(folder.open().done(step.id()).is_some());
 }
 
+#[test]
+fn records_with_long_reasons_leave_room_in_a_message() {
+    let folder = Folder::new();
+    let mut journal = folder.open();
+    let reason = "x".repeat(100_000);
+    let steps: Vec<Step> = (0..20)
+        .map(|number| assemble("demo", &number.to_string()))
+        .collect();
+    for step in &steps {
+        journal.start(step, 1).unwrap();
+        journal
+            .finish(step.id(), &StepOutcome::Failed(reason.clone()), 2)
+            .unwrap();
+    }
+    let records = journal.records();
+    assert_eq!(records.len(), 5);
+    assert_eq!(records[4].id, steps[19].id());
+}
+
 proptest! {
     /// Cut anywhere, the journal opens, says nothing that was not recorded, and takes new lines.
     #[test]
