@@ -1,8 +1,16 @@
 //! The Gantry orchestrator: what `gantry` does, as a library so that tests and packaging can use it.
 //!
 //! ```text
-//! Clusterfile → inventory → plan → execute → session → report
+//! Clusterfile ─▶ inventory ─▶ plan ─▶ execute ─▶ session ─▶ report
+//!  clusterfile/   inventory/   plan/   execute/   session/   report/
 //! ```
+//!
+//! - [`cli`] is the command line, [`commands`] has one file per command: what happens, in order
+//! - [`clusterfile`] reads what the operator wants, [`inventory`] asks agents what is there
+//! - [`plan`] is the difference, as data; [`execute`] does it, [`report`] shows it
+//! - [`session`] is the only way to a host, [`state`] what this machine keeps
+//! - [`build`] makes images from Kubefiles
+//! - [`exit`] is the one place for exit codes and errors, [`output`] for what goes to standard output
 
 pub mod build;
 pub mod cli;
@@ -12,6 +20,7 @@ pub mod context;
 pub mod execute;
 pub mod exit;
 pub mod inventory;
+pub mod log;
 pub mod output;
 pub mod plan;
 pub mod report;

@@ -1,5 +1,7 @@
 //! The program itself: exit codes, what goes to which stream, help, documents.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

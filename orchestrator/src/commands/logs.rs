@@ -83,6 +83,7 @@ fn find(host: IpAddr, wanted: &str, records: &[&StepRecord]) -> anyhow::Result<S
     if let Some(record) = by_title {
         return Ok(record.id);
     }
+    let wanted = wanted.strip_prefix("sha256:").unwrap_or(wanted);
     let by_id: Vec<_> = records
         .iter()
         .filter(|record| record.id.to_string().starts_with(wanted))

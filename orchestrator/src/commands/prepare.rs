@@ -141,6 +141,7 @@ impl Prepared {
             ExitCode::Unreachable => {
                 "is gantry-agent running there? `systemctl status gantry-agent` on the host says"
             }
+            ExitCode::Verification => "`gantry agents` lists the hosts that were enrolled from here",
             _ => "put it right, or leave a check out with --skip-preflight=NAME",
         };
         Err(failure_hint(code, message, hint))

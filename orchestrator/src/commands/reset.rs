@@ -68,7 +68,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             }
             if lost.len() == hosts.len() {
                 return Err(failure(
-                    ExitCode::Unreachable,
+                    inventory.exit_code(),
                     "no host can be reached; nothing was changed",
                 ));
             }

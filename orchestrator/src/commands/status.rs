@@ -64,15 +64,10 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         OutputFormat::Table => print(&table(which.as_ref(), &hosts, &inventory, record))?,
         OutputFormat::Json => print_json(&document(which.as_ref(), &hosts, &inventory, record))?,
     }
-    let unreachable: Vec<_> = inventory.unreachable().collect();
-    for (host, reason) in &unreachable {
+    for (host, reason) in inventory.unreachable() {
         anstream::eprintln!("{host}: {reason}");
     }
-    Ok(if unreachable.is_empty() {
-        ExitCode::Done
-    } else {
-        ExitCode::Unreachable
-    })
+    Ok(inventory.exit_code())
 }
 
 fn table<'a>(
@@ -97,7 +92,11 @@ fn table<'a>(
         let row = match inventory.report(*host) {
             None => [
                 host.to_string(),
-                red("unreachable"),
+                red(if inventory.is_refused(*host) {
+                    "refused"
+                } else {
+                    "unreachable"
+                }),
                 dash(),
                 dash(),
                 dash(),
@@ -204,7 +203,9 @@ fn document<'a>(
                 "drift": report.drift,
                 "inventory": report.inventory,
             }),
-            Some(HostState::Unreachable(reason)) => json!({ "reachable": false, "reason": reason }),
+            Some(HostState::Unreachable(reason) | HostState::Refused(reason)) => {
+                json!({ "reachable": false, "reason": reason })
+            }
             None => json!({ "reachable": false }),
         };
         value["host"] = json!(host);

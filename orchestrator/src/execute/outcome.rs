@@ -65,6 +65,15 @@ impl Failure {
         }
     }
 
+    /// The cause for a reader who sees the host's address beside it.
+    #[must_use]
+    pub fn reason_at(&self, host: IpAddr) -> String {
+        match &self.cause {
+            Cause::Outcome(outcome) => outcome.to_string(),
+            Cause::Session(error) => error.without_address(host),
+        }
+    }
+
     /// Whether the host has an output of this step to look at.
     #[must_use]
     pub const fn has_log(&self) -> bool {

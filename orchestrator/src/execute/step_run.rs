@@ -126,11 +126,11 @@ impl StepRun<'_> {
             };
             let delay = delays.next().filter(|_| error.heals());
             let Some(again_in) = delay else {
-                self.say(EventKind::GaveUp(error.to_string())).await;
+                self.say(EventKind::GaveUp(error.without_address(host))).await;
                 return Err(error);
             };
             self.say(EventKind::Waiting {
-                reason: error.to_string(),
+                reason: error.without_address(host),
                 again_in,
             })
             .await;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
-use gantry_model::ClusterName;
+use gantry_model::{ClusterName, ExitCode};
 use gantry_system::clock::now_ms;
 
 use super::{ClusterInventory, HostReport, HostState};
@@ -21,7 +21,10 @@ pub async fn gather<S: Sessions>(
     let ask = |host: IpAddr| async move {
         let state = match report(sessions, host, cluster).await {
             Ok(report) => HostState::Reached(Box::new(report)),
-            Err(error) => HostState::Unreachable(error.to_string()),
+            Err(error) if error.exit_code() == ExitCode::Verification => {
+                HostState::Refused(error.without_address(host))
+            }
+            Err(error) => HostState::Unreachable(error.without_address(host)),
         };
         (host, state)
     };

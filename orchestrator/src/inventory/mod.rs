@@ -6,7 +6,7 @@ pub mod gather;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use gantry_model::{ClusterName, Generation, Inventory, StepRecord};
+use gantry_model::{ClusterName, ExitCode, Generation, Inventory, StepRecord};
 use serde::{Deserialize, Serialize};
 
 /// What is known of each host of a cluster.
@@ -24,6 +24,8 @@ pub enum HostState {
     Reached(Box<HostReport>),
     /// Its agent did not, for this reason.
     Unreachable(String),
+    /// Its agent and this program do not trust each other, for this reason.
+    Refused(String),
 }
 
 /// What an agent said.
@@ -49,19 +51,35 @@ impl ClusterInventory {
         }
     }
 
-    /// Hosts whose agents did not answer, and why.
+    /// Hosts that could not be asked, and why.
     pub fn unreachable(&self) -> impl Iterator<Item = (IpAddr, &str)> {
         self.hosts.iter().filter_map(|(address, state)| match state {
-            HostState::Unreachable(reason) => Some((*address, reason.as_str())),
+            HostState::Unreachable(reason) | HostState::Refused(reason) => Some((*address, reason.as_str())),
             HostState::Reached(_) => None,
         })
+    }
+
+    /// Whether a host could be reached, but not be asked.
+    #[must_use]
+    pub fn is_refused(&self, address: IpAddr) -> bool {
+        matches!(self.hosts.get(&address), Some(HostState::Refused(_)))
+    }
+
+    /// The exit code for hosts that could not be asked.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self.unreachable().next() {
+            None => ExitCode::Done,
+            Some(_) if self.hosts.keys().any(|host| self.is_refused(*host)) => ExitCode::Verification,
+            Some(_) => ExitCode::Unreachable,
+        }
     }
 
     /// Hosts whose agents answered.
     pub fn reached(&self) -> impl Iterator<Item = (IpAddr, &HostReport)> {
         self.hosts.iter().filter_map(|(address, state)| match state {
             HostState::Reached(report) => Some((*address, &**report)),
-            HostState::Unreachable(_) => None,
+            HostState::Unreachable(_) | HostState::Refused(_) => None,
         })
     }
 }

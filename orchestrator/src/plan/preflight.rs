@@ -26,6 +26,9 @@ pub enum Check {
     /// Every agent answers (cannot be skipped)
     #[value(skip)]
     Reachable,
+    /// Agents and this program trust each other (cannot be skipped)
+    #[value(skip)]
+    Trusted,
     /// The image is for the host's processors
     Arch,
     /// The image fits on the host's disk
@@ -46,6 +49,7 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Reachable => "reachable",
+            Self::Trusted => "trusted",
             Self::Arch => "arch",
             Self::Disk => "disk",
             Self::Overlay => "overlay",
@@ -79,7 +83,11 @@ pub fn preflight(
     let mut findings: Vec<Finding> = inventory
         .unreachable()
         .map(|(host, reason)| Finding {
-            check: Check::Reachable,
+            check: if inventory.is_refused(host) {
+                Check::Trusted
+            } else {
+                Check::Reachable
+            },
             host,
             message: reason.to_owned(),
         })
@@ -142,11 +150,15 @@ pub(super) fn ports_of(role: Role, registry: Option<u16>) -> Vec<u16> {
 /// The exit code for these findings: hosts that cannot be reached are another matter than hosts that do not fit.
 #[must_use]
 pub fn exit_code(findings: &[Finding]) -> ExitCode {
-    let unreachable = findings.iter().all(|finding| finding.check == Check::Reachable);
-    if unreachable {
-        ExitCode::Unreachable
-    } else {
+    if findings
+        .iter()
+        .any(|finding| !matches!(finding.check, Check::Reachable | Check::Trusted))
+    {
         ExitCode::Preflight
+    } else if findings.iter().any(|finding| finding.check == Check::Trusted) {
+        ExitCode::Verification
+    } else {
+        ExitCode::Unreachable
     }
 }
 

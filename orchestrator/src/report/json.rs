@@ -24,7 +24,7 @@ impl Report for Json {
 pub fn end(outcome: &RunOutcome) -> anyhow::Result<()> {
     let host = |(address, host): (&std::net::IpAddr, &crate::execute::HostOutcome)| {
         let failure = host.failure.as_ref().map(
-            |failure| json!({ "step": failure.step, "title": failure.title, "reason": failure.reason() }),
+            |failure| json!({ "step": failure.step.to_string(), "title": failure.title, "reason": failure.reason() }),
         );
         json!({
             "host": address,
@@ -72,7 +72,7 @@ fn object(event: &RunEvent) -> Value {
     if let (Some((host, step, title)), Value::Object(fields)) = (&event.at, &mut value) {
         let mut place = Map::new();
         place.insert("host".into(), json!(host));
-        place.insert("step".into(), json!(step));
+        place.insert("step".into(), json!(step.to_string()));
         place.insert("title".into(), json!(title));
         place.append(fields);
         *fields = place;

@@ -54,7 +54,7 @@ fn failures(plan: &Plan, outcome: &RunOutcome) -> String {
     let mut groups: BTreeMap<(String, String), Vec<(std::net::IpAddr, &Failure)>> = BTreeMap::new();
     for (host, failure) in outcome.failures() {
         groups
-            .entry((failure.title.clone(), without_host(&failure.reason(), host)))
+            .entry((failure.title.clone(), failure.reason_at(host)))
             .or_default()
             .push((host, failure));
     }
@@ -84,10 +84,4 @@ fn failures(plan: &Plan, outcome: &RunOutcome) -> String {
     }
     text.push('\n');
     text
-}
-
-/// Reasons name their host; without it, hosts that failed alike stand together.
-fn without_host(reason: &str, host: std::net::IpAddr) -> String {
-    let with_port = |text: &str| text.replace(&format!("the agent at {host}:7443"), "the agent");
-    with_port(reason)
 }

@@ -1,5 +1,7 @@
 //! This module owns [`SessionError`]: why an agent did not do what it was asked, and whether trying again may help.
 
+use std::net::IpAddr;
+
 use gantry_model::ExitCode;
 use gantry_protocol::{Refusal, RefusalKind};
 use gantry_transport::DialError;
@@ -33,6 +35,24 @@ impl SessionError {
         }
     }
 
+    /// The error for a reader who sees the host's address beside it: hosts that fail alike read alike.
+    #[must_use]
+    pub fn without_address(&self, host: IpAddr) -> String {
+        let text = self.to_string();
+        let address = match host {
+            IpAddr::V4(host) => format!("{host}:"),
+            IpAddr::V6(host) => format!("[{host}]:"),
+        };
+        let Some((before, rest)) = text.split_once(&address) else {
+            return text;
+        };
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        match before {
+            "" => rest.trim_start_matches([':', ' ']).to_owned(),
+            _ => format!("{}{rest}", before.trim_end_matches(" at ")),
+        }
+    }
+
     /// The exit code of a command that ends with this.
     #[must_use]
     pub const fn exit_code(&self) -> ExitCode {
@@ -48,5 +68,22 @@ impl SessionError {
             }
             Self::Refused(_) | Self::Protocol(_) => ExitCode::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_left_out_where_it_stands_beside() {
+        let host: IpAddr = "10.0.0.2".parse().unwrap();
+        let refused = DialError::NotEnrolled {
+            addr: (host, 7443).into(),
+        };
+        let text = SessionError::Dial(refused).without_address(host);
+        assert!(text.starts_with("the agent is not enrolled"), "{text}");
+        let lost = SessionError::Lost("10.0.0.2:7443: it went away".into());
+        assert!(lost.without_address(host).contains("it went away"));
     }
 }

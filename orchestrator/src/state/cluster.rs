@@ -142,3 +142,22 @@ impl ClusterState {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_command_is_told_who_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = State::new(folder.path()).cluster(&"demo".parse().unwrap());
+        let lock = cluster.lock("apply").unwrap();
+        let refused = cluster.lock("reset").unwrap_err();
+        let failure = refused.downcast_ref::<crate::exit::Failure>().unwrap();
+        assert_eq!(failure.code(), ExitCode::Locked);
+        let holder = format!("`gantry apply`, process {}", std::process::id());
+        assert!(refused.to_string().contains(&holder), "{refused}");
+        drop(lock);
+        cluster.lock("reset").unwrap();
+    }
+}

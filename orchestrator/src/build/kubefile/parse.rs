@@ -325,7 +325,11 @@ fn check_order(kubefile: &Kubefile, text: &str, mistakes: &mut Vec<Mistake>) {
     let is_arg = |directive: &&Directive| matches!(directive.kind, DirectiveKind::Arg(_));
     let mut froms = kubefile.directives.iter().filter(is_from);
     let Some(first) = froms.next() else {
-        if mistakes.iter().any(|mistake| mistake.message.contains("FROM")) {
+        // A FROM that was meant, or has a mistake of its own, is there.
+        let about_from = |one: &Mistake| {
+            one.message.starts_with("FROM") || one.help.as_deref() == Some("did you mean FROM?")
+        };
+        if mistakes.iter().any(about_from) {
             return;
         }
         let start = kubefile

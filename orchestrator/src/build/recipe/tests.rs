@@ -1,1 +1,91 @@
+//! Variables and what comes of them.
 
+use super::super::kubefile;
+use super::*;
+
+fn recipe(text: &str, build_args: &[(&str, &str)]) -> (Recipe, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    let kubefile = kubefile::parse(text, &mut mistakes);
+    let args = build_args
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let platform = Platform {
+        architecture: "arm64".into(),
+        os: "linux".into(),
+        variant: None,
+    };
+    let none = |name: &ImageReference| {
+        let (near, known) = (vec!["kubernetes:v1.19.8".to_owned()], Vec::new());
+        Err(StoreError::NoSuchImage {
+            wanted: name.to_string(),
+            near,
+            known,
+        })
+    };
+    let recipe = prepare(&kubefile, &args, &platform, &none, &mut mistakes);
+    (recipe, mistakes)
+}
+
+fn sources(recipe: &Recipe) -> Vec<&str> {
+    let step = recipe.steps.iter().find_map(|step| match &step.kind {
+        StepKind::Copy { sources, .. } => Some(sources),
+        _ => None,
+    });
+    step.unwrap().iter().map(|(source, _)| source.as_str()).collect()
+}
+
+#[test]
+fn variables_come_from_arg_env_and_the_platform() {
+    let text =
+        "FROM scratch\nARG V=1 W\nENV E=\"x$V\"\nCOPY ${ARCH}/helm $E-${W:-none} ${V:+set}${W:+set} .\n";
+    let (recipe, mistakes) = recipe(text, &[("V", "2")]);
+    assert_eq!(mistakes, []);
+    assert_eq!(sources(&recipe), ["arm64/helm", "x2-none", "set"]);
+    assert_eq!(recipe.env, [("E".to_owned(), "x2".to_owned())]);
+}
+
+#[test]
+fn every_cmd_is_kept_in_order_and_only_arg_is_filled_in() {
+    let text = "FROM scratch\nARG Replicas=2\nENV E=1\nCMD helm --set n=${Replicas} $E $HOME $Replicas2 ${Replicas\nCMD [\"kubectl\", \"a b\", \"it's\"]\n";
+    let (recipe, mistakes) = recipe(text, &[]);
+    assert_eq!(mistakes, []);
+    assert_eq!(
+        recipe.commands,
+        [
+            r"helm --set n=2 $E $HOME $Replicas2 ${Replicas",
+            r"kubectl 'a b' 'it'\''s'"
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_one_mistake_with_a_suggestion() {
+    let (_, mistakes) = recipe("FROM scratch\nARG Version=1\nCOPY ${Vresion}/x .\n", &[]);
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    assert_eq!(mistakes[0].help.as_deref(), Some("did you mean $Version?"));
+    let (_, mistakes) = recipe("FROM scratch\nENV 1A=x B-C=y\n", &[]);
+    assert_eq!(mistakes.len(), 2, "{mistakes:#?}");
+}
+
+#[test]
+fn an_image_that_is_not_there_is_named_and_hides_no_other_mistake() {
+    let (_, mistakes) = recipe("FROM kubernets:v1.19.8\nCOPY $FROM_THE_BASE .\nENV 1=2\n", &[]);
+    assert_eq!(mistakes.len(), 2, "{mistakes:#?}");
+    assert_eq!(mistakes[0].message, "image kubernets:v1.19.8 is not in the store");
+    assert_eq!(
+        mistakes[0].help.as_deref(),
+        Some("did you mean kubernetes:v1.19.8?")
+    );
+    let (_, mistakes) = recipe("FROM Not/Lower\n", &[]);
+    assert!(mistakes[0].message.contains("lower case"), "{mistakes:#?}");
+}
+
+#[test]
+fn a_build_arg_that_nothing_takes_is_a_mistake() {
+    let (_, mistakes) = recipe("FROM scratch\nARG Version\n", &[("Versoin", "1")]);
+    assert_eq!(
+        mistakes[0].help.as_deref(),
+        Some("did you mean --build-arg Version=…?")
+    );
+}

@@ -76,7 +76,7 @@ mod tests {
         input.extend(&long);
         let mut lines = Vec::new();
         forward(&input[..], std::io::empty(), &mut |line| {
-            lines.push(line.to_owned())
+            lines.push(line.to_owned());
         });
         assert_eq!(lines[..3], ["one", "two", "\u{fffd}[2Jthree"]);
         assert!(lines[3..].iter().all(|line| line.len() <= 2 * MAX_LINE));
