@@ -326,3 +326,61 @@ impl Write for BlobWriter {
 }
 
 const COPY_BUFFER: usize = 1 << 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_blob_is_kept_only_with_its_digest_and_size() {
+        let test = testing::store();
+        let blobs = test.store.blobs();
+        let (bytes, digest) = (b"content".as_slice(), Digest::of(b"content"));
+        let error = blobs.put(bytes, &Digest::of(b"other"), 7, "layer").unwrap_err();
+        assert!(matches!(error, StoreError::WrongDigest { .. }), "{error}");
+        for size in [6, 8] {
+            let error = blobs.put(bytes, &digest, size, "layer").unwrap_err();
+            assert!(matches!(error, StoreError::WrongSize { .. }), "{error}");
+        }
+        assert_eq!(blobs.list().unwrap(), []);
+        blobs.put(bytes, &digest, 7, "layer").unwrap();
+        assert_eq!(blobs.read(&digest, "layer", 7).unwrap(), bytes);
+        assert!(matches!(
+            blobs.read(&digest, "layer", 6).unwrap_err(),
+            StoreError::TooLarge { .. }
+        ));
+        assert_eq!(fs::read_dir(test.store.tmp_dir()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_endless_stream_ends_at_the_announced_size() {
+        let test = testing::store();
+        let error = test
+            .store
+            .blobs()
+            .put(io::repeat(0), &Digest::of(b""), 1 << 20, "layer")
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("announced size of 1048576 bytes: there is more"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_blob_is_found_and_replaced() {
+        let test = testing::store();
+        let blobs = test.store.blobs();
+        let digest = blobs.put_bytes(b"content").unwrap();
+        fs::write(blobs.path(&digest), "c0ntent").unwrap();
+        assert!(matches!(
+            blobs.verify(&digest, "x").unwrap_err(),
+            StoreError::WrongDigest { .. }
+        ));
+        assert!(blobs.read(&digest, "x", 100).is_err());
+        blobs.put_bytes(b"content").unwrap();
+        assert_eq!(blobs.verify(&digest, "x").unwrap(), 7);
+    }
+}

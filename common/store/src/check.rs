@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gantry_model::Digest;
 
-use crate::images::References;
 use crate::reachable::Reachable;
+use crate::references::References;
 use crate::{Store, StoreError};
 
 /// What [`Store::check`] found.

@@ -1,25 +1,14 @@
-//! This module owns `images.json`: which names lead to which images.
+//! This module owns the way from a name to an image, and how `images.json` changes.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gantry_model::{Digest, ImageReference};
-use serde::{Deserialize, Serialize};
 
 use crate::manifest::{
     Index, MAX_CONFIG_LEN, MAX_LAYERS, MAX_MANIFEST_LEN, MEDIA_TYPE_DOCKER_INDEX, MEDIA_TYPE_INDEX, Manifest,
 };
+use crate::references::References;
 use crate::{Descriptor, Image, ImageConfig, Platform, Store, StoreError, StoreLock, documents};
-
-/// Fewest digits of a digest that name an image.
-const MIN_ID_LEN: usize = 6;
-
-/// `images.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct References {
-    /// What each name leads to: a manifest, or an index of several.
-    pub(crate) images: BTreeMap<ImageReference, Descriptor>,
-}
 
 impl Store {
     /// The image of this name for this host's platform.
@@ -36,13 +25,9 @@ impl Store {
     /// When there is none, or what there is of it is damaged.
     pub fn image_for(&self, reference: &ImageReference, platform: &Platform) -> Result<Image, StoreError> {
         let references = self.references()?;
-        let target = match reference.digest() {
-            Some(digest) => references.images.values().find(|target| target.digest == *digest),
-            None => references.images.get(reference),
-        };
-        let Some(target) = target else {
-            return Err(no_such_image(&reference.to_string(), &references));
-        };
+        let (_, target) = references
+            .find(reference)
+            .ok_or_else(|| references.no_such_image(reference))?;
         let mut image = self.resolve(target, platform, &reference.to_string())?;
         image.reference = Some(reference.clone());
         Ok(image)
@@ -71,45 +56,7 @@ impl Store {
     /// # Errors
     /// When there is none, or the digits fit several.
     pub fn find_name(&self, text: &str) -> Result<ImageReference, StoreError> {
-        let references = self.references()?;
-        let reference = text.parse::<ImageReference>();
-        if let Ok(reference) = &reference
-            && references.images.contains_key(reference)
-        {
-            return Ok(reference.clone());
-        }
-        let by_digest = reference
-            .as_ref()
-            .ok()
-            .and_then(ImageReference::digest)
-            .map(Digest::hex);
-        let digits = by_digest
-            .as_deref()
-            .unwrap_or_else(|| text.strip_prefix("sha256:").unwrap_or(text));
-        if digits.len() >= MIN_ID_LEN && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let fitting = references
-                .images
-                .iter()
-                .filter(|(_, target)| target.digest.hex().starts_with(digits));
-            let fitting: BTreeMap<_, _> = fitting
-                .rev()
-                .map(|(name, target)| (target.digest, name))
-                .collect();
-            match fitting.len() {
-                0 => {}
-                1 => return Ok(fitting.into_values().next().expect("there is one").clone()),
-                _ => {
-                    return Err(StoreError::malformed(
-                        format!("image id {text}"),
-                        "it fits several images",
-                    ));
-                }
-            }
-        }
-        match reference {
-            Ok(reference) => Err(no_such_image(&reference.to_string(), &references)),
-            Err(error) => Err(StoreError::malformed("image name", error.to_string())),
-        }
+        self.references()?.find_text(text).cloned()
     }
 
     /// All names with their images, sorted by name. An image that is damaged gives its error in its place.
@@ -149,13 +96,10 @@ impl Store {
     ) -> Result<Option<Descriptor>, StoreError> {
         let _nothing_vanishes = self.share()?;
         let references = self.references()?;
-        let by_digest = |digest: &Digest| references.images.values().find(|target| target.digest == *digest);
-        let found = source
-            .digest()
-            .map_or_else(|| references.images.get(source), by_digest);
-        let target = found
-            .cloned()
-            .ok_or_else(|| no_such_image(&source.to_string(), &references))?;
+        let (_, target) = references
+            .find(source)
+            .ok_or_else(|| references.no_such_image(source))?;
+        let target = target.clone();
         self.set_reference(name, target)
     }
 
@@ -189,12 +133,10 @@ impl Store {
         self.store_dir().join("images.json")
     }
 
-    /// The error that says so, with the names that were perhaps meant.
+    /// The error that says that there is no such image, with the names that were perhaps meant.
     pub(crate) fn no_such_image(&self, reference: &ImageReference) -> StoreError {
-        match self.references() {
-            Ok(references) => no_such_image(&reference.to_string(), &references),
-            Err(error) => error,
-        }
+        self.references()
+            .map_or_else(|error| error, |references| references.no_such_image(reference))
     }
 
     fn resolve(&self, target: &Descriptor, platform: &Platform, name: &str) -> Result<Image, StoreError> {
@@ -265,21 +207,4 @@ pub(crate) fn check_layer_count(
         return Err(StoreError::malformed(name, reason));
     }
     Ok(())
-}
-
-fn no_such_image(wanted: &str, references: &References) -> StoreError {
-    /// Most names an error lists.
-    const LISTED: usize = 8;
-    let names: Vec<String> = references.images.keys().map(ToString::to_string).collect();
-    let mut near: Vec<_> = names
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(name, wanted), name))
-        .filter(|(distance, name)| *distance <= wanted.len().max(name.len()) / 3)
-        .collect();
-    near.sort();
-    StoreError::NoSuchImage {
-        wanted: wanted.to_owned(),
-        near: near.into_iter().take(3).map(|(_, name)| name.clone()).collect(),
-        known: names.into_iter().take(LISTED).collect(),
-    }
 }

@@ -84,6 +84,11 @@ impl Store {
     /// When somebody receives it now, or the file system fails.
     pub fn remove_layer(&self, layer: &Digest) -> Result<(), LayerError> {
         let _lock = self.share()?;
+        self.remove_locked_layer(layer)
+    }
+
+    /// Like [`Store::remove_layer`], for a caller that holds a lock on the store.
+    pub(crate) fn remove_locked_layer(&self, layer: &Digest) -> Result<(), LayerError> {
         // Locked first: nobody begins to receive it while it goes.
         let partial = Partial::lock(self, *layer)?;
         // The record goes first: without it, what is left of the folder is no layer.

@@ -19,6 +19,7 @@ pub mod manifest;
 mod new_image;
 mod reachable;
 pub mod receive;
+mod references;
 mod remove;
 pub mod source;
 mod store;

@@ -6,8 +6,9 @@ use std::io;
 
 use gantry_model::{Digest, Generation};
 
-use crate::images::{References, is_index, parse};
+use crate::images::{is_index, parse};
 use crate::manifest::{Index, MAX_CONFIG_LEN, MAX_MANIFEST_LEN, Manifest};
+use crate::references::References;
 use crate::{Descriptor, ImageConfig, Store, StoreError, documents};
 
 /// Everything that some images need.

@@ -87,7 +87,7 @@ impl Store {
         let in_use = self.layers_of_generations()?;
         for layer in candidates.layers {
             if !still_needed.layers.contains(&layer) && !in_use.contains(&layer) && self.has_layer(&layer) {
-                self.remove_layer(&layer)
+                self.remove_locked_layer(&layer)
                     .map_err(StoreError::layer(format!("cannot remove layer {layer}")))?;
                 removal.layers.push(layer);
             }

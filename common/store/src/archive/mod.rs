@@ -18,3 +18,6 @@ const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
+
+#[cfg(test)]
+mod tests;
