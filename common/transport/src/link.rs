@@ -13,6 +13,9 @@ use crate::streams::{RecvStream, SendStream, StreamError};
 use crate::tcp;
 use crate::tls::EXPORTER_LABEL;
 
+/// From this many bytes on it matters how they are sent.
+const BULK: u64 = 64 << 20;
+
 /// One TLS connection. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) enum Link {
@@ -98,6 +101,7 @@ impl Link {
         let reason = cut(reason);
         match self {
             Self::Quic(link) => {
+                link.warn_without_offload();
                 let _ = link.closed_here.set(Closed::local(code, reason));
                 link.connection
                     .close(VarInt::from_u32(code as u32), reason.as_bytes());
@@ -150,6 +154,17 @@ impl Link {
 }
 
 impl QuicLink {
+    /// Bulk data that left one datagram at a time cost about three times the work.
+    fn warn_without_offload(&self) {
+        let sent = self.connection.stats().udp_tx;
+        if sent.bytes > BULK && sent.datagrams < 2 * sent.ios {
+            tracing::warn!(
+                "segmentation offload does not work towards {}: sending costs about three times the CPU time; look at the network driver's tx-udp-segmentation",
+                self.connection.remote_address()
+            );
+        }
+    }
+
     fn closed(&self, error: quinn::ConnectionError) -> Closed {
         match (error, self.closed_here.get()) {
             (quinn::ConnectionError::LocallyClosed, Some(closed)) => closed.clone(),

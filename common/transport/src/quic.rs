@@ -1,4 +1,10 @@
-//! QUIC settings, each with its reason. The figures behind them are in `examples/throughput.rs`' output.
+//! QUIC settings, each with its reason. `examples/throughput.rs` measures them.
+//!
+//! Over a veth on a busy two-core machine, both ends together: 3.3 CPU s/GB at MTU 1500 and 1.5 at MTU 9000, no
+//! packet lost; without segmentation offload 8.0. Windows from 2 to 16 MiB, acknowledgements after 1 to 50
+//! packets and unfair sending differ by less than the noise, so the plain values stay. Path discovery reaches
+//! the interface's MTU within the first round trips, so that there is no reason to begin above 1200 bytes and
+//! risk a black hole.
 
 use std::io;
 use std::sync::Arc;
