@@ -40,10 +40,14 @@ pub(crate) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
+    /// A meter of these cgroups. They go before everything else from now on: a busy machine shall not decide who
+    /// wins.
     pub(crate) fn of(cgroups: impl IntoIterator<Item = &'a Cgroup>) -> Self {
-        Self {
-            cgroups: cgroups.into_iter().collect(),
+        let cgroups: Vec<_> = cgroups.into_iter().collect();
+        for cgroup in &cgroups {
+            cgroup.go_first();
         }
+        Self { cgroups }
     }
 
     fn cpu_seconds(&self) -> Result<f64> {
