@@ -221,8 +221,8 @@ fn an_image_goes_from_store_to_store_in_a_file() {
     // A copy that was cut short or changed on its way is refused, and the next good one works.
     let mut bytes = fs::read(&archive).unwrap();
     fs::write(here.path("short.tar"), &bytes[..bytes.len() / 2]).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 1;
     fs::write(here.path("flipped.tar"), &bytes).unwrap();
     let fresh = Desk::new();
     for file in ["short.tar", "flipped.tar"] {
@@ -350,6 +350,7 @@ fn input_that_is_no_kubefile_is_refused_in_one_line() {
         desk.fails(2, &["build", "-t", "x", "base"])
             .contains("base/Kubefile:2: this is not UTF-8")
     );
+    desk.file("base/Kubefile", "FROM scratch\nCOPY . .\n");
     assert!(
         desk.fails(2, &["build", "-t", "x", "-f", "nowhere", "base"])
             .contains("nowhere")
@@ -387,8 +388,12 @@ fn arguments_labels_and_commands_end_up_in_the_image() {
         "Replicas=5",
         "base",
     ]);
-    // Another platform's image is not this host's: it is found by whoever asks for it.
     desk.file("next/Kubefile", "FROM app\nCMD third\n");
+    let error = desk.fails(2, &["build", "-t", "app2", "--platform", "linux/s390x", "next"]);
+    assert!(
+        error.contains("it is for linux/arm64, this build is for linux/s390x"),
+        "{error}"
+    );
     desk.ok(&["build", "-t", "app2", "--platform", "linux/arm64", "next"]);
     let document = desk.json(&["inspect", "app2", "-o", "json"]);
     assert_eq!(

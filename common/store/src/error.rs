@@ -108,6 +108,14 @@ pub enum StoreError {
         /// Why.
         source: Box<LayerError>,
     },
+    /// Something arrived only in part.
+    #[error("{what} is cut short or damaged: {reason}; nothing of it was kept, copy it again")]
+    CutShort {
+        /// The archive.
+        what: String,
+        /// How it was noticed.
+        reason: String,
+    },
     /// Something is larger than the store accepts.
     #[error("{what} is larger than {limit} bytes, the most that is accepted")]
     TooLarge {
@@ -154,9 +162,10 @@ impl StoreError {
                 ExitCode::Failed
             }
             Self::NoSuchImage { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => ExitCode::Input,
-            Self::MissingBlob { .. } | Self::WrongDigest { .. } | Self::WrongSize { .. } => {
-                ExitCode::Verification
-            }
+            Self::CutShort { .. }
+            | Self::MissingBlob { .. }
+            | Self::WrongDigest { .. }
+            | Self::WrongSize { .. } => ExitCode::Verification,
         }
     }
 }

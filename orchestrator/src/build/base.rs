@@ -24,6 +24,15 @@ impl BaseImage {
         platform: &Platform,
     ) -> Result<Self, StoreError> {
         let image = store.image_for(name, platform)?;
+        let config = &image.config;
+        if (&config.os, &config.architecture) != (&platform.os, &platform.architecture) {
+            let (os, architecture) = (&platform.os, &platform.architecture);
+            let reason = format!(
+                "it is for {}/{}, this build is for {os}/{architecture}; choose the platform with --platform",
+                config.os, config.architecture
+            );
+            return Err(StoreError::malformed(format!("image {name} as a base"), reason));
+        }
         let manifest: Manifest = serde_json::from_slice(&image.manifest_bytes)
             .map_err(|error| StoreError::malformed(format!("manifest of image {name}"), error.to_string()))?;
         Ok(Self {

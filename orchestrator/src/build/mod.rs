@@ -19,6 +19,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
 use gantry_store::{ChunkSource, Descriptor, Image, LayerError, LayerOptions, Platform, Store};
 
@@ -82,13 +83,9 @@ pub fn build(
     options: &BuildOptions,
     event: &mut dyn FnMut(BuildEvent<'_>),
 ) -> anyhow::Result<Image> {
-    let context = BuildContext::open(&options.context).or_exit_hint(
-        ExitCode::Input,
-        format!(
-            "the last argument is the folder to build from: {}",
-            options.context.display()
-        ),
-    )?;
+    let context = BuildContext::open(&options.context)
+        .with_context(|| format!("cannot build from {}", options.context.display()))
+        .or_exit_hint(ExitCode::Input, "the last argument is the folder to build from")?;
     let nothing_vanishes = store.share()?;
     let mut mistakes = Vec::new();
     let kubefile = kubefile::parse(&options.kubefile, &mut mistakes);

@@ -135,11 +135,17 @@ fn take(
             });
         }
         DirectiveKind::Copy { sources, destination } => {
+            let mut filled = Vec::new();
+            for word in sources {
+                let mistakes = scope.mistakes.len();
+                let source = scope.fill_in(word);
+                // A source with an unknown variable is one mistake, not also a file that is not there.
+                if scope.mistakes.len() == mistakes && (scope.complete || word.plain().is_some()) {
+                    filled.push((source, word.span.clone()));
+                }
+            }
             return Some(StepKind::Copy {
-                sources: sources
-                    .iter()
-                    .map(|word| (scope.fill_in(word), word.span.clone()))
-                    .collect(),
+                sources: filled,
                 destination: (scope.fill_in(destination), destination.span.clone()),
             });
         }

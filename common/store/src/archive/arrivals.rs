@@ -45,11 +45,11 @@ impl Arrivals {
             Self::from_tar(store, decompressed(file, &what)?, &what)?
         };
         if arrivals.index.is_none() && arrivals.docker_manifest.is_none() {
-            let reason = if arrivals.has_layout {
-                "index.json is missing: the archive is cut short or damaged"
-            } else {
-                "it is neither an OCI archive (index.json) nor a docker archive (manifest.json)"
-            };
+            if arrivals.has_layout {
+                let reason = "index.json is missing".to_owned();
+                return Err(StoreError::CutShort { what, reason });
+            }
+            let reason = "it is neither an OCI archive (index.json) nor a docker archive (manifest.json)";
             return Err(StoreError::malformed(what, reason));
         }
         Ok(arrivals)
@@ -110,10 +110,14 @@ impl Arrivals {
     fn from_tar(store: &Store, reader: impl Read, what: &str) -> Result<Self, StoreError> {
         let mut arrivals = Self::default();
         let mut archive = tar::Archive::new(reader);
-        let damaged =
-            |error: &io::Error| StoreError::malformed(what, format!("not a whole tar archive: {error}"));
-        for entry in archive.entries().map_err(|error| damaged(&error))? {
-            let mut entry = entry.map_err(|error| damaged(&error))?;
+        for (number, entry) in archive.entries().map_err(not_tar(what))?.enumerate() {
+            let mut entry = entry.map_err(|error| match number {
+                0 => not_tar(what)(error),
+                _ => StoreError::CutShort {
+                    what: what.to_owned(),
+                    reason: error.to_string(),
+                },
+            })?;
             let name = entry_name(&entry.path_bytes(), what)?;
             let kind = entry.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
@@ -264,6 +268,10 @@ fn document(content: impl Read, what: &str) -> Result<Vec<u8>, StoreError> {
         });
     }
     Ok(bytes)
+}
+
+fn not_tar(what: &str) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError::malformed(what, format!("it is no tar archive: {error}"))
 }
 
 fn digest_in_layout(name: &str) -> Option<Digest> {

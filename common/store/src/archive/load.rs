@@ -153,10 +153,11 @@ impl Store {
             let what = format!("layer {} of {archive}", layer.digest);
             match self.blobs().size(&layer.digest)? {
                 None => {
-                    return Err(StoreError::malformed(
-                        archive,
-                        format!("layer {} is missing", layer.digest),
-                    ));
+                    let reason = format!("layer {} is missing", layer.digest);
+                    return Err(StoreError::CutShort {
+                        what: archive.to_owned(),
+                        reason,
+                    });
                 }
                 Some(size) if size != layer.size => {
                     let found = format!("{size} bytes");

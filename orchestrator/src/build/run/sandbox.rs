@@ -35,16 +35,15 @@ pub(super) fn enter(spec: &RunSpec) -> io::Result<()> {
         .iter()
         .filter_map(|name| Some((*name, handle(&Path::new("/dev").join(name)).ok()?)))
         .collect();
-    named(
-        "/proc",
-        mount(
-            "proc",
-            "/proc",
-            "proc",
-            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-            None,
-        ),
-    )?;
+    let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    named("/proc", mount("proc", "/proc", "proc", closed, None))?;
+    if !spec.network {
+        // The host's own shows the host's interfaces.
+        named(
+            "/sys",
+            mount("sysfs", "/sys", "sysfs", closed | MountFlags::RDONLY, None),
+        )?;
+    }
     for folder in SCRATCH.into_iter().filter(|folder| Path::new(folder).is_dir()) {
         named(
             folder,

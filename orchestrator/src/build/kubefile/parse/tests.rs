@@ -192,6 +192,7 @@ fn a_megabyte_of_anything_ends_soon() {
     ] {
         let found = mistakes(&text);
         assert!(found.len() <= 2 * MAX_MISTAKES);
-        crate::clusterfile::Mistakes::new("Kubefile", text, found).render(false);
+        let shown = crate::clusterfile::Mistakes::new("Kubefile", text, found).render(false);
+        assert!(shown.len() < 4 << 20, "{} bytes say too much", shown.len());
     }
 }
