@@ -166,7 +166,10 @@ async fn what_cannot_be_done_is_refused_or_fails_with_its_reason() {
         panic!("there is no rootfs")
     };
     assert!(reason.contains("no rootfs"), "{reason}");
-    assert!(matches!(outcome(&executor, &script).await, StepOutcome::Failed(_)));
+    assert!(matches!(
+        outcome(&executor, &script).await,
+        StepOutcome::Failed(_)
+    ));
     assert_eq!(
         executor.cancel(script.id()).await.unwrap_err().kind,
         RefusalKind::NotFound

@@ -8,29 +8,26 @@
 //! reported and the rest still counts: what it said is then done again, never believed.
 
 mod entry;
+mod records;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use gantry_model::{ClusterName, Digest, GenerationId, Step, StepAction, StepId, StepOutcome, StepRecord};
-use gantry_protocol::limits::{MAX_MESSAGE_LEN, MAX_STEPS_IN_INVENTORY};
+use gantry_model::{ClusterName, Digest, Step, StepAction, StepId, StepOutcome, StepRecord};
+use gantry_protocol::limits::MAX_STEPS_IN_INVENTORY;
 use gantry_system::files;
 
 use crate::hosts_file;
 pub use entry::StepKind;
 use entry::{Entry, Started};
+pub use records::Expected;
+use records::{Record, Records};
 
 /// From this size on the file is rewritten at start with only what still counts.
 const COMPACT_ABOVE: u64 = 1 << 20;
 /// Records kept when it is rewritten: as many as an inventory can show.
 const KEPT_RECORDS: usize = MAX_STEPS_IN_INVENTORY;
-
-/// Bytes of an inventory's message that records may take: the rest is for layers, ports and generations.
-const INVENTORY_ROOM: usize = MAX_MESSAGE_LEN / 2;
-/// Bytes of a record in a message, title and reason aside, at most.
-const RECORD_LEN: usize = 160;
 
 /// Why the journal cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -50,22 +47,6 @@ pub struct Damage {
     pub reason: String,
 }
 
-/// What finished steps say should be on the host. Nothing: no such step finished.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expected {
-    /// The generation that was made current last.
-    pub generation: Option<GenerationId>,
-    /// Digest of the block of `/etc/hosts` that was written last.
-    pub block: Option<Digest>,
-}
-
-/// A step in the journal.
-#[derive(Debug, Clone)]
-struct Record {
-    started: Started,
-    ended: Option<(i64, StepOutcome)>,
-}
-
 /// The journal, open for appending. One task owns it.
 #[derive(Debug)]
 pub struct Journal {
@@ -74,13 +55,6 @@ pub struct Journal {
     /// Where the last whole line ends. What a failed append left behind begins here.
     end: u64,
     records: Records,
-}
-
-/// What the lines add up to, in the order the steps started last.
-#[derive(Debug, Default)]
-struct Records {
-    order: Vec<StepId>,
-    by_id: HashMap<StepId, Record>,
 }
 
 impl Journal {
@@ -175,23 +149,7 @@ impl Journal {
     /// What the finished steps of `cluster` say should be on this host.
     #[must_use]
     pub fn expected(&self, cluster: &ClusterName) -> Expected {
-        let mut expected = Expected::default();
-        for record in self.records.order.iter().map(|id| &self.records.by_id[id]) {
-            let Some((_, outcome)) = &record.ended else {
-                continue;
-            };
-            if record.started.cluster.as_ref() != Some(cluster) || !outcome.succeeded() {
-                continue;
-            }
-            match (record.started.kind, outcome) {
-                (StepKind::AssembleRootfs, StepOutcome::Done { generation }) => {
-                    expected.generation = *generation;
-                }
-                (StepKind::WriteHostsEntries, _) => expected.block = record.started.block,
-                _ => {}
-            }
-        }
-        expected
+        self.records.expected(cluster)
     }
 
     /// Records that `step` starts at `at` (seconds since the epoch).
@@ -300,91 +258,6 @@ fn replay(text: &[u8]) -> (Records, Vec<Damage>, u64) {
         end += line.len() as u64;
     }
     (records, damage, end)
-}
-
-impl Records {
-    fn apply(&mut self, entry: Entry) {
-        match entry {
-            Entry::Started(started) => {
-                self.remove(started.id);
-                self.order.push(started.id);
-                self.by_id.insert(started.id, Record { started, ended: None });
-            }
-            Entry::Finished { id, at, outcome } => {
-                if let Some(record) = self.by_id.get_mut(&id) {
-                    record.ended = Some((at, outcome));
-                }
-            }
-            Entry::Forgotten { cluster } => {
-                for id in self.finished_of(&cluster) {
-                    self.remove(id);
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, id: StepId) {
-        self.order.retain(|other| *other != id);
-        self.by_id.remove(&id);
-    }
-
-    fn finished_of(&self, cluster: &ClusterName) -> Vec<StepId> {
-        let of_it = |id: &&StepId| {
-            let record = &self.by_id[*id];
-            record.ended.is_some() && record.started.cluster.as_ref() == Some(cluster)
-        };
-        self.order.iter().filter(of_it).copied().collect()
-    }
-
-    /// The newest records, oldest first, as many as fit a message together with the rest of an inventory.
-    fn list(&self) -> Vec<StepRecord> {
-        let mut room = INVENTORY_ROOM;
-        let newest = self
-            .order
-            .iter()
-            .rev()
-            .take(MAX_STEPS_IN_INVENTORY)
-            .map(|id| self.by_id[id].public());
-        let mut list: Vec<StepRecord> = newest
-            .take_while(|record| {
-                let reason = match &record.outcome {
-                    Some(StepOutcome::Failed(reason)) => reason.len(),
-                    _ => 0,
-                };
-                let len = RECORD_LEN + record.title.len() + reason;
-                let fits = len <= room;
-                room = room.saturating_sub(len);
-                fits
-            })
-            .collect();
-        list.reverse();
-        list
-    }
-
-    fn keep_newest(&mut self, count: usize) {
-        let surplus = self.order.len().saturating_sub(count);
-        let old: Vec<StepId> = self.order[..surplus]
-            .iter()
-            .filter(|id| self.by_id[*id].ended.is_some())
-            .copied()
-            .collect();
-        for id in old {
-            self.remove(id);
-        }
-    }
-}
-
-impl Record {
-    fn public(&self) -> StepRecord {
-        StepRecord {
-            id: self.started.id,
-            cluster: self.started.cluster.clone(),
-            title: self.started.title.clone(),
-            started_at: self.started.at,
-            ended_at: self.ended.as_ref().map(|(at, _)| *at),
-            outcome: self.ended.as_ref().map(|(_, outcome)| outcome.clone()),
-        }
-    }
 }
 
 fn block_of(step: &Step) -> Option<Digest> {

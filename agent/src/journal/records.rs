@@ -1,0 +1,142 @@
+//! What the lines of a journal add up to.
+
+use std::collections::HashMap;
+
+use gantry_model::{ClusterName, Digest, GenerationId, StepId, StepOutcome, StepRecord};
+use gantry_protocol::limits::{MAX_MESSAGE_LEN, MAX_STEPS_IN_INVENTORY};
+
+use super::entry::{Entry, Started, StepKind};
+
+/// Bytes of an inventory's message that records may take: the rest is for layers, ports and generations.
+const INVENTORY_ROOM: usize = MAX_MESSAGE_LEN / 2;
+/// Bytes of a record in a message, title and reason aside, at most.
+const RECORD_LEN: usize = 160;
+
+/// What finished steps say should be on the host. Nothing: no such step finished.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The generation that was made current last.
+    pub generation: Option<GenerationId>,
+    /// Digest of the block of `/etc/hosts` that was written last.
+    pub block: Option<Digest>,
+}
+
+/// A step in the journal.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) started: Started,
+    pub(super) ended: Option<(i64, StepOutcome)>,
+}
+
+/// What the lines add up to, in the order the steps started last.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) order: Vec<StepId>,
+    pub(super) by_id: HashMap<StepId, Record>,
+}
+
+impl Records {
+    /// What the finished steps of `cluster` say should be on this host.
+    pub(super) fn expected(&self, cluster: &ClusterName) -> Expected {
+        let mut expected = Expected::default();
+        for record in self.order.iter().map(|id| &self.by_id[id]) {
+            let Some((_, outcome)) = &record.ended else {
+                continue;
+            };
+            if record.started.cluster.as_ref() != Some(cluster) || !outcome.succeeded() {
+                continue;
+            }
+            match (record.started.kind, outcome) {
+                (StepKind::AssembleRootfs, StepOutcome::Done { generation }) => {
+                    expected.generation = *generation;
+                }
+                (StepKind::WriteHostsEntries, _) => expected.block = record.started.block,
+                _ => {}
+            }
+        }
+        expected
+    }
+
+    pub(super) fn apply(&mut self, entry: Entry) {
+        match entry {
+            Entry::Started(started) => {
+                self.remove(started.id);
+                self.order.push(started.id);
+                self.by_id.insert(started.id, Record { started, ended: None });
+            }
+            Entry::Finished { id, at, outcome } => {
+                if let Some(record) = self.by_id.get_mut(&id) {
+                    record.ended = Some((at, outcome));
+                }
+            }
+            Entry::Forgotten { cluster } => {
+                for id in self.finished_of(&cluster) {
+                    self.remove(id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: StepId) {
+        self.order.retain(|other| *other != id);
+        self.by_id.remove(&id);
+    }
+
+    pub(super) fn finished_of(&self, cluster: &ClusterName) -> Vec<StepId> {
+        let of_it = |id: &&StepId| {
+            let record = &self.by_id[*id];
+            record.ended.is_some() && record.started.cluster.as_ref() == Some(cluster)
+        };
+        self.order.iter().filter(of_it).copied().collect()
+    }
+
+    /// The newest records, oldest first, as many as fit a message together with the rest of an inventory.
+    pub(super) fn list(&self) -> Vec<StepRecord> {
+        let mut room = INVENTORY_ROOM;
+        let newest = self
+            .order
+            .iter()
+            .rev()
+            .take(MAX_STEPS_IN_INVENTORY)
+            .map(|id| self.by_id[id].public());
+        let mut list: Vec<StepRecord> = newest
+            .take_while(|record| {
+                let reason = match &record.outcome {
+                    Some(StepOutcome::Failed(reason)) => reason.len(),
+                    _ => 0,
+                };
+                let len = RECORD_LEN + record.title.len() + reason;
+                let fits = len <= room;
+                room = room.saturating_sub(len);
+                fits
+            })
+            .collect();
+        list.reverse();
+        list
+    }
+
+    pub(super) fn keep_newest(&mut self, count: usize) {
+        let surplus = self.order.len().saturating_sub(count);
+        let old: Vec<StepId> = self.order[..surplus]
+            .iter()
+            .filter(|id| self.by_id[*id].ended.is_some())
+            .copied()
+            .collect();
+        for id in old {
+            self.remove(id);
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn public(&self) -> StepRecord {
+        StepRecord {
+            id: self.started.id,
+            cluster: self.started.cluster.clone(),
+            title: self.started.title.clone(),
+            started_at: self.started.at,
+            ended_at: self.ended.as_ref().map(|(at, _)| *at),
+            outcome: self.ended.as_ref().map(|(_, outcome)| outcome.clone()),
+        }
+    }
+}
