@@ -1,6 +1,6 @@
 use std::fs;
 
-use gantry_model::{Digest, ScriptOutcome, ScriptSpec, StepAction};
+use gantry_model::{Digest, GenerationId, ScriptOutcome, ScriptSpec, StepAction};
 use proptest::prelude::*;
 
 use super::*;
