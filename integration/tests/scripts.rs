@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_integration::{Applied, ImageTree, Testbed, image_tree::note, wait_until};
+use gantry_integration::{Applied, ImageTree, Testbed, applied::events, image_tree::note, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -26,6 +26,14 @@ fn the_agent_restarts_during_a_script_and_the_script_runs_once() {
     .unwrap();
     host.kill_agent().unwrap();
     host.must("systemctl restart gantry-agent").unwrap();
+    wait_until("apply has attached to the script again", LIMIT, || {
+        let starts = events(&apply.printed()?)
+            .iter()
+            .filter(|e| e["event"] == "started" && e["title"] == "init.sh")
+            .count();
+        Ok((starts > 1).then_some(()))
+    })
+    .unwrap();
     host.must("touch /root/go").unwrap();
     let applied = Applied::read(apply.finish(LIMIT).unwrap()).ok().unwrap();
 
