@@ -84,7 +84,9 @@ fn build_two_layers(operator: &Operator) {
 /// What the OCI specification says about layers, done with tar.
 fn with_skopeo_and_tar(desk: &Path) -> String {
     let script = r#"
-        skopeo copy --quiet oci-archive:image.tar docker-archive:docker.tar:odd:v2
+        # In two steps: skopeo 1.9 does not decompress zstd and change to Docker's format at once.
+        skopeo copy --quiet --dest-decompress oci-archive:image.tar dir:plain
+        skopeo copy --quiet dir:plain docker-archive:docker.tar:odd:v2
         mkdir docker tree && tar -xf docker.tar -C docker
         for layer in $(grep -o '"Layers":\[[^]]*\]' docker/manifest.json | grep -o '[^"]*\.tar'); do
             tar -tf "docker/$layer" | { grep -E '(^|/)\.wh\.' || true; } | while read -r mark; do
