@@ -44,7 +44,7 @@ impl LayerReceiver {
             return Err(ReceiveError::AlreadyPresent { layer: digest });
         }
         let chunks = toc.chunks().len() as u32;
-        let known = partial.prepare(&layer.toc.digest, chunks)?;
+        let (known, marks) = partial.prepare(&layer.toc.digest, chunks)?;
         let tree_dir = partial.tree_dir();
         let tree = Tree::open(&tree_dir).map_err(ReceiveError::io(digest, "open", &tree_dir))?;
         let receiver = Self {
@@ -54,6 +54,7 @@ impl LayerReceiver {
             compressed_toc: compressed_toc.to_owned(),
             tree,
             received: Received::none(chunks),
+            marks,
             files: OpenFiles::default(),
             reused: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -64,6 +65,7 @@ impl LayerReceiver {
         };
         receiver.make_folders()?;
         receiver.go_on(known.as_ref())?;
+        receiver.renew_records(known.as_ref())?;
         receiver.take_from_other_layers(store);
         let root = store.root();
         let space = files::space(root).map_err(ReceiveError::io(digest, "look at", root))?;
@@ -121,6 +123,23 @@ impl LayerReceiver {
             }
         }
         Ok(())
+    }
+
+    /// Makes both records of what is in place true again, before any file is made anew: what was found gone is gone in
+    /// them too, and what was only marked is synced.
+    fn renew_records(&self, known: Option<&Received>) -> Result<(), ReceiveError> {
+        let digest = self.layer.digest;
+        let chunks = self.toc.chunks().len() as u32;
+        if known.is_some() {
+            rustix::fs::syncfs(self.tree.root()).map_err(ReceiveError::io(
+                digest,
+                "sync",
+                self.tree.display(""),
+            ))?;
+            self.checkpoint()?;
+        }
+        let replaced = self.marks.replace(&self.received, chunks);
+        replaced.map_err(ReceiveError::io(digest, "mark chunks of", self.tree.display("")))
     }
 
     /// Bytes that what is missing takes on the disk. Counted generously: a transfer that cannot end should not begin.

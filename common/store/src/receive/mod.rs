@@ -15,6 +15,7 @@
 mod begin;
 mod complete;
 mod error;
+mod marks;
 mod open_files;
 pub(crate) mod partial;
 pub(crate) mod received;
@@ -35,6 +36,7 @@ use gantry_model::{Digest, LayerDescriptor};
 use gantry_system::files;
 use zstd::bulk::Decompressor;
 
+use self::marks::Marks;
 use self::open_files::OpenFiles;
 use self::partial::Partial;
 use self::received::Received;
@@ -59,6 +61,7 @@ pub struct LayerReceiver {
     compressed_toc: Vec<u8>,
     tree: Tree,
     received: Received,
+    marks: Marks,
     files: OpenFiles,
     reused: AtomicU64,
     written: AtomicU64,
@@ -153,8 +156,9 @@ impl LayerReceiver {
         Ok(())
     }
 
-    /// Makes what was accepted so far durable, so that it need not travel again. Costs a sync: call it every 64 MiB
-    /// or every second, and before a planned stop.
+    /// Makes what was accepted so far durable, so that it need not travel again even when the host goes down; when
+    /// only this program does, nothing accepted travels again anyway. Costs a sync: call it every 64 MiB or every
+    /// second, and before a planned stop.
     ///
     /// # Errors
     /// When the disk fails.
@@ -229,6 +233,7 @@ impl LayerReceiver {
     /// Marks `chunk` and counts its bytes, once.
     fn count(&self, chunk: u32, reused: bool) {
         if self.received.set(chunk) {
+            self.marks.set(chunk);
             let len = self.toc.chunks()[chunk as usize].len;
             let counter = if reused { &self.reused } else { &self.written };
             counter.fetch_add(len, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 //! ```text
 //! tree/      the layer's files as they grow
 //! received   which chunks of which table of contents are verified, written and synced
+//! marks      which are verified and written since the host started
 //! ```
 //!
 //! Whoever works in it holds a lock on the folder itself, so the lock goes when the folder goes.
@@ -16,6 +17,7 @@ use gantry_model::Digest;
 use gantry_system::files;
 
 use super::error::ReceiveError;
+use super::marks::Marks;
 use super::received::Received;
 use crate::Store;
 
@@ -78,18 +80,31 @@ impl Partial {
         self.dir.join("tree")
     }
 
-    /// Makes the folder ready. Gives the chunks that are there from before, if the record of them is whole and about
-    /// this table of contents; otherwise everything starts anew.
-    pub(super) fn prepare(&self, toc: &Digest, chunks: u32) -> Result<Option<Received>, ReceiveError> {
+    /// Makes the folder ready. Gives the chunks that are there from before: those of the durable record and those
+    /// marked since the host started, if they are about this table of contents; otherwise everything starts anew.
+    pub(super) fn prepare(
+        &self,
+        toc: &Digest,
+        chunks: u32,
+    ) -> Result<(Option<Received>, Marks), ReceiveError> {
         let tree = self.tree_dir();
-        let found = fs::read(self.received_path())
+        let mut found = fs::read(self.received_path())
             .ok()
             .and_then(|bytes| Received::decode(&bytes, toc, chunks));
+        let path = self.dir.join("marks");
+        let (marks, marked) =
+            Marks::open(&path, toc, chunks).map_err(ReceiveError::io(self.layer, "open", &path))?;
+        if !marked.is_empty() {
+            let known = found.get_or_insert_with(|| Received::none(chunks));
+            for chunk in marked {
+                known.set(chunk);
+            }
+        }
         if found.is_none() {
             files::remove_tree(&tree).map_err(ReceiveError::io(self.layer, "remove", &tree))?;
         }
         fs::create_dir_all(&tree).map_err(ReceiveError::io(self.layer, "create", &tree))?;
-        Ok(found)
+        Ok((found, marks))
     }
 
     /// Replaces the durable record of what was received.

@@ -38,6 +38,12 @@ impl Journey {
     fn begin(&self) -> LayerReceiver {
         LayerReceiver::begin(&self.to.store, &self.layer, self.source.toc_bytes()).unwrap()
     }
+
+    /// A power cut, as far as the records go: the marks of another boot count for nothing.
+    fn host_goes_down(&self) {
+        let partial = self.to.store.partial_dir().join(self.layer.digest.hex());
+        fs::remove_file(partial.join("marks")).unwrap();
+    }
 }
 
 #[test]
@@ -93,11 +99,12 @@ fn an_interrupted_transfer_asks_for_exactly_the_rest() {
     let first = send(&journey.source, &receiver, all[..2].iter().copied());
     receiver.checkpoint().unwrap();
     let durable = receiver.counters();
-    // After the checkpoint: not durable, so it travels again.
+    // After the checkpoint: not durable, so it travels again when the host went down.
     send(&journey.source, &receiver, [all[3]]);
     drop(receiver);
     let partial = journey.to.store.partial_layers().unwrap();
     assert_eq!(partial, [(journey.layer.digest, durable.written)]);
+    journey.host_goes_down();
     let receiver = journey.begin();
     assert_eq!(receiver.counters(), durable);
     let missing: Vec<u32> = receiver.missing().into_iter().flatten().collect();
@@ -113,6 +120,51 @@ fn an_interrupted_transfer_asks_for_exactly_the_rest() {
         look(&journey.to.store.layer_dir(&journey.layer.digest)),
         look(journey.tree.path())
     );
+}
+
+#[test]
+fn a_killed_program_loses_nothing_it_accepted() {
+    let journey = journey();
+    let all: Vec<u32> = journey.begin().missing().into_iter().flatten().collect();
+    let receiver = journey.begin();
+    let first = send(&journey.source, &receiver, all[..4].iter().copied());
+    drop(receiver);
+    let receiver = journey.begin();
+    let missing: Vec<u32> = receiver.missing().into_iter().flatten().collect();
+    assert_eq!(
+        missing,
+        all[4..],
+        "no checkpoint was made, and nothing is asked for twice"
+    );
+    drop(receiver);
+    // What was only marked is durable now.
+    journey.host_goes_down();
+    let receiver = journey.begin();
+    let rest = send_all(&journey.source, &receiver);
+    assert_eq!(first + rest, journey.source.toc().compressed_len());
+    receiver.finish().unwrap();
+    assert_eq!(journey.to.store.check_layer(&journey.layer.digest).unwrap(), []);
+}
+
+#[test]
+fn what_is_said_of_a_lost_file_does_not_speak_for_the_new_one() {
+    let journey = journey();
+    let receiver = journey.begin();
+    send_all(&journey.source, &receiver);
+    receiver.checkpoint().unwrap();
+    drop(receiver);
+    let partial = journey.to.store.partial_dir().join(journey.layer.digest.hex());
+    fs::remove_file(partial.join("tree/bin/kubelet")).unwrap();
+    let receiver = journey.begin();
+    let lost: Vec<u32> = receiver.missing().into_iter().flatten().collect();
+    send(&journey.source, &receiver, [lost[0]]);
+    drop(receiver);
+    let receiver = journey.begin();
+    let missing: Vec<u32> = receiver.missing().into_iter().flatten().collect();
+    assert_eq!(missing, lost[1..]);
+    send_all(&journey.source, &receiver);
+    receiver.finish().unwrap();
+    assert_eq!(journey.to.store.check_layer(&journey.layer.digest).unwrap(), []);
 }
 
 #[test]
@@ -156,6 +208,7 @@ fn a_damaged_record_or_a_lost_file_only_costs_a_new_transfer() {
     let mut bytes = fs::read(&record).unwrap();
     bytes[60] ^= 1;
     fs::write(&record, bytes).unwrap();
+    journey.host_goes_down();
     let receiver = journey.begin();
     assert_eq!(receiver.missing().into_iter().flatten().count(), all);
     send_all(&journey.source, &receiver);
