@@ -1,5 +1,7 @@
 //! The image commands as people type them: the real binary, a store in a folder of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
@@ -465,10 +467,19 @@ fn run_sees_the_rootfs_and_its_writes_become_the_layer() {
         "RUN is deterministic if its command is"
     );
 
-    desk.file("mine/Kubefile", "FROM base:1\nRUN echo gone wrong; exit 3\n");
+    let blobs = || {
+        fs::read_dir(desk.path("root/store/blobs/sha256"))
+            .unwrap()
+            .count()
+    };
+    let before = blobs();
+    desk.file(
+        "mine/Kubefile",
+        "FROM base:1\nCOPY Kubefile .\nRUN echo gone wrong; exit 3\n",
+    );
     let error = desk.fails(5, &["build", "-t", "mine:1", "mine"]);
     assert!(
-        error.contains("gone wrong") && error.contains("Kubefile:2: RUN") && error.contains("exit status 3"),
+        error.contains("gone wrong") && error.contains("Kubefile:3: RUN") && error.contains("exit status 3"),
         "{error}"
     );
     assert_eq!(
@@ -476,6 +487,7 @@ fn run_sees_the_rootfs_and_its_writes_become_the_layer() {
         layers,
         "the name leads where it led before"
     );
+    assert_eq!(blobs(), before, "the layer of COPY is not kept");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(desk.dir.path().to_str().unwrap()));
     assert_eq!(fs::read_dir(desk.path("root/store/tmp")).unwrap().count(), 0);

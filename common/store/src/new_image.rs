@@ -6,7 +6,7 @@ use gantry_model::ImageReference;
 
 use crate::images::check_layer_count;
 use crate::manifest::{MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest};
-use crate::{Descriptor, Image, ImageConfig, Platform, Store, StoreError};
+use crate::{Descriptor, Image, ImageConfig, Platform, Store, StoreError, StoreLock};
 
 /// An image whose layers are in the store, and that has no name yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,20 +21,26 @@ impl Store {
     /// Stores the image and makes `name` lead to it. What the name led to before is removed, as far as nothing else
     /// needs it.
     ///
+    /// `held` is what kept the layers, which no image needs yet, from being swept away since the first was made.
+    ///
     /// # Errors
     /// When layers and config do not fit, or the store cannot be written.
-    pub fn add_image(&self, name: &ImageReference, image: &NewImage) -> Result<Image, StoreError> {
-        let (added, replaced) = {
-            let _nothing_vanishes = self.share()?;
-            let target = self.put_image(image, &format!("image {name}"))?;
-            let replaced = self.set_reference(name, target)?;
-            let platform = Platform {
-                architecture: image.config.architecture.clone(),
-                os: image.config.os.clone(),
-                variant: image.config.variant.clone(),
-            };
-            (self.image_for(name, &platform)?, replaced)
+    pub fn add_image(
+        &self,
+        held: StoreLock,
+        name: &ImageReference,
+        image: &NewImage,
+    ) -> Result<Image, StoreError> {
+        let target = self.put_image(image, &format!("image {name}"))?;
+        let platform = Platform {
+            architecture: image.config.architecture.clone(),
+            os: image.config.os.clone(),
+            variant: image.config.variant.clone(),
         };
+        let replaced = self.set_reference(name, target)?;
+        let added = self.image_for(name, &platform)?;
+        // Removing something needs the store alone.
+        drop(held);
         self.release(replaced.as_slice())?;
         Ok(added)
     }

@@ -41,10 +41,23 @@ impl Store {
     }
 
     /// Removes what only the images at `targets`, which have lost a name, needed, and blobs that nothing needs.
-    ///
-    /// Of the unpacked layers only theirs are looked at: an agent on this host may hold others that no image here
-    /// knows of.
     pub(crate) fn release(&self, targets: &[Descriptor]) -> Result<Removal, StoreError> {
+        let mut needed = Reachable::default();
+        for target in targets {
+            // Of a damaged image, what can be read of it.
+            let _ = self.reach(target, &mut needed);
+        }
+        self.sweep(needed.layers)
+    }
+
+    /// Removes every blob that no image needs, and those of the unpacked `layers` that no image and no generation
+    /// needs: what is left of a removed image, or of a build that failed.
+    ///
+    /// Other unpacked layers are not looked at: an agent on this host may hold some that no image here knows of.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn sweep(&self, layers: impl IntoIterator<Item = Digest>) -> Result<Removal, StoreError> {
         let Some(alone) = self.try_exclusive()? else {
             let reason = "another command uses the store now; the next removal frees the space".to_owned();
             return Ok(Removal {
@@ -67,32 +80,16 @@ impl Store {
             }
         };
         let mut removal = Removal::default();
-        self.remove_layers(targets, &still_needed, &alone, &mut removal)?;
-        self.sweep_blobs(&still_needed, &alone, &mut removal)?;
-        Ok(removal)
-    }
-
-    fn remove_layers(
-        &self,
-        targets: &[Descriptor],
-        still_needed: &Reachable,
-        _alone: &StoreLock,
-        removal: &mut Removal,
-    ) -> Result<(), StoreError> {
-        let mut candidates = Reachable::default();
-        for target in targets {
-            // Of a damaged image, what can be read of it.
-            let _ = self.reach(target, &mut candidates);
-        }
         let in_use = self.layers_of_generations()?;
-        for layer in candidates.layers {
+        for layer in layers {
             if !still_needed.layers.contains(&layer) && !in_use.contains(&layer) && self.has_layer(&layer) {
                 self.remove_locked_layer(&layer)
                     .map_err(StoreError::layer(format!("cannot remove layer {layer}")))?;
                 removal.layers.push(layer);
             }
         }
-        Ok(())
+        self.sweep_blobs(&still_needed, &alone, &mut removal)?;
+        Ok(removal)
     }
 
     fn sweep_blobs(

@@ -125,22 +125,21 @@ pub fn build(
         of,
         text: &text,
     });
-    builder.look_at_base()?;
-    let mut found = found.into_iter();
-    for (number, step) in recipe.steps.iter().enumerate() {
-        event(BuildEvent::Step {
-            number: number + 2,
-            of,
-            text: &step.text,
-        });
-        builder.step(step, &mut found, event)?;
+    if let Err(error) = builder.carry_out(&recipe.steps, found, event) {
+        let layers: Vec<_> = builder
+            .assembly
+            .layers()
+            .iter()
+            .map(|layer| layer.digest)
+            .collect();
+        drop(nothing_vanishes);
+        // The error is what matters; what cannot be removed now goes with the next removal.
+        let _ = store.sweep(layers);
+        return Err(error);
     }
-    let Builder { assembly, .. } = builder;
-    let image = assembly.finish(&recipe, options);
-    // Adding the image may replace one, which needs the store alone.
-    drop(nothing_vanishes);
+    let image = builder.assembly.finish(&recipe, options);
     store
-        .add_image(&options.name, &image)
+        .add_image(nothing_vanishes, &options.name, &image)
         .map_err(|error| (error.exit_code(), error))
         .or_else(|(code, error)| Err(error).or_exit(code))
 }
@@ -207,6 +206,23 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    fn carry_out(
+        &mut self,
+        steps: &[Step],
+        found: Vec<Vec<Found>>,
+        event: &mut dyn FnMut(BuildEvent<'_>),
+    ) -> anyhow::Result<()> {
+        self.look_at_base()?;
+        let mut found = found.into_iter();
+        let of = steps.len() + 1;
+        for (number, step) in steps.iter().enumerate() {
+            let (number, text) = (number + 2, step.text.as_str());
+            event(BuildEvent::Step { number, of, text });
+            self.step(step, &mut found, event)?;
+        }
+        Ok(())
+    }
+
     fn look_at_base(&mut self) -> anyhow::Result<()> {
         for layer in self.assembly.layers().to_vec() {
             self.grow_tree(&layer)?;

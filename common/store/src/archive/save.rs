@@ -63,11 +63,14 @@ impl Store {
             let index: Index = parse(&bytes, &format!("image index {}", target.digest))?;
             contents.document(target.digest, bytes);
             // A platform whose manifest never arrived is no loss: the index says so to its reader as well.
-            let here = index
-                .manifests
-                .iter()
-                .filter(|entry| self.blobs().exists(&entry.digest));
-            return here.map(|entry| self.gather(entry, contents)).collect();
+            let mut entries = index.manifests.iter();
+            return entries.try_for_each(|entry| {
+                if self.blobs().exists(&entry.digest) {
+                    self.gather(entry, contents)
+                } else {
+                    Ok(())
+                }
+            });
         }
         let manifest: Manifest = parse(&bytes, &format!("image manifest {}", target.digest))?;
         contents.document(target.digest, bytes);

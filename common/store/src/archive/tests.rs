@@ -37,7 +37,9 @@ fn image(store: &Store, reference: &str, content: &str) -> Image {
         config,
         layers: vec![Descriptor::of_chunked_layer(&layer)],
     };
-    store.add_image(&name(reference), &image).unwrap()
+    store
+        .add_image(store.share().unwrap(), &name(reference), &image)
+        .unwrap()
 }
 
 fn saved(store: &Store, references: &[&str], dir: &Path) -> PathBuf {
