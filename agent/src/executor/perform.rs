@@ -24,13 +24,13 @@ const MAX_REASON_LEN: usize = 4096;
 pub(super) async fn perform(
     host: Host,
     step: Step,
-    peer: Option<Connection>,
+    peers: watch::Receiver<Option<Connection>>,
     progress: watch::Sender<TransferProgress>,
     cancel: CancellationToken,
 ) -> StepOutcome {
     let id = step.id();
     match step.action {
-        StepAction::Stage { layers, .. } => stage(&host, peer, &layers, progress, cancel).await,
+        StepAction::Stage { layers, .. } => stage(&host, peers, &layers, progress, cancel).await,
         StepAction::RunScript(spec) => run_script(host, id, &spec, cancel).await,
         StepAction::AssembleRootfs {
             cluster,
@@ -67,19 +67,42 @@ pub(super) async fn watch_script(host: Host, id: StepId, cancel: CancellationTok
     }
 }
 
+/// Stages from whoever asked last: an orchestrator that was killed and started again serves at once, instead of
+/// waiting with us until its old connection is given up.
 async fn stage(
     host: &Host,
-    peer: Option<Connection>,
+    mut peers: watch::Receiver<Option<Connection>>,
     layers: &[LayerDescriptor],
     progress: watch::Sender<TransferProgress>,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let Some(peer) = peer else {
-        return StepOutcome::Failed("there is no connection to fetch layers over; run the step again".into());
-    };
-    match staging::stage(&host.store, &peer, layers, progress, cancel).await {
-        Ok(_) => StepOutcome::Done { generation: None },
-        Err(error) => StepOutcome::Failed(chain(&error)),
+    loop {
+        let Some(peer) = peers.borrow_and_update().clone() else {
+            return StepOutcome::Failed("there is no connection to fetch layers over; run the step again".into());
+        };
+        let this_peer = cancel.child_token();
+        let mut staging = std::pin::pin!(staging::stage(
+            &host.store,
+            &peer,
+            layers,
+            progress.clone(),
+            this_peer.clone()
+        ));
+        let ended = tokio::select! {
+            ended = &mut staging => ended,
+            Ok(()) = peers.changed() => {
+                this_peer.cancel();
+                // What arrived is made durable first: it does not travel again.
+                match staging.await {
+                    Err(_) if !cancel.is_cancelled() => continue,
+                    ended => ended,
+                }
+            }
+        };
+        return match ended {
+            Ok(_) => StepOutcome::Done { generation: None },
+            Err(error) => StepOutcome::Failed(chain(&error)),
+        };
     }
 }
 

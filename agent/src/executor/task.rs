@@ -38,6 +38,8 @@ struct Running {
     abort: AbortHandle,
     outcome: tokio::sync::watch::Sender<Option<StepOutcome>>,
     watch: StepWatch,
+    /// Whom a stage fetches from: whoever asked for it last.
+    peers: tokio::sync::watch::Sender<Option<Connection>>,
 }
 
 impl Task {
@@ -104,6 +106,9 @@ impl Task {
     fn run_step(&mut self, step: Step, peer: Option<Connection>) -> Result<Answer, Refusal> {
         let id = step.id();
         if let Some(running) = self.running.values().find(|running| running.watch.id == id) {
+            if peer.is_some() {
+                running.peers.send_replace(peer);
+            }
             return Ok(Answer::Running(running.watch.clone()));
         }
         let refuse = |kind, message| Err(Refusal { kind, message });
@@ -134,7 +139,8 @@ impl Task {
         tracing::info!(step = %name, cluster = step.action.cluster().map(tracing::field::display), "{title} starts");
         let cancel = CancellationToken::new();
         let (StepChannels { progress, outcome }, watch) = channels(id);
-        let work = perform::perform(self.host.clone(), step, peer, progress, cancel.clone());
+        let (peers, asked) = tokio::sync::watch::channel(peer);
+        let work = perform::perform(self.host.clone(), step, asked, progress, cancel.clone());
         let abort = self.steps.spawn(work);
         self.running.insert(
             abort.id(),
@@ -145,6 +151,7 @@ impl Task {
                 abort,
                 outcome,
                 watch: watch.clone(),
+                peers,
             },
         );
         Ok(Answer::Running(watch))
@@ -184,6 +191,7 @@ impl Task {
             abort,
             outcome,
             watch,
+            peers: tokio::sync::watch::Sender::new(None),
         };
         self.running.insert(running.abort.id(), running);
     }
