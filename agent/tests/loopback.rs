@@ -1,5 +1,7 @@
 //! The whole agent in one process, enrolled and spoken to over real QUIC on the loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::fs;
