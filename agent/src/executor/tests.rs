@@ -1,3 +1,5 @@
+//! The executor with a store and a journal of its own: what runs, what is answered, what survives.
+
 use gantry_model::{ClusterName, Digest, HostsEntry, ScriptSpec, Step, StepAction, StepOutcome};
 use gantry_protocol::RefusalKind;
 use gantry_store::Store;

@@ -1,3 +1,5 @@
+//! What a journal remembers across restarts, and what it forgets.
+
 use std::fs;
 
 use gantry_model::{Digest, GenerationId, ScriptOutcome, ScriptSpec, StepAction};

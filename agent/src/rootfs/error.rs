@@ -37,7 +37,7 @@ pub enum RootfsError {
         cluster: ClusterName,
     },
     /// The cluster has no current generation.
-    #[error("cluster {cluster} has no rootfs on this host; apply the Clusterfile first")]
+    #[error("cluster {cluster} has no rootfs on this host; apply it first")]
     NoRootfs {
         /// The cluster.
         cluster: ClusterName,

@@ -1,3 +1,5 @@
+//! Generations of a rootfs with recorded mounts: assembled, kept, removed.
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
