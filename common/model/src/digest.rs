@@ -59,7 +59,9 @@ impl Digest {
     /// # Errors
     /// When `hex` is anything else.
     pub fn from_hex(hex: &str) -> Result<Self, DigestError> {
-        let wrong = || DigestError { text: hex.chars().take(96).collect() };
+        let wrong = || DigestError {
+            text: hex.chars().take(96).collect(),
+        };
         let digits = hex.as_bytes();
         if digits.len() != 64 {
             return Err(wrong());
@@ -71,7 +73,9 @@ impl Digest {
         };
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else { return Err(wrong()) };
+            let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else {
+                return Err(wrong());
+            };
             *byte = high << 4 | low;
         }
         Ok(Self(bytes))
@@ -96,7 +100,9 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, DigestError> {
         text.strip_prefix("sha256:")
             .and_then(|hex| Self::from_hex(hex).ok())
-            .ok_or_else(|| DigestError { text: text.chars().take(96).collect() })
+            .ok_or_else(|| DigestError {
+                text: text.chars().take(96).collect(),
+            })
     }
 }
 
@@ -113,7 +119,9 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(de::Error::custom)
         } else {
             <[u8; 32]>::deserialize(deserializer).map(Self)
         }
@@ -134,7 +142,14 @@ mod tests {
 
     #[test]
     fn anything_but_64_lower_case_hex_digits_is_refused() {
-        for text in ["", "sha256:", "sha512:00", &EMPTY.to_uppercase(), &EMPTY[..70], &format!("{EMPTY}0")] {
+        for text in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &EMPTY.to_uppercase(),
+            &EMPTY[..70],
+            &format!("{EMPTY}0"),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

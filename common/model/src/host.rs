@@ -14,7 +14,9 @@ pub struct ClusterName(String);
 
 /// Why a text is not a cluster name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a cluster name: 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit")]
+#[error(
+    "{0:?} is not a cluster name: 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit"
+)]
 pub struct ClusterNameError(String);
 
 impl ClusterName {
@@ -40,8 +42,14 @@ impl FromStr for ClusterName {
             && text != Self::RESERVED
             && edge(bytes.first())
             && edge(bytes.last())
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
-        if legal { Ok(Self(text.to_owned())) } else { Err(ClusterNameError(text.chars().take(96).collect())) }
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        if legal {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ClusterNameError(text.chars().take(96).collect()))
+        }
     }
 }
 

@@ -61,7 +61,8 @@ impl ImageReference {
     /// The name without the registry's address.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.domain().map_or(&self.name, |domain| &self.name[domain.len() + 1..])
+        self.domain()
+            .map_or(&self.name, |domain| &self.name[domain.len() + 1..])
     }
 }
 
@@ -69,10 +70,15 @@ impl FromStr for ImageReference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let wrong = |reason| ReferenceError { text: text.chars().take(300).collect(), reason };
+        let wrong = |reason| ReferenceError {
+            text: text.chars().take(300).collect(),
+            reason,
+        };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = digest.parse().map_err(|_| wrong("after '@' comes sha256: and 64 hex digits"))?;
+                let digest = digest
+                    .parse()
+                    .map_err(|_| wrong("after '@' comes sha256: and 64 hex digits"))?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -92,7 +98,9 @@ impl FromStr for ImageReference {
         }
         let reference = Self {
             name: name.to_owned(),
-            tag: tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned())),
+            tag: tag
+                .map(str::to_owned)
+                .or_else(|| digest.is_none().then(|| "latest".to_owned())),
             digest,
         };
         if let Some(domain) = reference.domain() {
@@ -122,7 +130,9 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
 }
 
 fn check_domain(domain: &str) -> Result<(), &'static str> {
-    let (host, port) = domain.split_once(':').map_or((domain, None), |(host, port)| (host, Some(port)));
+    let (host, port) = domain
+        .split_once(':')
+        .map_or((domain, None), |(host, port)| (host, Some(port)));
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return Err("the registry's port is not a number from 0 to 65535");
     }
@@ -132,17 +142,27 @@ fn check_domain(domain: &str) -> Result<(), &'static str> {
             && !part.ends_with('-')
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    if host.split('.').all(legal) { Ok(()) } else { Err("the registry's address is not a host name") }
+    if host.split('.').all(legal) {
+        Ok(())
+    } else {
+        Err("the registry's address is not a host name")
+    }
 }
 
 fn check_path_part(part: &str) -> Result<(), &'static str> {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = part.as_bytes();
-    let edges = bytes.first().is_some_and(|&b| alphanumeric(b)) && bytes.last().is_some_and(|&b| alphanumeric(b));
+    let edges =
+        bytes.first().is_some_and(|&b| alphanumeric(b)) && bytes.last().is_some_and(|&b| alphanumeric(b));
     if part.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("a name is lower case");
     }
-    if !edges || !bytes.iter().all(|&b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-')) || part.contains("..") {
+    if !edges
+        || !bytes
+            .iter()
+            .all(|&b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-'))
+        || part.contains("..")
+    {
         return Err("each part of a name is a-z, 0-9, with single '.', '_' or '-' between them");
     }
     Ok(())
@@ -186,8 +206,14 @@ mod tests {
         assert_eq!(reference.path(), "library/nginx");
         assert_eq!(reference.tag(), Some("1.25"));
         assert_eq!(reference.to_string(), "sea.hub:5000/library/nginx:1.25");
-        assert_eq!("kubernetes".parse::<ImageReference>().unwrap().to_string(), "kubernetes:latest");
-        assert_eq!("sea.hub:5000/pause".parse::<ImageReference>().unwrap().tag(), Some("latest"));
+        assert_eq!(
+            "kubernetes".parse::<ImageReference>().unwrap().to_string(),
+            "kubernetes:latest"
+        );
+        assert_eq!(
+            "sea.hub:5000/pause".parse::<ImageReference>().unwrap().tag(),
+            Some("latest")
+        );
     }
 
     #[test]

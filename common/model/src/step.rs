@@ -184,7 +184,9 @@ impl StepOutcome {
 impl fmt::Display for StepOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Done { generation: Some(generation) } => write!(f, "done, generation {generation}"),
+            Self::Done {
+                generation: Some(generation),
+            } => write!(f, "done, generation {generation}"),
             Self::Done { generation: None } => f.write_str("done"),
             Self::Script(outcome) => outcome.fmt(f),
             Self::Failed(reason) => f.write_str(reason),
@@ -218,7 +220,9 @@ mod tests {
     fn a_step_id_changes_with_every_input() {
         let cluster: ClusterName = "demo".parse().unwrap();
         let step = |cluster: &ClusterName, after: Vec<StepId>| Step {
-            action: StepAction::RemoveRootfs { cluster: cluster.clone() },
+            action: StepAction::RemoveRootfs {
+                cluster: cluster.clone(),
+            },
             after,
         };
         let first = step(&cluster, vec![]).id();
