@@ -78,7 +78,9 @@ async fn stage(
 ) -> StepOutcome {
     loop {
         let Some(peer) = peers.borrow_and_update().clone() else {
-            return StepOutcome::Failed("there is no connection to fetch layers over; run the step again".into());
+            return StepOutcome::Failed(
+                "there is no connection to fetch layers over; run the step again".into(),
+            );
         };
         let this_peer = cancel.child_token();
         let mut staging = std::pin::pin!(staging::stage(
