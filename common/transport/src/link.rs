@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use gantry_protocol::CloseCode;
 use quinn::VarInt;
@@ -12,6 +13,9 @@ use crate::limits::MAX_REASON_LEN;
 use crate::streams::{RecvStream, SendStream, StreamError};
 use crate::tcp;
 use crate::tls::EXPORTER_LABEL;
+
+/// Time for the program itself to send its last packet.
+const CLOSE_LEAVES: Duration = Duration::from_millis(10);
 
 /// From this many bytes on it matters how they are sent.
 const BULK: u64 = 64 << 20;
@@ -115,7 +119,10 @@ impl Link {
         match self {
             Self::Quic(link) => {
                 if let Some(endpoint) = &link.endpoint {
-                    endpoint.wait_idle().await;
+                    // quinn waits three probe timeouts, 160 ms on a LAN. The packet leaves at once; two round
+                    // trips are enough to send it again to a peer that went on talking because it was lost.
+                    let enough = 2 * link.connection.rtt() + CLOSE_LEAVES;
+                    let _ = tokio::time::timeout(enough, endpoint.wait_idle()).await;
                 }
             }
             Self::Tcp(session) => session.drained().await,
