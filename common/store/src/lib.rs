@@ -1,6 +1,7 @@
 //! The image store: blobs, chunks, layers, overlay mounts.
 
 mod archive;
+mod blob_writer;
 mod blobs;
 mod check;
 mod check_layer;
@@ -31,7 +32,8 @@ pub mod toc;
 mod unpack;
 
 pub use archive::{LoadEvent, LoadedImage};
-pub use blobs::{BlobWriter, Blobs};
+pub use blob_writer::BlobWriter;
+pub use blobs::Blobs;
 pub use check::{CheckReport, Damage};
 pub use check_layer::LayerDamage;
 pub use error::StoreError;

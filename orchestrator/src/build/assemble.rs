@@ -4,9 +4,9 @@ use gantry_model::{Digest, LayerDescriptor};
 use gantry_store::manifest::{History, LABEL_COMMANDS, RootFs, RunConfig};
 use gantry_store::{Descriptor, ImageConfig, NewImage};
 
+use super::BuildOptions;
 use super::base::BaseImage;
 use super::recipe::Recipe;
-use super::{BuildOptions, descriptor};
 
 /// The image so far.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Assembly {
 
     /// A directive made a layer.
     pub(super) fn layer(&mut self, text: &str, layer: LayerDescriptor) {
-        self.descriptors.push(descriptor(&layer));
+        self.descriptors.push(Descriptor::of_chunked_layer(&layer));
         self.diff_ids.push(layer.diff_id);
         self.layers.push(layer);
         self.history.push(History {

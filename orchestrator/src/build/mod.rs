@@ -9,11 +9,13 @@
 
 mod assemble;
 mod base;
+mod builder;
 mod context;
 mod copy;
 pub mod kubefile;
 mod recipe;
 pub mod run;
+mod scope;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -21,18 +23,15 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
-use gantry_store::{ChunkSource, Descriptor, Image, LayerError, LayerOptions, Platform, Store};
+use gantry_store::{Image, Platform, Store};
 
 use crate::clusterfile::{Mistake, Mistakes};
 use crate::exit::{OrExit as _, failure, failure_hint};
 
-use assemble::Assembly;
 use base::BaseImage;
+use builder::Builder;
 use context::{BuildContext, Found};
-use copy::{CopyError, CopyPlan};
-use kubefile::Command;
-use recipe::{Recipe, Step, StepKind};
-use tree::MergedTree;
+use recipe::{Recipe, StepKind};
 
 /// What is to be built.
 #[derive(Debug)]
@@ -101,16 +100,7 @@ pub fn build(
     refuse(mistakes, options)?;
     check_privileges(&recipe)?;
 
-    let mut builder = Builder {
-        store,
-        options,
-        layer_options: LayerOptions {
-            mtime: options.epoch,
-            ..LayerOptions::default()
-        },
-        assembly: Assembly::on(recipe.base.as_ref()),
-        tree: MergedTree::default(),
-    };
+    let mut builder = Builder::new(store, options, recipe.base.as_ref());
     let base_name = recipe
         .base
         .as_ref()
@@ -125,19 +115,16 @@ pub fn build(
         of,
         text: &text,
     });
-    if let Err(error) = builder.carry_out(&recipe.steps, found, event) {
-        let layers: Vec<_> = builder
-            .assembly
-            .layers()
-            .iter()
-            .map(|layer| layer.digest)
-            .collect();
+    let outcome = builder.carry_out(&recipe.steps, found, event);
+    let assembly = builder.assembly();
+    if let Err(error) = outcome {
+        let layers: Vec<_> = assembly.layers().iter().map(|layer| layer.digest).collect();
         drop(nothing_vanishes);
         // The error is what matters; what cannot be removed now goes with the next removal.
         let _ = store.sweep(layers);
         return Err(error);
     }
-    let image = builder.assembly.finish(&recipe, options);
+    let image = assembly.finish(&recipe, options);
     store
         .add_image(nothing_vanishes, &options.name, &image)
         .map_err(|error| (error.exit_code(), error))
@@ -195,129 +182,4 @@ fn check_privileges(recipe: &Recipe) -> anyhow::Result<()> {
         "the Kubefile has RUN, which mounts the rootfs: only root may do that",
         "run `sudo gantry build …`, or do the work before and COPY its result",
     ))
-}
-
-struct Builder<'a> {
-    store: &'a Store,
-    options: &'a BuildOptions,
-    layer_options: LayerOptions,
-    assembly: Assembly,
-    tree: MergedTree,
-}
-
-impl Builder<'_> {
-    fn carry_out(
-        &mut self,
-        steps: &[Step],
-        found: Vec<Vec<Found>>,
-        event: &mut dyn FnMut(BuildEvent<'_>),
-    ) -> anyhow::Result<()> {
-        self.look_at_base()?;
-        let mut found = found.into_iter();
-        let of = steps.len() + 1;
-        for (number, step) in steps.iter().enumerate() {
-            let (number, text) = (number + 2, step.text.as_str());
-            event(BuildEvent::Step { number, of, text });
-            self.step(step, &mut found, event)?;
-        }
-        Ok(())
-    }
-
-    fn look_at_base(&mut self) -> anyhow::Result<()> {
-        for layer in self.assembly.layers().to_vec() {
-            self.grow_tree(&layer)?;
-        }
-        Ok(())
-    }
-
-    fn grow_tree(&mut self, layer: &LayerDescriptor) -> anyhow::Result<()> {
-        let source = ChunkSource::open(self.store, &layer.digest).map_err(coded)?;
-        self.tree.add(source.toc());
-        Ok(())
-    }
-
-    fn step(
-        &mut self,
-        step: &Step,
-        found: &mut impl Iterator<Item = Vec<Found>>,
-        event: &mut dyn FnMut(BuildEvent<'_>),
-    ) -> anyhow::Result<()> {
-        let layer = match &step.kind {
-            StepKind::Note => {
-                self.assembly.note(&step.text);
-                return Ok(());
-            }
-            StepKind::Copy { destination, .. } => {
-                let found = found.next().unwrap_or_default();
-                Some(self.copy(step, &found, destination)?)
-            }
-            StepKind::Run { command, env } => {
-                let arguments = match command {
-                    Command::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
-                    Command::Arguments(arguments) => arguments.clone(),
-                };
-                let line = &mut |line: &str| event(BuildEvent::Output(line));
-                run::run(
-                    self.store,
-                    self.assembly.layers(),
-                    arguments,
-                    env.clone(),
-                    self.options.network,
-                    &self.layer_options,
-                    line,
-                )
-                .map_err(|error| self.at(step, error))?
-            }
-        };
-        event(BuildEvent::Layer(layer.as_ref()));
-        match layer {
-            Some(layer) => {
-                self.grow_tree(&layer)?;
-                self.assembly.layer(&step.text, layer);
-            }
-            None => self.assembly.note(&step.text),
-        }
-        Ok(())
-    }
-
-    fn copy(
-        &self,
-        step: &Step,
-        found: &[Found],
-        destination: &(String, crate::clusterfile::tree::Span),
-    ) -> anyhow::Result<LayerDescriptor> {
-        let (destination, span) = destination;
-        let plan = match CopyPlan::new(found, destination, &self.tree) {
-            Ok(plan) => plan,
-            Err(error @ CopyError::Destination(_)) => {
-                refuse(vec![Mistake::new(span.clone(), error.to_string())], self.options)?;
-                CopyPlan::default()
-            }
-            Err(error) => {
-                return Err(error)
-                    .or_exit(ExitCode::Failed)
-                    .map_err(|error| self.at(step, error));
-            }
-        };
-        plan.write(self.store, &self.layer_options)
-            .map_err(coded)
-            .map_err(|error| self.at(step, error))
-    }
-
-    /// The error with the directive it happened in.
-    fn at(&self, step: &Step, error: anyhow::Error) -> anyhow::Error {
-        let line = self.options.kubefile[..step.span.start].matches('\n').count() + 1;
-        let text: String = step.text.chars().take(60).collect();
-        error.context(format!("{}:{line}: {text}", self.options.kubefile_name))
-    }
-}
-
-fn coded(error: LayerError) -> anyhow::Error {
-    let code = error.exit_code();
-    Err::<(), _>(error).or_exit(code).expect_err("it is an error")
-}
-
-/// What a layer descriptor becomes in a manifest.
-fn descriptor(layer: &LayerDescriptor) -> Descriptor {
-    Descriptor::of_chunked_layer(layer)
 }

@@ -1,15 +1,15 @@
 //! This module owns [`Recipe`]: a Kubefile with every variable filled in, ready to be carried out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gantry_model::ImageReference;
 use gantry_store::{Platform, StoreError};
 
-use crate::clusterfile::spelling::closest;
 use crate::clusterfile::{Mistake, tree::Span};
 
 use super::base::BaseImage;
-use super::kubefile::{Command, Directive, DirectiveKind, Kubefile, Otherwise, Piece, Word};
+use super::kubefile::{Command, Directive, DirectiveKind, Kubefile, Word};
+use super::scope::Scope;
 
 /// What to do.
 #[derive(Debug)]
@@ -66,13 +66,7 @@ pub(super) fn prepare(
     find_base: &dyn Fn(&ImageReference) -> Result<BaseImage, StoreError>,
     mistakes: &mut Vec<Mistake>,
 ) -> Recipe {
-    let mut scope = Scope {
-        values: predefined(platform),
-        args: BTreeSet::new(),
-        build_args,
-        complete: true,
-        mistakes,
-    };
+    let mut scope = Scope::new(platform, build_args, mistakes);
     let mut recipe = Recipe {
         base: None,
         steps: Vec::new(),
@@ -111,7 +105,7 @@ fn take(
             for (name, value) in pairs {
                 let Some(name) = scope.name(name) else { continue };
                 let value = scope.fill_in(value);
-                scope.values.insert(name.clone(), value.clone());
+                scope.set(name.clone(), value.clone());
                 match recipe.env.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, old)) => *old = value,
                     None => recipe.env.push((name, value)),
@@ -131,18 +125,17 @@ fn take(
         DirectiveKind::Run(command) => {
             return Some(StepKind::Run {
                 command: command.clone(),
-                env: scope.values.clone(),
+                env: scope.values().clone(),
             });
         }
         DirectiveKind::Copy { sources, destination } => {
             let mut filled = Vec::new();
             for word in sources {
-                let mistakes = scope.mistakes.len();
-                let source = scope.fill_in(word);
-                // A source with an unknown variable is one mistake, not also a file that is not there.
-                if scope.mistakes.len() == mistakes && (scope.complete || word.plain().is_some()) {
-                    filled.push((source, word.span.clone()));
-                }
+                filled.extend(
+                    scope
+                        .fill_in_source(word)
+                        .map(|source| (source, word.span.clone())),
+                );
             }
             return Some(StepKind::Copy {
                 sources: filled,
@@ -164,7 +157,7 @@ fn from(
         return;
     }
     // From here on a variable may come from the base's environment: only a base that is there can say.
-    scope.complete = false;
+    scope.set_complete(false);
     if name.is_empty() {
         return scope.mistake(Mistake::new(
             image.span.clone(),
@@ -177,9 +170,11 @@ fn from(
     };
     match found {
         Ok(base) => {
-            scope.complete = true;
+            scope.set_complete(true);
             recipe.env = base.image.env();
-            scope.values.extend(recipe.env.iter().cloned());
+            for (name, value) in &recipe.env {
+                scope.set(name.clone(), value.clone());
+            }
             recipe.labels = base.image.config.config.labels.clone();
             recipe.commands = base.image.commands();
             recipe.base = Some(base);
@@ -191,165 +186,6 @@ fn from(
                 mistake
             } else {
                 mistake.help(help)
-            });
-        }
-    }
-}
-
-/// The names every Kubefile may use, after the platform that is built for.
-fn predefined(platform: &Platform) -> BTreeMap<String, String> {
-    let variant = platform
-        .variant
-        .as_ref()
-        .map(|variant| format!("/{variant}"))
-        .unwrap_or_default();
-    [
-        ("ARCH", platform.architecture.clone()),
-        ("TARGETARCH", platform.architecture.clone()),
-        ("TARGETOS", platform.os.clone()),
-        (
-            "TARGETPLATFORM",
-            format!("{}/{}{variant}", platform.os, platform.architecture),
-        ),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
-}
-
-/// The variables at one point of the Kubefile.
-struct Scope<'a> {
-    values: BTreeMap<String, String>,
-    /// Names that ARG declared.
-    args: BTreeSet<String>,
-    build_args: &'a BTreeMap<String, String>,
-    /// Whether every variable there is, is known.
-    complete: bool,
-    mistakes: &'a mut Vec<Mistake>,
-}
-
-impl Scope<'_> {
-    fn mistake(&mut self, mistake: Mistake) {
-        self.mistakes.push(mistake);
-    }
-
-    fn declare(&mut self, name: &Word, default: Option<&Word>) {
-        let Some(name) = self.name(name) else { return };
-        let default = default.map(|default| self.fill_in(default));
-        let value = self.build_args.get(&name).cloned().or(default);
-        // Without a value the ARG exists and is empty, as docker has it.
-        let value = value
-            .or_else(|| self.values.get(&name).cloned())
-            .unwrap_or_default();
-        self.values.insert(name.clone(), value);
-        self.args.insert(name);
-    }
-
-    /// The name of a variable that is being given a value.
-    fn name(&mut self, word: &Word) -> Option<String> {
-        let name = word.plain().unwrap_or_default();
-        let mut bytes = name.bytes();
-        let legal = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-            && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if legal {
-            return Some(name);
-        }
-        let mistake = Mistake::new(
-            word.span.clone(),
-            format!("{name:?} cannot be the name of a variable"),
-        );
-        self.mistake(mistake.help("a name is letters, digits and '_', and does not start with a digit"));
-        None
-    }
-
-    fn fill_in(&mut self, word: &Word) -> String {
-        let mut text = String::new();
-        for piece in &word.pieces {
-            match piece {
-                Piece::Text(more) => text.push_str(more),
-                Piece::Variable {
-                    name,
-                    span,
-                    otherwise,
-                } => {
-                    let value = self.values.get(name);
-                    let filled = value.is_some_and(|value| !value.is_empty());
-                    match (otherwise, value) {
-                        (Otherwise::Default(default), _) if !filled => text.push_str(default),
-                        (Otherwise::Instead(instead), _) => text.push_str(if filled { instead } else { "" }),
-                        (_, Some(value)) => text.push_str(value),
-                        (_, None) => self.unknown(name, span),
-                    }
-                }
-            }
-        }
-        text
-    }
-
-    fn unknown(&mut self, name: &str, span: &Span) {
-        if !self.complete {
-            return;
-        }
-        let mistake = Mistake::new(span.clone(), format!("there is no variable {name}"));
-        let near = closest(name, self.values.keys().map(String::as_str));
-        let help = match near {
-            Some(near) => format!("did you mean ${near}?"),
-            None => format!("declare it before with `ARG {name}=…`, or write \\$ for the character itself"),
-        };
-        self.mistakes.push(mistake.help(help));
-    }
-
-    /// A CMD runs on the cluster's first master, where its shell knows ENV but not ARG: those are filled in now,
-    /// everything else stays for the shell.
-    fn fill_in_args(&self, text: &str) -> String {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(dollar) = rest.find('$') {
-            filled.push_str(&rest[..dollar]);
-            let after = &rest[dollar + 1..];
-            let inner = after.strip_prefix('{').unwrap_or(after);
-            let len = inner
-                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .unwrap_or(inner.len());
-            let braced = inner.len() < after.len();
-            let whole = if braced { len + 2 } else { len };
-            let closed = !braced || inner[len..].starts_with('}');
-            match self.values.get(&inner[..len]) {
-                Some(value) if closed && self.args.contains(&inner[..len]) => {
-                    filled.push_str(value);
-                    rest = &after[whole..];
-                }
-                _ => {
-                    filled.push('$');
-                    rest = after;
-                }
-            }
-        }
-        filled.push_str(rest);
-        filled
-    }
-
-    /// A `--build-arg` that no ARG takes is a slip of the finger.
-    fn check_build_args(&mut self, kubefile: &Kubefile) {
-        for name in self
-            .build_args
-            .keys()
-            .filter(|name| !self.args.contains(*name))
-            .collect::<Vec<_>>()
-        {
-            let place = kubefile
-                .directives
-                .first()
-                .map_or(0..0, |first| first.span.clone());
-            let mistake = Mistake::new(
-                place,
-                format!("--build-arg {name} is given, but no ARG declares it"),
-            );
-            let near = closest(name, self.args.iter().map(String::as_str));
-            self.mistakes.push(match near {
-                Some(near) => mistake.help(format!("did you mean --build-arg {near}=…?")),
-                None => mistake.help(format!(
-                    "add `ARG {name}` to the Kubefile, or leave the argument out"
-                )),
             });
         }
     }

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod docker;
+mod intake;
 mod load;
 mod save;
 

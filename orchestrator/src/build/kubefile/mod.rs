@@ -4,6 +4,7 @@
 //! text ─ lines ─▶ one directive per line ─ words ─▶ arguments ─ parse ─▶ Kubefile
 //! ```
 
+mod complaints;
 mod lines;
 mod parse;
 mod words;
