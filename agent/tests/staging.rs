@@ -1,5 +1,7 @@
 //! Layers on their way from an orchestrator's store to an agent's: whole, interrupted, lied about, without room.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod support;
 
 use std::fs;
