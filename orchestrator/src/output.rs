@@ -30,7 +30,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Writes `value` to standard output as indented JSON.
 ///
 /// # Errors
-/// Like [`print`].
+/// Like [`print()`].
 pub fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
