@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{command, slot::Slot};
 
@@ -108,6 +108,18 @@ impl Port {
     /// When `iptables` fails.
     pub fn allow_udp(&self) -> Result<()> {
         self.firewall("-D").map(drop)
+    }
+
+    /// Bytes that arrived over this cable since it was plugged in, headers and repetitions included.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn received_bytes(&self) -> Result<u64> {
+        let text = command::must("ip", ["-n", &self.namespace, "-s", "-j", "link", "show", "host0"])?;
+        let links: serde_json::Value = serde_json::from_str(&text).context("`ip -j` printed no JSON")?;
+        links[0]["stats64"]["rx"]["bytes"]
+            .as_u64()
+            .context("`ip -s -j` counts no received bytes")
     }
 
     fn firewall(&self, change: &str) -> Result<String> {

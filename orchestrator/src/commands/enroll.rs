@@ -1,8 +1,8 @@
 //! `gantry enroll`: hosts and this orchestrator come to trust each other, by a one-time token.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::ValueHint;
@@ -14,11 +14,20 @@ use gantry_transport::{Authority, DialOptions, EnrolledAgent, EnrolmentError, To
 use super::agents::resolve;
 use super::connect::{self, ConnectArgs};
 use crate::context::Context;
+use crate::execute::retry::Backoff;
 use crate::exit::{OrExit as _, failure};
+use crate::session::{Dialer, SessionError, Sessions as _};
 use crate::state::{AgentRecord, State, TokenFile};
 
 /// Hosts enrolled at the same time.
 const MAX_AT_A_TIME: usize = 32;
+
+/// How long a host that was just enrolled may take until it serves; it is a moment.
+const SERVES_WITHIN: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    longest: Duration::from_secs(1),
+    whole: Duration::from_secs(15),
+};
 
 /// Flags of `gantry enroll`.
 #[derive(Debug, clap::Args)]
@@ -75,9 +84,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         "hosts that were not named as enrolled can be enrolled again",
     )?;
     let mut failed = 0;
+    let mut enrolled = Vec::new();
     for (address, result) in results {
         match result {
             Ok(agent) => {
+                enrolled.push(address.ip());
                 let skew = agent.clock_skew_ms / 1000;
                 let clock = if skew == 0 {
                     String::new()
@@ -97,6 +108,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    wait_until_they_serve(&connect::dialer(context, &args.connect)?, &enrolled)?;
     match failed {
         0 => Ok(ExitCode::Done),
         _ if failed < addresses.len() => Err(failure(
@@ -134,6 +146,43 @@ async fn enrol_all(
         .buffered(MAX_AT_A_TIME)
         .collect()
         .await
+}
+
+/// An agent goes from enrolment to serving in a moment. The next command must not fall into it, and a session proves
+/// that both sides took the certificates for good.
+fn wait_until_they_serve(dialer: &Dialer, hosts: &[IpAddr]) -> anyhow::Result<()> {
+    let one = |host: IpAddr| async move { (host, serves(dialer, host).await) };
+    let answers: Vec<_> = connect::block_on(
+        async {
+            let answers = futures_util::stream::iter(hosts.iter().copied())
+                .map(one)
+                .buffered(MAX_AT_A_TIME);
+            let answers = answers.collect().await;
+            dialer.close().await;
+            Ok(answers)
+        },
+        "the hosts are enrolled",
+    )?;
+    for (host, answer) in answers {
+        if let Err(error) = answer {
+            anstream::eprintln!("{host}: enrolled, but it does not serve yet: {error}");
+        }
+    }
+    Ok(())
+}
+
+async fn serves(dialer: &Dialer, host: IpAddr) -> Result<(), SessionError> {
+    let mut delays = SERVES_WITHIN.delays();
+    loop {
+        match dialer.session(host).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.heals() => match delays.next() {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => return Err(error),
+            },
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn remember(state: &State, address: SocketAddr, agent: &EnrolledAgent, crl: Digest) -> anyhow::Result<()> {

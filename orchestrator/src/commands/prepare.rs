@@ -139,7 +139,7 @@ impl Prepared {
         );
         let hint = match code {
             ExitCode::Unreachable => {
-                "is gantry-agent running there? `systemctl status gantry-agent` on the host says"
+                "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says"
             }
             ExitCode::Verification => "`gantry agents` lists the hosts that were enrolled from here",
             _ => "put it right, or leave a check out with --skip-preflight=NAME",
