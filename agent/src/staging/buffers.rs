@@ -1,6 +1,5 @@
 //! This module owns [`Buffers`]: the memory between the network and the disk, taken once and used again.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,7 +13,7 @@ pub(super) struct Buffers {
     permits: Arc<Semaphore>,
 }
 
-/// A buffer of the pool; empty when it is taken, goes back when dropped.
+/// A buffer of the pool, [`BUFFER_LEN`] bytes long whatever is in it. Goes back when dropped.
 #[derive(Debug)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
@@ -30,7 +29,7 @@ impl Buffers {
         })
     }
 
-    /// An empty buffer with room for [`BUFFER_LEN`] bytes, as soon as there is one.
+    /// A buffer, as soon as there is one.
     pub(super) async fn take(self: &Arc<Self>) -> Buffer {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
@@ -38,31 +37,28 @@ impl Buffers {
             .expect("the pool's semaphore is never closed");
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Buffer {
-            bytes: free.unwrap_or_else(|| Vec::with_capacity(BUFFER_LEN)),
+            bytes: free.unwrap_or_else(|| vec![0; BUFFER_LEN]),
             pool: Arc::clone(self),
             _permit: permit,
         }
     }
 }
 
-impl Deref for Buffer {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
+impl Buffer {
+    /// All of its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
-}
 
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
+    /// All of its bytes, to be filled.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
+        let bytes = std::mem::take(&mut self.bytes);
         self.pool
             .free
             .lock()
@@ -76,18 +72,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_buffer_comes_back_empty_and_no_more_than_the_bound_are_out() {
+    async fn buffers_are_used_again_and_no_more_than_the_bound_are_out() {
         let pool = Buffers::new();
         let mut out = Vec::new();
         for _ in 0..BUFFERS {
             out.push(pool.take().await);
         }
         assert_eq!(pool.permits.available_permits(), 0);
-        out[0].extend_from_slice(b"used");
-        let address = out[0].as_ptr();
-        out.swap_remove(0);
+        let address = out.swap_remove(0).bytes().as_ptr();
         let again = pool.take().await;
-        assert!(again.is_empty());
-        assert_eq!(again.as_ptr(), address);
+        assert_eq!(
+            (again.bytes().as_ptr(), again.bytes().len()),
+            (address, BUFFER_LEN)
+        );
     }
 }

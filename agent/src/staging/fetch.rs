@@ -34,12 +34,16 @@ impl Fetcher {
         let mut stream = ask(&self.peer, &fetch.request, fetch.bytes, layer.layer).await?;
         for chunks in batches(&fetch.chunks) {
             let mut buffer = self.buffers.take().await;
+            // Chunks are bounded by the table of contents, batches by `batches`: all of it fits.
             let len = chunks.iter().map(|&(_, length)| length as usize).sum();
-            while buffer.len() < len {
-                let bytes = stream.read_chunk(len - buffer.len()).await.map_err(failed)?;
-                let bytes = bytes.ok_or(StreamError::Early).map_err(failed)?;
-                self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                buffer.extend_from_slice(&bytes);
+            let mut room = &mut buffer.bytes_mut()[..len];
+            while !room.is_empty() {
+                let read = stream.read_into(room).await.map_err(failed)?;
+                if read == 0 {
+                    return Err(failed(StreamError::Early));
+                }
+                self.received.fetch_add(read as u64, Ordering::Relaxed);
+                room = &mut room[read..];
             }
             let batch = Batch {
                 layer: Arc::clone(&layer),

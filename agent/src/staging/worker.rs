@@ -46,7 +46,7 @@ pub(super) fn batches(chunks: &[(u32, u32)]) -> impl Iterator<Item = &[(u32, u32
             bytes += length as usize;
             bytes <= BUFFER_LEN
         });
-        // At least one: a chunk longer than the bound makes its buffer grow, and the receiver refuses it.
+        // At least one, or this would never end; tables of contents have none that does not fit.
         let count = fitting.count().max(1).min(rest.len());
         let (batch, after) = rest.split_at(count);
         rest = after;
@@ -106,7 +106,7 @@ fn write(batch: Batch, scratch: &mut Scratch) -> Written {
         chunks,
         buffer,
     } = batch;
-    let mut rest = &buffer[..];
+    let mut rest = buffer.bytes();
     for &(chunk, length) in &chunks {
         let (compressed, after) = rest.split_at(length as usize);
         rest = after;
@@ -117,7 +117,7 @@ fn write(batch: Batch, scratch: &mut Scratch) -> Written {
     Written::Accepted {
         layer: layer.index,
         chunks: chunks.len() as u64,
-        bytes: buffer.len() as u64,
+        bytes: chunks.iter().map(|&(_, length)| u64::from(length)).sum(),
     }
 }
 

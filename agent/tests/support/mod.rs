@@ -16,7 +16,7 @@ use gantry_transport::{
 };
 
 /// The name the agent is enrolled by.
-const HOST: &str = "127.0.0.1";
+pub(crate) const HOST: &str = "127.0.0.1";
 
 /// Who is who.
 pub(crate) struct Site {

@@ -175,6 +175,21 @@ impl RecvStream {
         }
     }
 
+    /// Fills the front of `room` with raw bytes, as many as are there; how many, 0 at the end or when `room` is
+    /// empty. What belongs together in memory is cheaper read this way than piece by piece. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Self::read_chunk`].
+    pub async fn read_into(&mut self, room: &mut [u8]) -> Result<usize, StreamError> {
+        if room.is_empty() {
+            return Ok(0);
+        }
+        match &mut self.0 {
+            RecvHalf::Quic(stream) => Ok(stream.read(room).await.map_err(read_error)?.unwrap_or(0)),
+            RecvHalf::Tcp(stream) => stream.read_into(room).await,
+        }
+    }
+
     /// Exactly `len` raw bytes. The caller bounds `len`. Not cancel safe.
     ///
     /// # Errors

@@ -21,12 +21,11 @@ use gantry_protocol::transfer::check_ranges;
 use gantry_protocol::{ChunkRange, CloseCode, FetchReply, FetchRequest, Refusal, RefusalKind};
 use gantry_store::{ChunkSource, LayerError, Store};
 use gantry_transport::{Closed, Connection, RecvStream, SendStream, StreamError};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
 pub use sent::SentCounters;
 
-use buffers::HostBuffers;
+use buffers::{Buffer, HostBuffers, Pool};
 use reads::{Read, Reads};
 
 /// Fetches of one host answered at the same time; an agent opens half as many.
@@ -38,7 +37,7 @@ pub struct FetchServer {
     store: Store,
     /// Layers that some host is fetching now, opened once for all of them.
     open: Arc<Mutex<HashMap<Digest, Weak<ChunkSource>>>>,
-    shared_buffers: Arc<Semaphore>,
+    buffers: Pool,
 }
 
 /// One host's part of a [`FetchServer`].
@@ -75,7 +74,7 @@ impl FetchServer {
         Self {
             store,
             open: Arc::default(),
-            shared_buffers: buffers::shared(),
+            buffers: Pool::new(),
         }
     }
 
@@ -87,7 +86,7 @@ impl FetchServer {
     pub async fn serve(&self, connection: Connection, sent: SentCounters) -> Closed {
         let host = Host {
             server: self.clone(),
-            buffers: HostBuffers::new(Arc::clone(&self.shared_buffers)),
+            buffers: self.buffers.host(),
             sent,
             layers: Arc::default(),
         };
@@ -181,14 +180,14 @@ impl Host {
         send.send(&FetchReply::Bytes(spans.iter().map(|&(_, len)| len).sum()))
             .await?;
         for read in Reads::new(spans.into_iter()) {
-            let permit = self.buffers.permit().await;
+            let buffer = self.buffers.take().await;
             let blob = Arc::clone(&source);
-            let bytes = spawn_blocking(move || fill(&blob, &read))
+            let bytes = spawn_blocking(move || fill(buffer, &blob, &read))
                 .await
                 .map_err(|error| Failure::Read(io::Error::other(error)))?
                 .map_err(Failure::Read)?;
             let len = bytes.len() as u64;
-            send.write_bytes(buffers::with_permit(bytes, permit)).await?;
+            send.write_bytes(bytes).await?;
             self.sent.count_chunks(len);
         }
         Ok(())
@@ -217,12 +216,12 @@ impl Host {
     }
 }
 
-/// Reads what `read` names and leaves only what is sent.
-fn fill(source: &ChunkSource, read: &Read) -> io::Result<Vec<u8>> {
-    let mut buffer = vec![0; read.len];
-    source.read_at(read.offset, &mut buffer)?;
-    reads::squeeze(&mut buffer, &read.pieces);
-    Ok(buffer)
+/// Reads what `read` names into `buffer` and leaves only what is sent.
+fn fill(mut buffer: Buffer, source: &ChunkSource, read: &Read) -> io::Result<Bytes> {
+    let room = &mut buffer.room()[..read.len];
+    source.read_at(read.offset, room)?;
+    let len = reads::squeeze(room, &read.pieces);
+    Ok(buffer.into_bytes(len))
 }
 
 /// The table of contents of an open layer, sent without copying it.

@@ -90,20 +90,26 @@ impl TcpStream {
 
     pub(crate) async fn read(&self, max: usize) -> Result<Option<Bytes>, StreamError> {
         let mut room = vec![0; max.clamp(1, READ_ROOM)];
+        let read = self.read_into(&mut room).await?;
+        room.truncate(read);
+        Ok((read > 0).then(|| room.into()))
+    }
+
+    /// Fills the front of `room`, which is not empty; how many bytes, 0 at the end.
+    pub(crate) async fn read_into(&self, room: &mut [u8]) -> Result<usize, StreamError> {
         let read = std::future::poll_fn(|context| {
             self.poll_with(context, |stream, context| {
-                let read = std::task::ready!(stream.poll_read_into(context, &mut room))?;
+                let read = std::task::ready!(stream.poll_read_into(context, room))?;
                 Poll::Ready(Ok(read))
             })
         });
         match read.await {
-            Some(Ok((0, true))) if self.session.lives().await => Ok(None),
+            Some(Ok((0, true))) if self.session.lives().await => Ok(0),
             Some(Ok((0, true)) | Err(_)) => Err(StreamError::Closed(self.session.closed().await)),
-            Some(Ok((0, false))) => Ok(None),
+            Some(Ok((0, false))) => Ok(0),
             Some(Ok((read, _))) => {
                 self.session.received.fetch_add(read as u64, Ordering::Relaxed);
-                room.truncate(read);
-                Ok(Some(room.into()))
+                Ok(read)
             }
             None => Err(StreamError::Ended(CloseCode::NotNeeded)),
         }

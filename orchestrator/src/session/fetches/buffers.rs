@@ -1,6 +1,6 @@
-//! This module owns [`HostBuffers`]: how much memory the sending of chunks may take, for one host and for all.
+//! This module owns [`Pool`]: how much memory the sending of chunks may take, for one host and for all.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,53 +13,95 @@ const OWN_PER_HOST: usize = 3;
 const SHARED_PER_HOST: usize = 13;
 /// Buffers all hosts share: 64 MiB.
 const SHARED: usize = 128;
+/// Unused buffers that are kept for the next read: making one costs a page fault for each of its pages.
+const KEPT: usize = 32;
 
-/// The buffers all hosts share.
-pub(super) fn shared() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(SHARED))
+/// The buffers of all hosts. Clones are the same pool.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    shared: Arc<Semaphore>,
+    free: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-/// The right to fill buffers for one host.
+/// One host's share of a [`Pool`].
 #[derive(Debug, Clone)]
 pub(super) struct HostBuffers {
     own: Arc<Semaphore>,
     extra: Arc<Semaphore>,
-    shared: Arc<Semaphore>,
+    pool: Pool,
 }
 
-/// The right to one buffer; ends when the host has acknowledged its bytes.
+/// A buffer of [`BUFFER_LEN`] bytes, of which the first `filled` are sent. Goes back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit(#[expect(dead_code, reason = "held, not read")] Held);
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    filled: usize,
+    pool: Pool,
+    _held: Held,
+}
 
+/// The right to one buffer.
 #[derive(Debug)]
 enum Held {
-    Own(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit),
-    Shared(#[expect(dead_code, reason = "held, not read")] [OwnedSemaphorePermit; 2]),
+    Own {
+        _own: OwnedSemaphorePermit,
+    },
+    Shared {
+        _extra: OwnedSemaphorePermit,
+        _shared: OwnedSemaphorePermit,
+    },
 }
 
-impl HostBuffers {
-    /// For one more host.
-    pub(super) fn new(shared: Arc<Semaphore>) -> Self {
+impl Pool {
+    pub(super) fn new() -> Self {
         Self {
-            own: Arc::new(Semaphore::new(OWN_PER_HOST)),
-            extra: Arc::new(Semaphore::new(SHARED_PER_HOST)),
-            shared,
+            shared: Arc::new(Semaphore::new(SHARED)),
+            free: Arc::default(),
         }
     }
 
+    /// The share of one more host.
+    pub(super) fn host(&self) -> HostBuffers {
+        HostBuffers {
+            own: Arc::new(Semaphore::new(OWN_PER_HOST)),
+            extra: Arc::new(Semaphore::new(SHARED_PER_HOST)),
+            pool: self.clone(),
+        }
+    }
+}
+
+impl HostBuffers {
     /// Waits until the host may have another buffer.
-    pub(super) async fn permit(&self) -> Permit {
+    pub(super) async fn take(&self) -> Buffer {
+        let own = async {
+            Held::Own {
+                _own: acquire(&self.own).await,
+            }
+        };
         let shared = async {
             let extra = acquire(&self.extra).await;
-            let shared = acquire(&self.shared).await;
-            Held::Shared([extra, shared])
+            Held::Shared {
+                _extra: extra,
+                _shared: acquire(&self.pool.shared).await,
+            }
         };
-        let own = async { Held::Own(acquire(&self.own).await) };
-        Permit(tokio::select! {
+        let held = tokio::select! {
             biased;
             held = own => held,
             held = shared => held,
-        })
+        };
+        let free = self
+            .pool
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        Buffer {
+            bytes: free.unwrap_or_else(|| vec![0; BUFFER_LEN]),
+            filled: 0,
+            pool: self.pool.clone(),
+            _held: held,
+        }
     }
 }
 
@@ -70,15 +112,33 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         .expect("these semaphores are never closed")
 }
 
-/// `bytes`, holding on to `permit` until the last user of them is gone.
-pub(super) fn with_permit(bytes: Vec<u8>, permit: Permit) -> Bytes {
-    struct Owner(Vec<u8>, #[expect(dead_code, reason = "held, not read")] Permit);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
+impl Buffer {
+    /// All of its bytes, whatever is in them.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The first `filled` bytes, for sending. The buffer is given back when the last user of them is gone: when the
+    /// host has acknowledged them.
+    pub(super) fn into_bytes(mut self, filled: usize) -> Bytes {
+        self.filled = filled;
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < KEPT {
+            free.push(std::mem::take(&mut self.bytes));
         }
     }
-    Bytes::from_owner(Owner(bytes, permit))
 }
 
 #[cfg(test)]
@@ -87,23 +147,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_takes_nothing_holds_up_no_other() {
-        let shared = shared();
+        let pool = Pool::new();
         let mut stuck = Vec::new();
-        for _ in 0..SHARED.div_ceil(SHARED_PER_HOST) {
-            let host = HostBuffers::new(Arc::clone(&shared));
-            for _ in 0..OWN_PER_HOST {
-                stuck.push(with_permit(vec![0], host.permit().await));
-            }
-            while shared.available_permits() > 0 && host.extra.available_permits() > 0 {
-                stuck.push(with_permit(vec![0], host.permit().await));
+        while pool.shared.available_permits() > 0 {
+            let host = pool.host();
+            for _ in 0..OWN_PER_HOST + SHARED_PER_HOST.min(pool.shared.available_permits()) {
+                stuck.push(host.take().await.into_bytes(1));
             }
         }
-        assert_eq!(shared.available_permits(), 0);
-        let quick = HostBuffers::new(Arc::clone(&shared));
+        let quick = pool.host();
         for _ in 0..100 {
-            drop(with_permit(vec![0], quick.permit().await));
+            drop(quick.take().await.into_bytes(1));
         }
         drop(stuck);
-        assert_eq!(shared.available_permits(), SHARED);
+        assert_eq!(pool.shared.available_permits(), SHARED);
+        assert_eq!(pool.free.lock().unwrap().len(), KEPT);
     }
 }

@@ -77,8 +77,8 @@ impl<I: Iterator<Item = (u64, u64)>> Iterator for Reads<I> {
     }
 }
 
-/// Moves the pieces of a read to the front of its buffer and cuts the rest off.
-pub(super) fn squeeze(buffer: &mut Vec<u8>, pieces: &[(usize, usize)]) {
+/// Moves the pieces of a read to the front of its buffer; gives how many bytes they are.
+pub(super) fn squeeze(buffer: &mut [u8], pieces: &[(usize, usize)]) -> usize {
     let mut end = 0;
     for &(at, len) in pieces {
         if at != end {
@@ -86,7 +86,7 @@ pub(super) fn squeeze(buffer: &mut Vec<u8>, pieces: &[(usize, usize)]) {
         }
         end += len;
     }
-    buffer.truncate(end);
+    end
 }
 
 #[cfg(test)]
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn gaps_are_squeezed_out() {
         let mut buffer = b"..ab...c.".to_vec();
-        squeeze(&mut buffer, &[(2, 2), (7, 1)]);
-        assert_eq!(buffer, b"abc");
+        let len = squeeze(&mut buffer, &[(2, 2), (7, 1)]);
+        assert_eq!(&buffer[..len], b"abc");
     }
 
     /// Joins neighbours, so that two cuts of the same bytes are equal.
