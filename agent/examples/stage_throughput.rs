@@ -6,6 +6,8 @@
 //! stage_throughput orchestrator DIR ADDR dials ADDR, serves until the agent is done, tells what it took
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on fails")]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -1,6 +1,10 @@
 //! Both sides in one process, over real QUIC or TLS/TCP on the loopback: an authority, an operator, an enrolled agent.
 
 #![allow(dead_code, reason = "each user of this module needs a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "the example that measures uses it too, and is no test to clippy"
+)]
 
 use std::fs;
 use std::net::SocketAddr;
