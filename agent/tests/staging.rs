@@ -283,17 +283,34 @@ async fn two_stages_of_the_same_layer_send_it_once() {
 /// What a server that is not ours answers; the bytes are those an honest one would send.
 type Forge = dyn Fn(&FetchRequest, Vec<u8>) -> (FetchReply, Vec<u8>) + Send + Sync;
 
-/// Answers fetches by `forge`, one after the other, until the connection ends.
-async fn serve_forged(connection: Connection, store: Store, forge: Arc<Forge>) {
+/// Chunks of this layer are answered only when so many bytes of content are in place.
+type Held = (Digest, u64);
+
+/// Answers fetches by `forge`, each stream for itself, until the connection ends.
+async fn serve_forged(
+    connection: Connection,
+    store: Store,
+    forge: Arc<Forge>,
+    held: Option<Held>,
+    told: watch::Receiver<TransferProgress>,
+) {
     while let Ok((mut send, mut recv)) = connection.accept_bi().await {
-        let Ok(request) = recv.recv::<FetchRequest>().await else {
-            continue;
-        };
-        let honest = honest_answer(&store, &request);
-        let (reply, bytes) = forge(&request, honest);
-        let _ = send.send(&reply).await;
-        let _ = send.write_bytes(bytes.into()).await;
-        let _ = send.finish().await;
+        let (store, forge, mut told) = (store.clone(), Arc::clone(&forge), told.clone());
+        tokio::spawn(async move {
+            let Ok(request) = recv.recv::<FetchRequest>().await else {
+                return;
+            };
+            if let (Some((wait_for, bytes)), FetchRequest::Chunks { layer, .. }) = (held, &request)
+                && *layer == wait_for
+            {
+                let _ = told.wait_for(|progress| progress.written >= bytes).await;
+            }
+            let honest = honest_answer(&store, &request);
+            let (reply, bytes) = forge(&request, honest);
+            let _ = send.send(&reply).await;
+            let _ = send.write_bytes(bytes.into()).await;
+            let _ = send.finish().await;
+        });
     }
 }
 
@@ -322,13 +339,20 @@ async fn stage_forged(
     layers: &[LayerDescriptor],
     forge: impl Fn(&FetchRequest, Vec<u8>) -> (FetchReply, Vec<u8>) + Send + Sync + 'static,
 ) -> StagingError {
+    stage_held(from, to, layers, None, forge).await
+}
+
+async fn stage_held(
+    from: &TestStore,
+    to: &TestStore,
+    layers: &[LayerDescriptor],
+    held: Option<Held>,
+    forge: impl Fn(&FetchRequest, Vec<u8>) -> (FetchReply, Vec<u8>) + Send + Sync + 'static,
+) -> StagingError {
     let session = Site::new().await.connect(UdpMode::Only).await;
-    let server = tokio::spawn(serve_forged(
-        session.operator.clone(),
-        from.store.clone(),
-        Arc::new(forge),
-    ));
-    let progress = watch::Sender::new(TransferProgress::default());
+    let (progress, told) = watch::channel(TransferProgress::default());
+    let (operator, store) = (session.operator.clone(), from.store.clone());
+    let server = tokio::spawn(serve_forged(operator, store, Arc::new(forge), held, told));
     let result = stage(
         &to.store,
         &session.agent,
@@ -355,17 +379,14 @@ async fn a_chunk_that_lies_is_named_and_the_other_layers_chunks_are_kept() {
         &[("opt/first", noise(2, 100)), ("opt/second", noise(3, 2 * MIB))],
     );
     let lie_in = forged.digest;
-    let error = stage_forged(
-        &from,
-        &to,
-        &[honest.clone(), forged.clone()],
-        move |request, mut answer| {
-            if matches!(request, FetchRequest::Chunks { layer, .. } if *layer == lie_in) {
-                *answer.last_mut().unwrap() ^= 1;
-            }
-            bytes(answer)
-        },
-    )
+    let layers = [honest.clone(), forged.clone()];
+    let held = Some((forged.digest, 4 * MIB as u64));
+    let error = stage_held(&from, &to, &layers, held, move |request, mut answer| {
+        if matches!(request, FetchRequest::Chunks { layer, .. } if *layer == lie_in) {
+            *answer.last_mut().unwrap() ^= 1;
+        }
+        bytes(answer)
+    })
     .await;
     let StagingError::Receive(ReceiveError::Chunk {
         layer, file, chunk, ..
