@@ -22,6 +22,13 @@ use crate::state::{AgentRecord, State, TokenFile};
 /// Hosts enrolled at the same time.
 const MAX_AT_A_TIME: usize = 32;
 
+/// How long a host may take until it listens for its enrolment: an agent looks for its token every second.
+const LISTENS_WITHIN: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    longest: Duration::from_millis(500),
+    whole: Duration::from_secs(3),
+};
+
 /// How long a host that was just enrolled may take until it serves; it is a moment.
 const SERVES_WITHIN: Backoff = Backoff {
     first: Duration::from_millis(50),
@@ -136,10 +143,17 @@ async fn enrol_all(
     let options = &options;
     let one = |address: SocketAddr| async move {
         // The name in the certificate is the address by which Clusterfiles name the host.
-        (
-            address,
-            enrol(address, &address.ip().to_string(), tokens, authority, options).await,
-        )
+        let name = address.ip().to_string();
+        let mut delays = LISTENS_WITHIN.delays();
+        loop {
+            match enrol(address, &name, tokens, authority, options).await {
+                Err(error) if error.transient => match delays.next() {
+                    Some(delay) => tokio::time::sleep(delay).await,
+                    None => return (address, Err(error)),
+                },
+                result => return (address, result),
+            }
+        }
     };
     futures_util::stream::iter(addresses.iter().copied())
         .map(one)

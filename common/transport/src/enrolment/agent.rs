@@ -98,11 +98,13 @@ impl EnrolmentListener {
     ) -> Result<Identity, EnrolmentError> {
         // The door holds a sender for as long as it is open.
         let Some(granted) = self.granted.recv().await else {
-            return Err(EnrolmentError("the enrolment listener was closed".into()));
+            return Err(EnrolmentError::lasting(
+                "the enrolment listener was closed".into(),
+            ));
         };
         let result = store(&granted.identity);
         let failure = result.as_ref().err().map(|error| {
-            EnrolmentError(format!(
+            EnrolmentError::lasting(format!(
                 "enrolled, but the identity cannot be stored: {error}; make room and restart gantry-agent"
             ))
         });

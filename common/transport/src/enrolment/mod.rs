@@ -24,8 +24,23 @@ const STEP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Why an enrolment did not happen. One line: what, why, what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EnrolmentError(pub String);
+#[error("{message}")]
+pub struct EnrolmentError {
+    /// The line.
+    pub message: String,
+    /// Whether trying again, as it is, may help: the agent has not seen its token yet, the network comes back.
+    pub transient: bool,
+}
+
+impl EnrolmentError {
+    /// One that trying again does not heal.
+    fn lasting(message: String) -> Self {
+        Self {
+            message,
+            transient: false,
+        }
+    }
+}
 
 /// A refusal for the other side.
 fn forbidden(message: impl Into<String>) -> Refusal {

@@ -69,14 +69,17 @@ pub async fn enrol(
     options: &DialOptions,
 ) -> Result<EnrolledAgent, EnrolmentError> {
     if !is_name(host) {
-        return Err(EnrolmentError(format!(
+        return Err(EnrolmentError::lasting(format!(
             "{host:?} cannot be an agent's name: 1 to 253 letters, digits and . - _ : @ are allowed"
         )));
     }
     // Only up to the offer: both ways may be tried at the same time, and a token is for one.
     let offered = race(addr, options, |attempt| offer(addr, attempt, authority, options))
         .await
-        .map_err(|error| EnrolmentError(error.to_string()))?;
+        .map_err(|error| EnrolmentError {
+            message: error.to_string(),
+            transient: error.is_transient(),
+        })?;
     let mut enrolment = Enrolment {
         addr,
         host,
@@ -87,7 +90,7 @@ pub async fn enrol(
     let result = enrolment.go_on().await;
     match &result {
         Ok(_) => enrolment.offered.link.close(CloseCode::Done, "enrolled"),
-        Err(error) => enrolment.offered.link.close(CloseCode::Forbidden, &error.0),
+        Err(error) => enrolment.offered.link.close(CloseCode::Forbidden, &error.message),
     }
     let _ = timeout(Duration::from_secs(1), enrolment.offered.link.drained()).await;
     result
@@ -328,7 +331,7 @@ impl Enrolment<'_> {
     fn failed(&self, reason: &str) -> EnrolmentError {
         let version = self.offered.version;
         tracing::debug!(addr = %self.addr, %version, "enrolment failed: {reason}");
-        EnrolmentError(format!("cannot enrol {} at {}: {reason}", self.host, self.addr))
+        EnrolmentError::lasting(format!("cannot enrol {} at {}: {reason}", self.host, self.addr))
     }
 }
 

@@ -97,7 +97,7 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, EnrolmentError> {
         let wrong = |reason: &str| {
-            EnrolmentError(format!(
+            EnrolmentError::lasting(format!(
                 "this is not a token: {reason}; a token is {PREFIX}.EXPIRY.ID.SECRET, as gantry token create prints it"
             ))
         };
