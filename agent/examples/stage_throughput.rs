@@ -87,6 +87,8 @@ async fn agent(dir: &Path, addr: SocketAddr) -> anyhow::Result<()> {
     );
     tell_path(&peer);
     peer.shut_down(CloseCode::Done, "measured").await;
+    // This side has nothing to wait for; the process must not end before the peer has heard of it.
+    listener.shut().await;
     Ok(())
 }
 

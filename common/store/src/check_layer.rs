@@ -192,7 +192,7 @@ impl Check<'_> {
                 let right = if chunk.zeros {
                     buffer.iter().all(|byte| *byte == 0)
                 } else {
-                    Digest::of(&buffer) == chunk.digest
+                    chunk.digest.is_of(&buffer)
                 };
                 if !right {
                     return Err(format!("its bytes {at} to {} are damaged", at + len as u64));

@@ -111,7 +111,7 @@ impl Door {
             Some(socket) => (socket, SOCKET_BUFFER, None),
             None => {
                 let (port, listener) = bind_soon(addr, tcp).await?;
-                let socket = udp::for_quinn(port.socket, MAX_UDP_PAYLOAD, Some(Arc::clone(&strangers)))?;
+                let socket = udp::for_quinn(port.socket, Some(Arc::clone(&strangers)))?;
                 (socket, port.receive_buffer, listener)
             }
         };

@@ -49,5 +49,7 @@ pub const MAX_UDP_PAYLOAD: u16 = 9216 - 28;
 pub const MIN_UDP_PAYLOAD: u16 = 1200;
 /// Largest UDP datagram the kernel takes from one call, segmented or not.
 pub const MAX_UDP_DATAGRAM: usize = 65507;
+/// Datagrams the kernel cuts from one call (`UDP_MAX_SEGMENTS` of Linux 4.18; later ones take 128).
+pub const MAX_SEGMENTS: usize = 64;
 /// Packets after which the receiver acknowledges: fewer acknowledgements, less work on both sides.
 pub const ACK_THRESHOLD: u32 = 10;

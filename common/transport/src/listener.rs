@@ -139,6 +139,11 @@ impl Listener {
         self.keeper.identity()
     }
 
+    /// Stops accepting, closes the port and waits a moment for connections that were closed to tell their peers.
+    pub async fn shut(self) {
+        self.door.shut().await;
+    }
+
     /// How many peers were turned away since the start.
     #[must_use]
     pub fn turned_away(&self) -> u64 {

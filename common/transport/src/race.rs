@@ -59,7 +59,7 @@ async fn quic_link(
             };
             let port = udp::bind(SocketAddr::new(any, 0)).map_err(Closed::lost)?;
             (
-                udp::for_quinn(port.socket, payload, None).map_err(Closed::lost)?,
+                udp::for_quinn(port.socket, None).map_err(Closed::lost)?,
                 port.receive_buffer,
             )
         }

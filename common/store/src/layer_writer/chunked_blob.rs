@@ -222,7 +222,9 @@ fn entries_of(
         return;
     };
     let end_of = |frame: &Frame| (frame.offset + u64::from(frame.len)) as i64;
-    let digest = content.chunked_file.map_or(start.digest, |file| files[file]);
+    let digest = content
+        .chunked_file
+        .map_or(start.digests.sha256, |file| files[file]);
     first.size = content.size as i64;
     first.digest = Cow::Owned(digest.to_string());
     first.offset = start.offset as i64;
@@ -231,9 +233,6 @@ fn entries_of(
     let name = first.name.clone();
     let at = entries.len();
     entries.push(first);
-    if alone && !content.cuts[0].1 {
-        return;
-    }
     let mut chunk_offset = 0;
     for (index, (frame, (len, zeros))) in frames.iter().zip(&content.cuts).enumerate() {
         if index > 0 {
@@ -247,10 +246,16 @@ fn entries_of(
             });
         }
         let entry = &mut entries[at + index];
+        if let Some(blake3) = frame.digests.blake3.filter(|_| !zeros) {
+            entry.blake3 = Cow::Owned(blake3.to_string());
+        }
+        if alone && !zeros {
+            break;
+        }
         entry.offset = frame.offset as i64;
         entry.chunk_offset = chunk_offset;
         entry.chunk_size = *len as i64;
-        entry.chunk_digest = Cow::Owned(frame.digest.to_string());
+        entry.chunk_digest = Cow::Owned(frame.digests.sha256.to_string());
         entry.chunk_type = Cow::Borrowed(if *zeros { CHUNK_TYPE_ZEROS } else { "" });
         chunk_offset += *len as i64;
     }

@@ -4,6 +4,8 @@ use std::io;
 
 use zstd::bulk::Compressor;
 
+use crate::raw_frame;
+
 /// zstd level of every frame. 3 is where the curve bends: 9 costs three times the time for a tenth fewer bytes, and
 /// both decode at nearly the same speed.
 pub const COMPRESSION_LEVEL: i32 = 3;
@@ -11,13 +13,10 @@ pub const COMPRESSION_LEVEL: i32 = 3;
 /// Content that shrinks by less than this is stored as it is: decoding is then a copy, which is worth more to the
 /// receiver than 3 % on the wire. In percent of the original.
 const WORTH_COMPRESSING: usize = 97;
-const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 /// Magic number of a frame that decoders skip.
 pub(crate) const SKIPPABLE_MAGIC: [u8; 4] = 0x184D_2A50_u32.to_le_bytes();
 /// Bytes before the content of a skippable frame: magic number and length.
 pub(crate) const SKIPPABLE_HEADER_LEN: u64 = 8;
-/// Largest block of a frame, from RFC 8878.
-const MAX_BLOCK_LEN: usize = 128 << 10;
 
 /// Makes frames. One per thread.
 pub(super) struct FrameMaker {
@@ -37,29 +36,10 @@ impl FrameMaker {
         self.compressor.compress_to_buffer(content, &mut frame)?;
         if frame.len() * 100 > content.len() * WORTH_COMPRESSING {
             frame.clear();
-            raw_frame(content, &mut frame);
+            raw_frame::write(content, &mut frame);
         }
         frame.shrink_to_fit();
         Ok(frame)
-    }
-}
-
-/// A frame of raw blocks (RFC 8878, 3.1.1): single segment, so that its content size is its window.
-fn raw_frame(content: &[u8], frame: &mut Vec<u8>) {
-    const SINGLE_SEGMENT: u8 = 1 << 5;
-    const SIZE_IN_4_BYTES: u8 = 2 << 6;
-    frame.extend(MAGIC);
-    frame.push(SINGLE_SEGMENT | SIZE_IN_4_BYTES);
-    frame.extend((content.len() as u32).to_le_bytes());
-    let mut blocks = content.chunks(MAX_BLOCK_LEN).peekable();
-    if blocks.peek().is_none() {
-        frame.extend([1, 0, 0]);
-    }
-    while let Some(block) = blocks.next() {
-        // Bit 0: last block; bits 1 and 2: type, raw is 0; the rest: its length.
-        let header = (block.len() as u32) << 3 | u32::from(blocks.peek().is_none());
-        frame.extend(&header.to_le_bytes()[..3]);
-        frame.extend(block);
     }
 }
 

@@ -17,6 +17,7 @@ use gantry_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::frame::FrameMaker;
+use crate::toc::{BLAKE3_FROM, Blake3};
 use crate::{BlobWriter, LayerError, StoreError};
 
 /// Most compressor threads: above that, reading and the two hashes in a row are the limit.
@@ -41,7 +42,23 @@ pub(super) enum Piece {
 pub(super) struct Frame {
     pub(super) offset: u64,
     pub(super) len: u32,
-    pub(super) digest: Digest,
+    pub(super) digests: Digests,
+}
+
+/// What the table of contents says of a chunk's bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Digests {
+    pub(super) sha256: Digest,
+    pub(super) blake3: Option<Blake3>,
+}
+
+impl Digests {
+    fn of(bytes: &[u8]) -> Self {
+        Self {
+            sha256: Digest::of(bytes),
+            blake3: (bytes.len() >= BLAKE3_FROM).then(|| Blake3::of(bytes)),
+        }
+    }
 }
 
 /// What the pipeline found out.
@@ -55,18 +72,18 @@ pub(super) struct Outcome {
 }
 
 /// A frame on its way to the collector, which receives the outcomes in the order of the pieces.
-type Pending = Receiver<std::io::Result<(Vec<u8>, Digest)>>;
+type Pending = Receiver<std::io::Result<(Vec<u8>, Option<Digests>)>>;
 
 struct Job {
     bytes: Arc<Vec<u8>>,
     piece: Piece,
-    done: SyncSender<std::io::Result<(Vec<u8>, Digest)>>,
+    done: SyncSender<std::io::Result<(Vec<u8>, Option<Digests>)>>,
 }
 
 /// The running threads.
 pub(super) struct Pipeline {
     jobs: SyncSender<Job>,
-    pending: SyncSender<(Piece, Pending)>,
+    pending: SyncSender<Pending>,
     hashes: SyncSender<(Arc<Vec<u8>>, Piece)>,
     compressors: Vec<JoinHandle<()>>,
     collector: JoinHandle<Result<(BlobWriter, Vec<Frame>), LayerError>>,
@@ -113,7 +130,7 @@ impl Pipeline {
     pub(super) fn push(&self, bytes: Vec<u8>, piece: Piece) -> bool {
         let bytes = Arc::new(bytes);
         let (done, pending) = sync_channel(1);
-        self.pending.send((piece, pending)).is_ok()
+        self.pending.send(pending).is_ok()
             && self.hashes.send((Arc::clone(&bytes), piece)).is_ok()
             && self.jobs.send(Job { bytes, piece, done }).is_ok()
     }
@@ -165,11 +182,8 @@ fn compress(queue: &Mutex<Receiver<Job>>) {
         let Ok(job) = job else { return };
         let frame = match &mut maker {
             Ok(maker) => maker.frame(&job.bytes).map(|frame| {
-                let digest = match job.piece {
-                    Piece::Headers => Digest::from_bytes([0; 32]),
-                    Piece::Content { .. } => Digest::of(&job.bytes),
-                };
-                (frame, digest)
+                let content = matches!(job.piece, Piece::Content { .. });
+                (frame, content.then(|| Digests::of(&job.bytes)))
             }),
             Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
         };
@@ -180,21 +194,18 @@ fn compress(queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-fn collect(
-    mut blob: BlobWriter,
-    queue: &Receiver<(Piece, Pending)>,
-) -> Result<(BlobWriter, Vec<Frame>), LayerError> {
+fn collect(mut blob: BlobWriter, queue: &Receiver<Pending>) -> Result<(BlobWriter, Vec<Frame>), LayerError> {
     let mut frames = Vec::new();
-    for (piece, pending) in queue {
+    for pending in queue {
         // Without an outcome, the caller gave up between announcing and handing in.
         let Ok(frame) = pending.recv() else { break };
         let path = blob.path().to_owned();
-        let (frame, digest) = frame.map_err(StoreError::io("compress into", &path))?;
-        if matches!(piece, Piece::Content { .. }) {
+        let (frame, digests) = frame.map_err(StoreError::io("compress into", &path))?;
+        if let Some(digests) = digests {
             frames.push(Frame {
                 offset: blob.len(),
                 len: frame.len() as u32,
-                digest,
+                digests,
             });
         }
         blob.write_all(&frame).map_err(StoreError::io("write", &path))?;

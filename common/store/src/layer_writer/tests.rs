@@ -102,7 +102,7 @@ fn every_chunk_is_a_frame_of_its_own_and_holes_are_marked() {
         source.read_at(chunk.blob_offset, &mut frame).unwrap();
         let content = zstd::bulk::decompress(&frame, chunk.len as usize).unwrap();
         assert_eq!(content.len() as u64, chunk.len, "chunk {index}");
-        assert_eq!(Digest::of(&content), chunk.digest, "chunk {index}");
+        assert!(chunk.digest.is_of(&content), "chunk {index}");
         assert_eq!(
             chunk.zeros,
             content.iter().all(|byte| *byte == 0),

@@ -14,6 +14,7 @@
 
 mod begin;
 mod complete;
+mod content;
 mod error;
 mod marks;
 mod open_files;
@@ -24,7 +25,6 @@ mod reuse;
 mod tests;
 pub(crate) mod tree;
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -34,17 +34,17 @@ use std::sync::{Mutex, PoisonError};
 
 use gantry_model::{Digest, LayerDescriptor};
 use gantry_system::files;
-use zstd::bulk::Decompressor;
 
+use self::content::{Content, content};
 use self::marks::Marks;
 use self::open_files::OpenFiles;
 use self::partial::Partial;
 use self::received::Received;
 use self::tree::Tree;
-use crate::limits::MAX_CHUNK_LEN;
 use crate::toc::{Chunk, EntryKind, names};
 use crate::{Store, StoreLock, Toc};
 
+pub use content::Scratch;
 pub use error::ReceiveError;
 
 /// Up to this many files are synced one by one at a checkpoint; more of them with the whole file system at once.
@@ -73,12 +73,6 @@ pub struct LayerReceiver {
     _lock: StoreLock,
 }
 
-/// What one worker thread needs to accept chunks, so that no chunk allocates: about 1.2 MiB.
-pub struct Scratch {
-    decompressor: Decompressor<'static>,
-    buffer: Vec<u8>,
-}
-
 /// How far a layer has come, in bytes of file content. `reused + written == total` when nothing is missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -88,29 +82,6 @@ pub struct Counters {
     pub written: u64,
     /// Of the whole layer.
     pub total: u64,
-}
-
-impl Scratch {
-    /// Memory for one worker thread.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            decompressor: Decompressor::default(),
-            buffer: vec![0; MAX_CHUNK_LEN as usize],
-        }
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for Scratch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Scratch")
-    }
 }
 
 impl LayerReceiver {
@@ -147,9 +118,9 @@ impl LayerReceiver {
             return Ok(());
         }
         let entry = &self.toc.entries()[expected.entry as usize];
-        let bytes =
-            decode(expected, compressed, scratch).map_err(|reason| self.lie(chunk, &entry.path, reason))?;
-        self.write(expected, bytes)
+        let content =
+            content(expected, compressed, scratch).map_err(|reason| self.lie(chunk, &entry.path, reason))?;
+        self.write(expected, content)
             .map_err(|error| self.failed_to_write(error, expected.len, &entry.path))?;
         self.files.written(expected.entry);
         self.count(chunk, false);
@@ -215,8 +186,14 @@ impl LayerReceiver {
         self.partial.discard()
     }
 
-    fn write(&self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
-        self.file(chunk.entry)?.write_all_at(bytes, chunk.file_offset)
+    fn write(&self, chunk: &Chunk, content: Content<'_>) -> io::Result<()> {
+        let file = self.file(chunk.entry)?;
+        let mut offset = chunk.file_offset;
+        for piece in content {
+            file.write_all_at(piece, offset)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
     }
 
     /// The file of an entry, open for writing.
@@ -262,40 +239,4 @@ impl LayerReceiver {
         }
         ReceiveError::io(self.layer.digest, "write", path)(error)
     }
-}
-
-/// The bytes of `chunk` in `compressed`, verified. What is wrong, in words, otherwise.
-fn decode<'s>(chunk: &Chunk, compressed: &[u8], scratch: &'s mut Scratch) -> Result<&'s [u8], String> {
-    if chunk.zeros {
-        return Err("it is a hole, which does not travel".to_owned());
-    }
-    if compressed.len() != chunk.compressed_len as usize {
-        let expected = chunk.compressed_len;
-        return Err(format!("{} bytes came where it has {expected}", compressed.len()));
-    }
-    // The slice is as long as announced, so a decompression bomb ends here.
-    let buffer = &mut scratch.buffer[..chunk.len as usize];
-    let len = scratch
-        .decompressor
-        .decompress_to_buffer(compressed, buffer)
-        .map_err(|error| {
-            format!(
-                "it does not decompress within the {} bytes announced: {error}",
-                chunk.len
-            )
-        })?;
-    if len as u64 != chunk.len {
-        return Err(format!(
-            "it decompresses to {len} bytes, {} were announced",
-            chunk.len
-        ));
-    }
-    let found = Digest::of(buffer);
-    if found != chunk.digest {
-        return Err(format!(
-            "its digest is {found}, the table of contents says {}",
-            chunk.digest
-        ));
-    }
-    Ok(buffer)
 }

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::LayerReceiver;
 use super::tree::Tree;
 use crate::limits::MAX_CHUNK_LEN;
-use crate::toc::{Chunk, EntryKind, Toc, TocEntry};
+use crate::toc::{Chunk, ChunkDigest, EntryKind, Toc, TocEntry};
 use crate::{LayerError, Store};
 
 /// What a file's content is: the digest of its list of chunks.
@@ -164,7 +164,7 @@ impl LayerReceiver {
             if !chunk.zeros {
                 let bytes = &mut buffer[..chunk.len as usize];
                 from.read_exact_at(bytes, chunk.file_offset)?;
-                if Digest::of(bytes) != chunk.digest {
+                if !chunk.digest.is_of(bytes) {
                     whole = false;
                     continue;
                 }
@@ -194,6 +194,8 @@ fn content_id(chunks: &[Chunk]) -> ContentId {
         hasher.update(chunk.len.to_le_bytes());
         hasher.update([u8::from(chunk.zeros)]);
         if !chunk.zeros {
+            // The kind too: what stands in a table without having been verified on arrival proves nothing here.
+            hasher.update([u8::from(matches!(chunk.digest, ChunkDigest::Blake3(_)))]);
             hasher.update(chunk.digest.as_bytes());
         }
     }
@@ -205,4 +207,34 @@ fn same_metadata(a: &TocEntry, b: &TocEntry, stat: &Stat) -> bool {
     let said =
         a.mode == b.mode && (a.uid, a.gid) == (b.uid, b.gid) && a.mtime == b.mtime && a.xattrs == b.xattrs;
     said && stat.st_mode & 0o7777 == a.mode && stat.st_mtime == a.mtime.seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toc::Blake3;
+
+    fn chunk(digest: ChunkDigest) -> Chunk {
+        Chunk {
+            entry: 0,
+            file_offset: 0,
+            len: 100_000,
+            digest,
+            blob_offset: 0,
+            compressed_len: 10,
+            zeros: false,
+        }
+    }
+
+    /// A table may state a SHA-256 beside the BLAKE3 that was verified. If that one counted, an image could plant
+    /// its bytes under the name of another image's.
+    #[test]
+    fn content_is_the_same_only_by_the_digest_that_was_verified() {
+        let bytes = [7; 32];
+        let sha256 = ChunkDigest::Sha256(Digest::from_bytes(bytes));
+        let hex = Digest::from_bytes(bytes).hex();
+        let blake3 = ChunkDigest::Blake3(hex.parse::<Blake3>().unwrap());
+        assert_eq!(sha256.as_bytes(), blake3.as_bytes());
+        assert_ne!(content_id(&[chunk(sha256)]), content_id(&[chunk(blake3)]));
+    }
 }

@@ -8,7 +8,7 @@ use gantry_model::LayerDescriptor;
 use crate::testing::{
     self, TestStore, chunk_bytes, layer_of, look, noise, sample_tree, send, send_all, write,
 };
-use crate::{ChunkSource, LayerReceiver, ReceiveError, Scratch};
+use crate::{ChunkDigest, ChunkSource, LayerReceiver, ReceiveError, Scratch};
 
 struct Journey {
     _from: TestStore,
@@ -236,6 +236,29 @@ fn a_layer_with_chunks_missing_is_not_finished() {
     let receiver = journey.begin();
     let count = receiver.missing().into_iter().flatten().count() as u64;
     assert!(matches!(receiver.finish(), Err(ReceiveError::Incomplete { missing, .. }) if missing == count));
+}
+
+#[test]
+fn large_chunks_are_held_to_their_blake3_stored_or_compressed() {
+    let (from, to, tree) = (testing::store(), testing::store(), tempfile::tempdir().unwrap());
+    write(tree.path(), "noise", noise(1, 300_000), 0o644);
+    write(tree.path(), "text", "a line of text\n".repeat(20_000), 0o644);
+    let layer = layer_of(&from.store, tree.path());
+    let source = ChunkSource::open(&from.store, &layer.digest).unwrap();
+    let receiver = LayerReceiver::begin(&to.store, &layer, source.toc_bytes()).unwrap();
+    for (index, chunk) in (0..).zip(receiver.toc().chunks()) {
+        assert!(matches!(chunk.digest, ChunkDigest::Blake3(_)), "chunk {index}");
+        let mut frame = chunk_bytes(&source, index);
+        let middle = frame.len() / 2;
+        frame[middle] ^= 0x10;
+        let refused = receiver.accept(index, &frame, &mut Scratch::new()).unwrap_err();
+        assert!(refused.is_peers_fault(), "{refused}");
+    }
+    assert_eq!(receiver.counters().written, 0);
+    send_all(&source, &receiver);
+    receiver.finish().unwrap();
+    assert_eq!(look(&to.store.layer_dir(&layer.digest)), look(tree.path()));
+    assert!(to.store.check_layer(&layer.digest).unwrap().is_empty());
 }
 
 #[test]

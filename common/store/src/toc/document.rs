@@ -58,6 +58,14 @@ pub(crate) struct EntryDocument<'a> {
     pub(crate) chunk_digest: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     pub(crate) chunk_type: Cow<'a, str>,
+    /// Ours: BLAKE3 of the chunk's bytes in hex, see `chunk_digest`. Other readers pass over it.
+    #[serde(
+        borrow,
+        rename = "io.gantry.blake3",
+        default,
+        skip_serializing_if = "str::is_empty"
+    )]
+    pub(crate) blake3: Cow<'a, str>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

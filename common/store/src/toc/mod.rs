@@ -4,6 +4,7 @@
 //! folder ever sees an entry that was not checked.
 
 mod builder;
+mod chunk_digest;
 pub(crate) mod document;
 pub(crate) mod names;
 mod parse;
@@ -14,6 +15,9 @@ mod tests;
 use std::ops::Range;
 
 use gantry_model::{Digest, TocLocation};
+
+pub(crate) use chunk_digest::BLAKE3_FROM;
+pub use chunk_digest::{Blake3, ChunkDigest};
 
 /// The table of contents of one layer, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,7 @@ pub struct Chunk {
     /// Bytes, uncompressed. At most [`MAX_CHUNK_LEN`](crate::limits::MAX_CHUNK_LEN) unless it is zeros.
     pub len: u64,
     /// Digest of the uncompressed bytes. Means nothing for zeros.
-    pub digest: Digest,
+    pub digest: ChunkDigest,
     /// Where its zstd frame starts in the layer's blob.
     pub blob_offset: u64,
     /// Length of that frame.

@@ -7,7 +7,7 @@ use gantry_model::Digest;
 use super::document::{CHUNK_TYPE_ZEROS, EntryDocument};
 use super::names::readable;
 use super::parse::Fault;
-use super::{Chunk, TocEntry};
+use super::{Blake3, Chunk, ChunkDigest, TocEntry};
 use crate::limits::{MAX_CHUNK_LEN, MAX_CHUNKS, MAX_COMPRESSED_CHUNK_LEN};
 
 /// The chunks of the regular file that is being read.
@@ -27,6 +27,7 @@ struct Piece {
     len: i64,
     blob_offset: i64,
     digest: Option<Digest>,
+    blake3: Option<Blake3>,
     zeros: bool,
 }
 
@@ -136,7 +137,9 @@ impl Pieces {
                 entry: self.entry,
                 file_offset,
                 len,
-                digest,
+                digest: piece
+                    .blake3
+                    .map_or(ChunkDigest::Sha256(digest), ChunkDigest::Blake3),
                 blob_offset,
                 compressed_len,
                 zeros: piece.zeros,
@@ -163,22 +166,26 @@ impl Piece {
                 return Err(Fault::entry(&document.name, reason));
             }
         };
-        let digest = if document.chunk_digest.is_empty() {
-            None
-        } else {
-            let digest = document.chunk_digest.parse().map_err(|error| {
-                Fault::entry(
-                    &document.name,
-                    format!("the digest of one of its chunks is wrong: {error}"),
-                )
-            })?;
-            Some(digest)
+        let wrong = |error: &dyn std::fmt::Display| {
+            Fault::entry(
+                &document.name,
+                format!("the digest of one of its chunks is wrong: {error}"),
+            )
+        };
+        let digest = match &*document.chunk_digest {
+            "" => None,
+            text => Some(text.parse().map_err(|error| wrong(&error))?),
+        };
+        let blake3 = match &*document.blake3 {
+            "" => None,
+            text => Some(text.parse().map_err(|error| wrong(&error))?),
         };
         Ok(Self {
             file_offset: document.chunk_offset,
             len: document.chunk_size,
             blob_offset: document.offset,
             digest,
+            blake3,
             zeros,
         })
     }

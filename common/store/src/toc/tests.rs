@@ -306,6 +306,7 @@ fn chunks_that_do_not_add_up_are_refused() {
     refused(&changed(1, "chunkType", json!("rolling")), &["chunk type"]);
     refused(&changed(2, "chunkDigest", json!("")), &["no digest"]);
     refused(&changed(2, "chunkDigest", json!("md5:00")), &["digest"]);
+    refused(&changed(2, "io.gantry.blake3", json!("af13")), &["digest"]);
     refused(&changed(0, "digest", json!("")), &["digest"]);
     refused(&changed(1, "offset", json!(90)), &["chunk 0", "blob"]);
     refused(&changed(2, "offset", json!(5_000)), &["blob"]);
