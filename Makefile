@@ -4,7 +4,7 @@
 #   make package  .deb and .rpm of both programs in target/packages/
 #   make test     fast tests, then the two real programs on real hosts (root)
 #   make demo     three hosts, one Clusterfile, a running container (root)
-#   make bench    Gantry's figures beside other tools', measured in one run (root)
+#   make bench    Gantry's figures beside other tools', measured in one run (root); ARGS="stage-tree --rounds 3"
 #   make lint     format, clippy, docs, rules of the repository, dependencies
 
 SHELL := /bin/bash
@@ -43,7 +43,7 @@ demo: package
 
 bench: package
 	@integration/prerequisites.sh bench
-	cargo run --quiet --locked --release --package gantry-integration --bin bench
+	cargo run --quiet --locked --release --package gantry-integration --bin bench -- $(ARGS)
 
 lint:
 	@integration/prerequisites.sh build

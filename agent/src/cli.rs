@@ -34,6 +34,11 @@ pub enum Command {
     Run,
     /// Hand a one-time token to the agent of this host
     Enroll(Enroll),
+    /// Forget the identity of this host: its agent then waits for a token again
+    ///
+    /// For a host whose certificate has ended, or which is to belong to another installation. Layers, generations and
+    /// the journal stay. Afterwards: gantry-agent enroll here, gantry enroll HOST at the orchestrator.
+    Unenroll,
     /// Print identity, generations and latest steps of this host
     Status,
 }

@@ -123,6 +123,20 @@ pub fn remove_token(path: &Path) {
     }
 }
 
+/// Removes the identity that lies in `folder`, key and all: a host that is enrolled anew has a new one. False when there
+/// is none.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn forget_identity(folder: &Path) -> anyhow::Result<bool> {
+    use anyhow::Context as _;
+    if !Identity::exists(folder) {
+        return Ok(false);
+    }
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    Ok(true)
+}
+
 fn usable(text: &str) -> Result<Token, String> {
     let token: Token = text
         .parse()

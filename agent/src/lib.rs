@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Reading order: [`config`], [`run`] (start and stop), [`enrolment`], [`server`], [`executor`], [`journal`], then
-//! what steps do: [`staging`], [`rootfs`], [`scripts`], [`hosts_file`]; and what is reported: [`facts`], [`status`].
+//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`hosts_file`]; and what is reported: [`facts`],
+//! [`status`].
 
 pub mod cli;
 pub mod config;
@@ -31,6 +32,7 @@ pub mod server;
 pub mod staging;
 pub mod status;
 mod systemd;
+pub mod templates;
 
 #[cfg(test)]
 mod test_layers;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     let done = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run_agent(config),
         Command::Enroll(enroll) => take_token(&config, &enroll),
+        Command::Unenroll => unenroll(&config),
         Command::Status => print_status(&config),
     };
     match done {
@@ -73,6 +74,25 @@ fn take_token(config: &Config, enroll: &Enroll) -> anyhow::Result<()> {
         "token written to {}; now run gantry enroll for this host",
         config.token_file.display()
     );
+    Ok(())
+}
+
+fn unenroll(config: &Config) -> anyhow::Result<()> {
+    if !enrolment::forget_identity(&config.identity())? {
+        eprintln!("this host is not enrolled: nothing to forget");
+        return Ok(());
+    }
+    // A running agent still has it in memory.
+    let restarted = std::process::Command::new("systemctl")
+        .args(["try-restart", "gantry-agent.service"])
+        .status()
+        .is_ok_and(|status| status.success());
+    let agent = if restarted {
+        "the agent waits for a token"
+    } else {
+        "restart the agent"
+    };
+    eprintln!("identity forgotten; {agent}: gantry-agent enroll here, then gantry enroll for this host");
     Ok(())
 }
 

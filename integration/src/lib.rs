@@ -21,6 +21,7 @@ pub mod host;
 pub mod image_tree;
 pub mod network;
 pub mod operator;
+pub mod other_day;
 pub mod packages;
 pub mod slot;
 pub mod snapshot;

@@ -1,6 +1,6 @@
 //! A Clusterfile is applied on three hosts.
 
-use gantry_integration::{ImageTree, Testbed};
+use gantry_integration::{Applied, ImageTree, Testbed};
 
 #[test]
 fn three_hosts_get_the_image_and_run_its_scripts() {
@@ -105,4 +105,34 @@ fn a_new_image_sends_only_what_the_hosts_lack() {
         "{} bytes travelled though the host had the file",
         third.received_bytes()
     );
+}
+
+#[test]
+fn staged_the_day_before_nothing_travels_in_the_change_window() {
+    let bed = Testbed::enrolled(2).unwrap();
+    let operator = bed.operator();
+    let size = 4 << 20;
+    ImageTree::with_scripts(&operator.desk().join("image"))
+        .unwrap()
+        .incompressible("cri/big", size, 1)
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator
+        .clusterfile("demo:v1", &bed.hosts().iter().collect::<Vec<_>>())
+        .unwrap();
+
+    let staged = operator.gantry("stage -f Clusterfile --progress json").unwrap();
+    let staged = Applied::read(staged).ok().unwrap();
+    assert!(staged.received_bytes() > 2 * size as u64);
+    for host in bed.hosts() {
+        assert_eq!(staged.steps_on(host), ["stage"], "{}", staged.finished);
+        let changed = host.run("test -e /var/log/scripts -o -e /var/lib/gantry/data/demo");
+        assert!(!changed.unwrap().succeeded(), "staging changed {}", host.name());
+    }
+    let again = operator.gantry("stage -f Clusterfile --progress json").unwrap();
+    assert_eq!(Applied::read(again).ok().unwrap().steps(), 0);
+
+    let applied = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(applied.received_bytes(), 0, "{}", applied.finished);
+    bed.hosts()[0].must("grep init.sh /var/log/scripts").unwrap();
 }

@@ -128,3 +128,30 @@ fn a_failing_script_is_named_with_its_last_words_and_runs_again_once_it_is_mende
         "1"
     );
 }
+
+#[test]
+fn a_script_that_never_stops_talking_does_not_fill_the_disk() {
+    let bed = Testbed::enrolled(1).unwrap();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    // 200 MB on each stream, then the words that matter.
+    let chatter = "echo begins\nyes 'the same line again and again' | head -c 200000000\n\
+                   yes 'and on the other stream' | head -c 200000000 >&2\necho ends\n";
+    let image = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    image.script("init.sh", chatter).unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator.clusterfile("demo:v1", &[host]).unwrap();
+    operator.apply().unwrap().ok().unwrap();
+
+    let kept: u64 = host
+        .must("du --summarize --block-size=1M /var/lib/gantry/agent/steps | cut -f 1")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(kept < 64, "{kept} MiB of output are kept");
+    let log = operator
+        .must(&format!("logs {} init.sh", host.address()))
+        .unwrap();
+    assert!(log.contains("begins") && log.contains("ends"));
+    assert!(log.contains("bytes between them are gone"));
+}

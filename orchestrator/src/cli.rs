@@ -68,6 +68,8 @@ pub enum Command {
 
     /// Show what apply would do
     Plan(commands::plan::Args),
+    /// Bring an image's layers to the hosts, change nothing that runs there
+    Stage(commands::stage::Args),
     /// Make the hosts what the Clusterfile says
     Apply(commands::apply::Args),
     /// Show what is on the hosts

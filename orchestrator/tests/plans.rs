@@ -54,6 +54,8 @@ fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage {
         env: [("FROM_IMAGE".to_owned(), "1".to_owned())].into(),
         runtime: None,
         scripts: scripts.iter().map(|&script| script.to_owned()).collect(),
+        templates: [].into(),
+        template_mistakes: vec![],
     }
 }
 
@@ -514,4 +516,61 @@ fn a_saved_plan_comes_back_and_notices_what_changed_since() {
             .to_string()
             .contains("was changed after planning")
     );
+}
+
+fn templated(name: &str, layers: &[&str]) -> PlanImage {
+    PlanImage {
+        templates: ["etc/kubeadm.yml.tmpl".to_owned()].into(),
+        ..image(name, layers, &["init.sh", "docker.sh", "init-kube.sh"])
+    }
+}
+
+/// Titles of the steps to run, each once, in order.
+fn to_run(plan: &Plan) -> Vec<String> {
+    let mut titles: Vec<String> = plan
+        .steps()
+        .filter(|step| step.is_to_do())
+        .map(|step| step.title.clone())
+        .collect();
+    titles.dedup();
+    titles
+}
+
+#[test]
+fn templates_follow_the_rootfs_and_the_environment() {
+    let pods = |range: &str| {
+        let mut clusterfile = clusterfile("kubernetes:v1.20.2", 1);
+        clusterfile.hosts.truncate(1);
+        clusterfile.env.insert("PodCIDR".into(), range.into());
+        clusterfile
+    };
+    let (a, b) = (pods("100.64.0.0/10"), pods("10.244.0.0/16"));
+    let (first, second) = (
+        templated("kubernetes:v1.20.2", &["base"]),
+        templated("kubernetes:v1.20.3", &["base", "more"]),
+    );
+    let mut inventory = fresh(&a);
+    let fresh_plan = plan(&a, &first, &inventory);
+    expect("templates", &render::render(&fresh_plan));
+    execute(&fresh_plan, &mut inventory, well);
+    assert_eq!(plan(&a, &first, &inventory).to_do(), 0);
+
+    // There and back again: what is rendered now counts, not what was once.
+    for clusterfile in [&b, &a, &b] {
+        let changed = plan(clusterfile, &first, &inventory);
+        assert_eq!(to_run(&changed), ["templates", "init.sh"]);
+        execute(&changed, &mut inventory, well);
+        assert_eq!(plan(clusterfile, &first, &inventory).to_do(), 0);
+    }
+
+    // A new generation has none of them, whatever the values; cut off before they were rendered, too.
+    let upgrade = plan(&b, &second, &inventory);
+    assert_eq!(to_run(&upgrade), ["stage", "rootfs", "templates", "init.sh"]);
+    let cut_off =
+        |_: &str, title: &str| (title != "stage" && title != "rootfs").then_some(StepOutcome::Unknown);
+    execute(&upgrade, &mut inventory, cut_off);
+    let again = plan(&b, &second, &inventory);
+    assert_eq!(to_run(&again), ["templates", "init.sh"]);
+    execute(&again, &mut inventory, well);
+    assert_eq!(plan(&b, &second, &inventory).to_do(), 0);
 }

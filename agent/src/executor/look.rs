@@ -1,11 +1,11 @@
 //! Looks before a step starts: can it be done at all, and is its effect here already.
 
 use gantry_model::{Digest, Step, StepAction, StepOutcome};
-use gantry_protocol::limits::MAX_LAYERS;
+use gantry_protocol::limits::{MAX_LAYERS, MAX_TEMPLATE_VALUES};
 
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::{hosts_file, scripts};
+use crate::{hosts_file, scripts, templates};
 
 /// Whether `step` is within bounds.
 ///
@@ -16,6 +16,12 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         StepAction::Stage { layers, .. } => layers.len(),
         StepAction::AssembleRootfs { layers, .. } => layers.len(),
         StepAction::WriteHostsEntries { entries, .. } => return hosts_file::check(entries),
+        StepAction::RenderTemplates { values, .. } if values.len() > MAX_TEMPLATE_VALUES => {
+            return Err(format!(
+                "templates are given {} values; at most {MAX_TEMPLATE_VALUES} are allowed",
+                values.len()
+            ));
+        }
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         _ => 0,
     };
@@ -59,6 +65,14 @@ pub(super) fn already_done(
         }
         StepAction::RemoveHostsEntries { cluster } => done(block(host, cluster)?.is_none()),
         StepAction::RemoveRootfs { cluster } => done(host.rootfs.is_removed(cluster)),
+        StepAction::RenderTemplates { cluster, values } => {
+            // Why there is no rootfs, or what is wrong with a template, is said when the step runs.
+            let rendered = host
+                .rootfs
+                .path(cluster)
+                .is_ok_and(|rootfs| templates::are_rendered(&rootfs, values).unwrap_or(false));
+            done(rendered)
+        }
         StepAction::RunScript(_) => Ok(journal.done(step.id()).cloned()),
         StepAction::RemoveUnusedLayers | StepAction::ForgetCluster { .. } => Ok(None),
     }

@@ -1,6 +1,6 @@
 //! Does what a step says. By now the journal has it as started.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
 use gantry_model::{
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::host::Host;
 use crate::rootfs::RootfsError;
 use crate::scripts::ScriptError;
-use crate::staging;
+use crate::{staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
 const MAX_REASON_LEN: usize = 4096;
@@ -42,6 +42,9 @@ pub(super) async fn perform(
         }
         StepAction::WriteHostsEntries { cluster, entries } => {
             on_thread(move || host.hosts_file.write(&cluster, &entries).map(|_| None)).await
+        }
+        StepAction::RenderTemplates { cluster, values } => {
+            on_thread(move || render_templates(&host, &cluster, &values).map(|()| None)).await
         }
         StepAction::RemoveHostsEntries { cluster } => {
             on_thread(move || host.hosts_file.remove(&cluster).map(|_| None)).await
@@ -133,6 +136,16 @@ async fn run_script(host: Host, id: StepId, spec: &ScriptSpec, cancel: Cancellat
         Ok(()) => watch_script(host, id, cancel).await,
         Err(outcome) => outcome,
     }
+}
+
+fn render_templates(
+    host: &Host,
+    cluster: &ClusterName,
+    values: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let count = templates::render_all(&host.rootfs.path(cluster)?, values)?;
+    tracing::info!(%cluster, count, "templates rendered");
+    Ok(())
 }
 
 fn remove_rootfs(host: &Host, cluster: &ClusterName) -> Result<(), RootfsError> {

@@ -64,6 +64,8 @@ pub enum StepKind {
     RemoveLayers,
     /// Forgets a cluster.
     Forget,
+    /// Renders templates.
+    RenderTemplates,
 }
 
 impl StepKind {
@@ -79,6 +81,7 @@ impl StepKind {
             StepAction::RunScript(_) => Self::Script,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
+            StepAction::RenderTemplates { .. } => Self::RenderTemplates,
         }
     }
 }

@@ -4,10 +4,12 @@
 //! ScriptSpec ─▶ proof: the file is the image's ─▶ command: program, words, environment (pure)
 //!            ─▶ unit: systemd-run gantry-step-<id>.service ─▶ watch: until it ended, however often the agent restarts
 //!                       └── stdout, stderr: files under agent/steps/<id>/ ── output: lines, as they come
+//!                                           └── kept: no more of them than a bound
 //! ```
 
 mod command;
 mod environment;
+mod kept;
 mod output;
 mod proof;
 mod unit;
@@ -133,7 +135,19 @@ impl Scripts {
     /// # Errors
     /// When systemd could not start the script, or does not answer for a long time.
     pub async fn watch(&self, id: StepId, cancel: &CancellationToken) -> Result<ScriptOutcome, ScriptError> {
-        watch::watch(id, cancel).await
+        let folder = self.folder(id);
+        let trimming = async {
+            loop {
+                tokio::time::sleep(kept::TRIM_EVERY).await;
+                kept::trim(&folder);
+            }
+        };
+        let ended = tokio::select! {
+            ended = watch::watch(id, cancel) => ended,
+            () = trimming => unreachable!("it goes on until the script ended"),
+        };
+        kept::trim(&folder);
+        ended
     }
 
     /// Removes the environment of a script that an agent started and could not tidy up after.

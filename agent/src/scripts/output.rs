@@ -1,10 +1,13 @@
 //! What a step wrote: two files, read as lines while they grow.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use gantry_protocol::limits::MAX_OUTPUT_LINE;
+
+use super::kept::{self, OUTPUTS};
 
 /// How much of a file is read at a time.
 const PIECE: usize = 16 << 10;
@@ -52,6 +55,8 @@ pub struct StepOutput {
 struct Stream {
     path: PathBuf,
     file: Option<File>,
+    /// How far it was read.
+    at: u64,
     lines: LineSplitter,
 }
 
@@ -69,10 +74,11 @@ impl StepOutput {
         let stream = |name: &str| Stream {
             path: folder.join(name),
             file: None,
+            at: 0,
             lines: LineSplitter::default(),
         };
         Self {
-            streams: [stream("stdout"), stream("stderr")],
+            streams: OUTPUTS.map(stream),
         }
     }
 
@@ -112,16 +118,25 @@ impl StepOutput {
 }
 
 impl Stream {
-    fn read(&mut self, line: impl FnMut(Vec<u8>)) -> io::Result<usize> {
+    fn read(&mut self, mut line: impl FnMut(Vec<u8>)) -> io::Result<usize> {
         if self.file.is_none() {
             self.file = match File::open(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
                 opened => Some(opened?),
             };
         }
-        let Some(file) = &mut self.file else { return Ok(0) };
+        let Some(file) = &self.file else { return Ok(0) };
+        let Some(next) = kept::next_kept(file, self.at)? else {
+            return Ok(0);
+        };
+        if next > self.at {
+            self.lines.finish().into_iter().for_each(&mut line);
+            line(kept::gap(next - self.at));
+            self.at = next;
+        }
         let mut piece = vec![0; PIECE];
-        let read = file.read(&mut piece)?;
+        let read = file.read_at(&mut piece, self.at)?;
+        self.at += read as u64;
         self.lines.push(&piece[..read], line);
         Ok(read)
     }
@@ -134,6 +149,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::kept::{KEPT_HEAD, KEPT_TAIL};
     use super::*;
 
     fn split(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -176,6 +192,48 @@ mod tests {
             }
             prop_assert_eq!(joined, text);
         }
+    }
+
+    #[test]
+    fn of_an_endless_output_the_beginning_and_the_end_are_kept() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stdout");
+        let mut stdout = File::options().append(true).create(true).open(&path).unwrap();
+        let bound = KEPT_HEAD + 2 * KEPT_TAIL;
+        stdout.write_all(b"first\n").unwrap();
+        let line = [b'x'; 999];
+        let mut written = 0;
+        while written < 4 * bound {
+            for _ in 0..1000 {
+                stdout.write_all(&line).unwrap();
+                stdout.write_all(b"\n").unwrap();
+            }
+            written += 1_000_000;
+            kept::trim(folder.path());
+            let kept = fs::metadata(&path).unwrap().blocks() * 512;
+            assert!(kept <= bound + (1 << 20), "{kept} bytes are kept");
+        }
+        stdout.write_all(b"last\n").unwrap();
+
+        let (mut output, mut lines) = (StepOutput::new(folder.path()), Vec::new());
+        loop {
+            let more = output.next_lines().unwrap();
+            if more.is_empty() {
+                break;
+            }
+            lines.extend(more.into_iter().map(|line| line.line));
+        }
+        assert_eq!(lines.first().unwrap(), b"first");
+        assert_eq!(lines.last().unwrap(), b"last");
+        let gaps = lines
+            .iter()
+            .filter(|line| line.starts_with(b"[gantry-agent kept"));
+        assert_eq!(gaps.count(), 1);
+        assert!(
+            lines.iter().all(|line| !line.contains(&0)),
+            "the hole is not shown as zeros"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! This module owns [`Step`]: one change to one host, named by the hash of all its inputs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -110,6 +111,13 @@ pub enum StepAction {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// Render every template (`*.tmpl`) of the current generation beside itself.
+    RenderTemplates {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What the templates name, sorted by name.
+        values: BTreeMap<String, String>,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -131,7 +139,8 @@ impl StepAction {
             | Self::WriteHostsEntries { cluster, .. }
             | Self::RemoveRootfs { cluster }
             | Self::RemoveHostsEntries { cluster }
-            | Self::ForgetCluster { cluster } => Some(cluster),
+            | Self::ForgetCluster { cluster }
+            | Self::RenderTemplates { cluster, .. } => Some(cluster),
             Self::RunScript(script) => Some(&script.cluster),
         }
     }
@@ -148,6 +157,7 @@ impl StepAction {
             Self::RemoveHostsEntries { .. } => "remove hosts entries".into(),
             Self::RemoveUnusedLayers => "remove unused layers".into(),
             Self::ForgetCluster { .. } => "forget cluster".into(),
+            Self::RenderTemplates { .. } => "templates".into(),
         }
     }
 }

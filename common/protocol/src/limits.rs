@@ -22,5 +22,11 @@ pub const MAX_CONNECTIONS: usize = 64;
 pub const MAX_HOSTS_ENTRIES: usize = 1024;
 /// Most arguments and variables of one script.
 pub const MAX_SCRIPT_WORDS: usize = 1024;
+/// Most templates of one rootfs.
+pub const MAX_TEMPLATES: usize = 10_000;
+/// Deepest folder below a rootfs in which templates are looked for.
+pub const MAX_TEMPLATE_FOLDERS_DEEP: usize = 64;
+/// Most values that templates of one rootfs are rendered with.
+pub const MAX_TEMPLATE_VALUES: usize = 1024;
 /// Journal records an inventory carries: the newest of these many steps.
 pub const MAX_STEPS_IN_INVENTORY: usize = 2000;

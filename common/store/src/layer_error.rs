@@ -56,6 +56,16 @@ pub enum LayerError {
         /// What is wrong with it.
         source: TocError,
     },
+    /// A file's bytes in a layer's blob are not what its table of contents says.
+    #[error("{path} in layer {layer} is damaged: {reason}; `gantry store check` finds what else is")]
+    Damaged {
+        /// The layer.
+        layer: Digest,
+        /// The file, below the layer's root.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Unpacking failed.
     #[error(transparent)]
     Receive(#[from] Box<ReceiveError>),
@@ -80,7 +90,7 @@ impl LayerError {
         match self {
             Self::Io { .. } => ExitCode::Failed,
             Self::Entry { .. } | Self::Tar { .. } | Self::Missing { .. } => ExitCode::Input,
-            Self::NotChunked { .. } | Self::Toc { .. } => ExitCode::Verification,
+            Self::NotChunked { .. } | Self::Toc { .. } | Self::Damaged { .. } => ExitCode::Verification,
             Self::Receive(error) => error.exit_code(),
             Self::Store(error) => error.exit_code(),
         }

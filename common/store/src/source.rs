@@ -9,11 +9,14 @@ use gantry_model::{Digest, TocLocation};
 
 use crate::layer_writer::footer;
 use crate::limits::MAX_TOC_LEN;
-use crate::{LayerError, Store, Toc};
+use crate::receive::content;
+use crate::toc::names;
+use crate::{EntryKind, LayerError, Scratch, Store, Toc, TocEntry};
 
 /// A layer's blob, opened for sending chunks of it. Share it by reference: reading needs no lock.
 #[derive(Debug)]
 pub struct ChunkSource {
+    layer: Digest,
     blob: File,
     toc: Toc,
     toc_bytes: Vec<u8>,
@@ -56,11 +59,18 @@ impl ChunkSource {
             source,
         })?;
         Ok(Self {
+            layer: *layer,
             blob,
             toc,
             toc_bytes,
             location,
         })
+    }
+
+    /// The layer.
+    #[must_use]
+    pub const fn layer(&self) -> &Digest {
+        &self.layer
     }
 
     /// The compressed table of contents, as it travels.
@@ -98,6 +108,36 @@ impl ChunkSource {
             }
         }
         Some(span)
+    }
+
+    /// The verified content of a regular file of this layer; nothing for what is no regular file. All of it is in
+    /// memory at once: look at its size first.
+    ///
+    /// # Errors
+    /// When the blob cannot be read or a chunk is damaged.
+    pub fn read_file(&self, entry: &TocEntry) -> Result<Vec<u8>, LayerError> {
+        let damaged = |reason: String| LayerError::Damaged {
+            layer: self.layer,
+            path: names::readable(&entry.path),
+            reason,
+        };
+        let EntryKind::File { chunks, .. } = &entry.kind else {
+            return Ok(Vec::new());
+        };
+        let (mut file, mut scratch, mut frame) = (Vec::new(), Scratch::new(), Vec::new());
+        for chunk in &self.toc.chunks()[chunks.start as usize..chunks.end as usize] {
+            if chunk.zeros {
+                file.resize(file.len() + chunk.len as usize, 0);
+                continue;
+            }
+            frame.resize(chunk.compressed_len as usize, 0);
+            self.read_at(chunk.blob_offset, &mut frame)
+                .map_err(|error| damaged(error.to_string()))?;
+            content(chunk, &frame, &mut scratch)
+                .map_err(damaged)?
+                .for_each(|piece| file.extend_from_slice(piece));
+        }
+        Ok(file)
     }
 
     /// Fills `buffer` with the blob's bytes from `offset` on.

@@ -102,7 +102,7 @@ pub enum DialError {
     },
     /// The agent has its certificate already. Only enrolment meets this.
     #[error(
-        "the agent at {addr} is enrolled already: to enrol it anew, remove its identity on the host first"
+        "the agent at {addr} is enrolled already: to enrol it anew, run gantry-agent unenroll on the host first"
     )]
     AlreadyEnrolled {
         /// Where.

@@ -17,6 +17,7 @@ pub mod prepare;
 pub mod reset;
 pub mod rmi;
 pub mod save;
+pub mod stage;
 pub mod status;
 pub mod store;
 pub mod tag;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(args, context),
         Command::Store(args) => store::run(args, context),
         Command::Plan(args) => plan::run(args, context),
+        Command::Stage(args) => stage::run(args, context),
         Command::Apply(args) => apply::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Logs(args) => logs::run(args, context),

@@ -6,6 +6,8 @@ use gantry_model::{Digest, ImageReference, LayerDescriptor};
 use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Store, Toc};
 use serde::{Deserialize, Serialize};
 
+use super::templates::Templates;
+
 /// Where scripts lie in a rootfs.
 const SCRIPTS: &str = "scripts/";
 /// The label that says which container runtime the image's scripts install.
@@ -29,6 +31,10 @@ pub struct PlanImage {
     pub runtime: Option<String>,
     /// Names of the scripts in the merged rootfs, without their folder.
     pub scripts: BTreeSet<String>,
+    /// Paths of the templates in the merged rootfs.
+    pub templates: BTreeSet<String>,
+    /// Templates that cannot be rendered: `PATH:LINE:COLUMN: what`.
+    pub template_mistakes: Vec<String>,
 }
 
 /// A layer and its size on a host's disk.
@@ -49,9 +55,11 @@ impl PlanImage {
     pub fn read(store: &Store, image: &Image, reference: &ImageReference) -> Result<Self, LayerError> {
         let mut layers = Vec::new();
         let mut scripts = BTreeSet::new();
+        let mut templates = Templates::default();
         for descriptor in &image.layers {
             let source = ChunkSource::open(store, &descriptor.digest)?;
             merge_scripts(source.toc(), &mut scripts);
+            templates.merge(&source);
             layers.push(PlanLayer {
                 descriptor: descriptor.clone(),
                 unpacked: source.toc().content_len(),
@@ -65,6 +73,8 @@ impl PlanImage {
             env: image.env().into_iter().collect(),
             runtime: image.config.config.labels.get(RUNTIME_LABEL).cloned(),
             scripts,
+            template_mistakes: templates.mistakes(store)?,
+            templates: templates.paths(),
         })
     }
 

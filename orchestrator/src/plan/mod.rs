@@ -15,6 +15,7 @@ mod progress;
 pub mod render;
 pub mod reset;
 mod scripts;
+mod templates;
 
 use std::net::IpAddr;
 
@@ -26,6 +27,9 @@ pub use progress::refresh;
 
 /// The version of the plan's JSON form. A number is never reused.
 pub const PLAN_VERSION: u32 = 1;
+
+/// Title of the wave that brings layers to the hosts.
+pub const STAGE: &str = "stage";
 
 /// What will be done to the hosts of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +162,13 @@ impl Plan {
     /// Every step of every wave, in order.
     pub fn steps(&self) -> impl Iterator<Item = &PlannedStep> {
         self.waves.iter().flat_map(|wave| &wave.steps)
+    }
+
+    /// The plan without what comes after staging: nothing that runs on the hosts changes.
+    #[must_use]
+    pub fn staging(mut self) -> Self {
+        self.waves.retain(|wave| wave.title == STAGE);
+        self
     }
 
     /// How many steps have to run.

@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use gantry_model::{Digest, HostsEntry, ScriptSpec, Step, StepAction, StepId};
+use gantry_model::{Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, StepId};
 
 use super::environment::environment;
 use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
-use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, Wave};
+use super::{
+    Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, STAGE, Wave,
+};
 use crate::clusterfile::{Clusterfile, Host};
+use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
 use crate::output::bytes;
 
@@ -20,16 +23,27 @@ pub const API_SERVER: &str = "apiserver.cluster.local";
 /// The plan that makes the hosts of `clusterfile` what it says.
 ///
 /// # Errors
-/// When the image has no scripts that set up a host.
+/// When the image has no scripts that set up a host, or a template of it has a mistake.
 pub fn plan(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
 ) -> anyhow::Result<Plan> {
+    if !image.template_mistakes.is_empty() {
+        return Err(failure_hint(
+            ExitCode::Input,
+            format!(
+                "templates of image {} have mistakes:\n  {}",
+                image.reference,
+                image.template_mistakes.join("\n  ")
+            ),
+            "put them right and build the image again; nothing was changed",
+        ));
+    }
     let init = scripts::init(clusterfile, image)?;
     let registry = scripts::registry(clusterfile, image);
     let registry_host = clusterfile.first_master().address;
-    let mut waves = [wave("stage"), wave("rootfs"), wave("init"), wave("registry")];
+    let mut waves = [wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
     for host in &clusterfile.hosts {
         let report = inventory.report(host.address);
         let [stage, rootfs, scripts, last] = &mut waves;
@@ -39,6 +53,11 @@ pub fn plan(
         let mut after = vec![assemble.id];
         let fresh = assemble.is_to_do();
         rootfs.steps.push(assemble);
+        if !image.templates.is_empty() {
+            let templates = templates_step(clusterfile, host, image, &after, report);
+            after.push(templates.id);
+            rootfs.steps.push(templates);
+        }
         rootfs.steps.push(hosts_entries_step(clusterfile, host, report));
 
         for call in &init {
@@ -138,7 +157,7 @@ fn assemble_step(
         image: image.digest,
         layers: image.layer_digests(),
     };
-    let (step, mark, reason) = state_step(action, report);
+    let (step, mark, reason) = state_step(action, &[], report);
     let current = report.and_then(|report| report.current(&clusterfile.name));
     let (mark, reason) = match (mark, current) {
         (Mark::Change, Some(current)) if current.image != image.digest => (
@@ -163,7 +182,22 @@ fn hosts_entries_step(clusterfile: &Clusterfile, host: &Host, report: Option<&Ho
         cluster: clusterfile.name.clone(),
         entries,
     };
-    let (step, mark, reason) = state_step(action, report);
+    let (step, mark, reason) = state_step(action, &[], report);
+    PlannedStep::new(host.address, step, mark, reason)
+}
+
+fn templates_step(
+    clusterfile: &Clusterfile,
+    host: &Host,
+    image: &PlanImage,
+    after: &[StepId],
+    report: Option<&HostReport>,
+) -> PlannedStep {
+    let action = StepAction::RenderTemplates {
+        cluster: clusterfile.name.clone(),
+        values: environment(clusterfile, image, host),
+    };
+    let (step, mark, reason) = state_step(action, after, report);
     PlannedStep::new(host.address, step, mark, reason)
 }
 

@@ -24,11 +24,15 @@ pub(super) fn why_to_do(id: StepId, report: &HostReport) -> Option<String> {
 ///
 /// The step of the same wish has another id each time it comes to overwrite something else: wishes A, B and again
 /// A are three steps, or scripts that build on the third would be the ones that the journal has as done since the
-/// first. `after` names what is overwritten.
-pub(super) fn state_step(action: StepAction, report: Option<&HostReport>) -> (Step, Mark, String) {
+/// first. What is overwritten is named behind `after`, the steps this one builds on.
+pub(super) fn state_step(
+    action: StepAction,
+    after: &[StepId],
+    report: Option<&HostReport>,
+) -> (Step, Mark, String) {
     let first = Step {
         action: action.clone(),
-        after: Vec::new(),
+        after: after.to_vec(),
     };
     let (Some(report), Some(cluster)) = (report, action.cluster()) else {
         return (first, Mark::Add, NOT_DONE.into());
@@ -44,7 +48,7 @@ pub(super) fn state_step(action: StepAction, report: Option<&HostReport>) -> (St
     };
     let over = |id: StepId| Step {
         action: action.clone(),
-        after: vec![id],
+        after: after.iter().copied().chain([id]).collect(),
     };
     let ours = std::iter::once(first.clone())
         .chain(records.iter().map(|record| over(record.id)))

@@ -11,6 +11,7 @@ use crate::repository;
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("common/model", &[]),
     ("common/system", &[]),
+    ("common/template", &[]),
     ("common/protocol", &["gantry-model"]),
     ("common/store", &["gantry-model", "gantry-system"]),
     (
@@ -28,6 +29,7 @@ const COMMON: &[&str] = &[
     "gantry-protocol",
     "gantry-store",
     "gantry-system",
+    "gantry-template",
     "gantry-transport",
 ];
 

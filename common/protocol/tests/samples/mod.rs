@@ -146,7 +146,19 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             },
         ),
         ("Run/RemoveUnusedLayers", StepAction::RemoveUnusedLayers),
-        ("Run/ForgetCluster", StepAction::ForgetCluster { cluster }),
+        (
+            "Run/ForgetCluster",
+            StepAction::ForgetCluster {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
+            "Run/RenderTemplates",
+            StepAction::RenderTemplates {
+                cluster,
+                values: BTreeMap::from([("HostIP".to_owned(), "10.0.0.1".to_owned())]),
+            },
+        ),
     ]
 }
 

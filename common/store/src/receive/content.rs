@@ -39,7 +39,7 @@ impl fmt::Debug for Scratch {
 
 /// Verified bytes of a chunk, in pieces that follow each other.
 #[derive(Debug, Clone)]
-pub(super) enum Content<'a> {
+pub(crate) enum Content<'a> {
     /// Content that was not worth compressing: where it arrived, not copied.
     Stored(RawBlocks<'a>),
     /// In the scratch memory; none once it was given.
@@ -58,7 +58,7 @@ impl<'a> Iterator for Content<'a> {
 }
 
 /// The bytes of `chunk` in `frame`, verified. What is wrong, in words, otherwise.
-pub(super) fn content<'a>(
+pub(crate) fn content<'a>(
     chunk: &Chunk,
     frame: &'a [u8],
     scratch: &'a mut Scratch,

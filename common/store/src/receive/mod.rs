@@ -35,7 +35,7 @@ use std::sync::{Mutex, PoisonError};
 use gantry_model::{Digest, LayerDescriptor};
 use gantry_system::files;
 
-use self::content::{Content, content};
+use self::content::Content;
 use self::marks::Marks;
 use self::open_files::OpenFiles;
 use self::partial::Partial;
@@ -45,6 +45,7 @@ use crate::toc::{Chunk, EntryKind, names};
 use crate::{Store, StoreLock, Toc};
 
 pub use content::Scratch;
+pub(crate) use content::content;
 pub use error::ReceiveError;
 
 /// Up to this many files are synced one by one at a checkpoint; more of them with the whole file system at once.

@@ -54,9 +54,10 @@ impl fmt::Display for CertificateProblem {
             }
             Self::Expired { who, not_after, now } => write!(
                 f,
-                "the certificate of {who} expired at {}, and the clock here says {}: renew it, or set the clock if it is wrong",
+                "the certificate of {who} expired at {}, and the clock here says {}; {}, or set the clock if it is wrong",
                 show(*not_after),
-                show(*now)
+                show(*now),
+                renewal(who)
             ),
             Self::NotYetValid { who, not_before, now } => write!(
                 f,
@@ -94,14 +95,24 @@ impl CertificateProblem {
     }
 }
 
+/// How whoever `who` begins with comes to a new certificate.
+fn renewal(who: &str) -> &'static str {
+    if who.starts_with("agent") {
+        "renew it: gantry-agent unenroll on the host, then enrol it anew"
+    } else {
+        "renew it: gantry operator add where its CA is"
+    }
+}
+
 /// What a peer's alert says about our own certificate, beginning with a verb: `refused our certificate …`.
 pub(crate) fn refused_by_peer(alert: AlertDescription, identity: &Identity, now: SystemTime) -> String {
     let who = format!("the certificate of {} {}", identity.role(), identity.name());
     match alert {
         AlertDescription::CertificateExpired if now > identity.not_after() => format!(
-            "refused {who}: it expired at {}, and the clock here says {}: renew it",
+            "refused {who}: it expired at {}, and the clock here says {}; {}",
             show(identity.not_after()),
-            show(now)
+            show(now),
+            renewal(&identity.role().to_string())
         ),
         AlertDescription::CertificateExpired => format!(
             "refused {who} by its clock: clock skew. It holds from {} to {}, and the clock here says {}: set the clocks of both machines",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use gantry_integration::{Host, Operator};
 
 use crate::contender::Contender;
@@ -28,29 +28,13 @@ impl<'a> GantryStaging<'a> {
             tree.display()
         ))?;
         operator.put("Clusterfile", clusterfile("bench/staged:v1", &[host]))?;
-        operator.must("plan -f Clusterfile -o plan.json")?;
-        operator.put(
-            "stage.json",
-            stage_only(&fs::read(operator.desk().join("plan.json"))?)?,
-        )?;
         Ok(Self { operator, host, tree })
     }
 }
 
-/// A saved plan without what comes after staging.
-fn stage_only(plan: &[u8]) -> Result<Vec<u8>> {
-    let mut plan: serde_json::Value = serde_json::from_slice(plan).context("plan.json is not JSON")?;
-    let waves = plan["waves"].as_array_mut().context("plan.json has no waves")?;
-    waves.retain(|wave| wave["title"] == "stage");
-    if waves.is_empty() {
-        bail!("the plan stages nothing");
-    }
-    Ok(serde_json::to_vec(&plan)?)
-}
-
 impl Contender for GantryStaging<'_> {
     fn name(&self) -> &str {
-        "gantry apply, the stage steps of a plan"
+        "gantry stage"
     }
 
     fn prepare(&mut self) -> Result<()> {
@@ -58,7 +42,7 @@ impl Contender for GantryStaging<'_> {
     }
 
     fn run(&mut self) -> Result<()> {
-        self.operator.must("apply -f stage.json -y").map(drop)
+        self.operator.must("stage -f Clusterfile").map(drop)
     }
 
     fn check(&mut self) -> Result<()> {

@@ -1,0 +1,15 @@
+//! Go templates (`text/template`) as ClusterImages use them: one text, the values of one host, one result.
+//!
+//! ```text
+//! text ── blocks: every block opened is closed, none is too deep ──▶ render: gotmpl, within bounds ──▶ text
+//! ```
+//!
+//! No I/O and no clock: the same text and values give the same result everywhere.
+
+mod blocks;
+mod error;
+mod functions;
+mod render;
+
+pub use error::TemplateError;
+pub use render::{MAX_RENDERED_LEN, MAX_TEMPLATE_LEN, check, render};

@@ -1,0 +1,63 @@
+//! `gantry stage`: bring an image's layers to the hosts ahead of the change, and change nothing that runs there.
+
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use gantry_model::ExitCode;
+
+use super::apply::ExecuteArgs;
+use super::connect::{self, ConnectArgs};
+use super::prepare::{Wanted, prepare};
+use crate::context::Context;
+use crate::plan::preflight::Check;
+use crate::state::State;
+
+/// Flags of `gantry stage`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gantry stage -f Clusterfile    the day before: every host holds and has verified all it will need
+  gantry apply -f Clusterfile    in the change window: nothing travels any more")]
+pub struct Args {
+    /// Clusterfile, or a plan that `gantry plan -o FILE.json` saved; - is a Clusterfile on standard input
+    #[arg(short, long, value_name = "FILE", default_value = "Clusterfile", value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+
+    /// Leave this preflight check out; may be given several times
+    #[arg(long, value_name = "CHECK", value_delimiter = ',')]
+    skip_preflight: Vec<Check>,
+
+    #[command(flatten)]
+    execute: ExecuteArgs,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Executes the stage steps of the plan, without asking: they change nothing that runs.
+///
+/// # Errors
+/// When anything before the execution refuses; failures of hosts are reported and give the exit code.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let wanted = Wanted::read(&args.file)?;
+    let image = wanted.image(&connect::store(context)?)?;
+    let dialer = connect::dialer(context, &args.connect)?;
+    let cluster = State::new(context.root()).cluster(wanted.cluster());
+    let _lock = cluster.lock("stage")?;
+    connect::block_on(
+        async {
+            let prepared = prepare(&wanted, &image, &dialer, &args.skip_preflight).await?;
+            prepared.refuse_on_findings()?;
+            let plan = prepared.plan.staging();
+            let outcome = if plan.to_do() == 0 {
+                anstream::eprintln!("{}: every host has all of {}.", plan.cluster, image.reference);
+                args.execute.nothing()?
+            } else {
+                args.execute.run(&plan, &dialer).await?
+            };
+            dialer.close().await;
+            Ok(outcome.exit_code())
+        },
+        "what arrived stays on the hosts; run the same command again to go on",
+    )
+}
