@@ -66,6 +66,13 @@ pub(super) fn next_kept(file: &File, at: u64) -> io::Result<Option<u64>> {
     }
 }
 
+/// How many bytes from `at` on are certainly in front of a hole; none behind the beginning that is kept.
+pub(super) fn before_gap(at: u64) -> Option<usize> {
+    usize::try_from(KEPT_HEAD.checked_sub(at)?)
+        .ok()
+        .filter(|len| *len > 0)
+}
+
 /// What stands in the output in the place of `len` bytes that were given back.
 pub(super) fn gap(len: u64) -> Vec<u8> {
     format!("[gantry-agent kept the beginning and the end of this output; {len} bytes between them are gone]")

@@ -126,19 +126,26 @@ impl Stream {
             };
         }
         let Some(file) = &self.file else { return Ok(0) };
-        let Some(next) = kept::next_kept(file, self.at)? else {
-            return Ok(0);
-        };
-        if next > self.at {
-            self.lines.finish().into_iter().for_each(&mut line);
-            line(kept::gap(next - self.at));
-            self.at = next;
-        }
         let mut piece = vec![0; PIECE];
-        let read = file.read_at(&mut piece, self.at)?;
-        self.at += read as u64;
-        self.lines.push(&piece[..read], line);
-        Ok(read)
+        loop {
+            let Some(next) = kept::next_kept(file, self.at)? else {
+                return Ok(0);
+            };
+            if next > self.at {
+                self.lines.finish().into_iter().for_each(&mut line);
+                line(kept::gap(next - self.at));
+                self.at = next;
+            }
+            let room = kept::before_gap(self.at).map_or(PIECE, |len| PIECE.min(len));
+            let read = file.read_at(&mut piece[..room], self.at)?;
+            // Given back in this moment: what was read may be the hole.
+            if kept::next_kept(file, self.at)?.is_some_and(|next| next > self.at) {
+                continue;
+            }
+            self.at += read as u64;
+            self.lines.push(&piece[..read], line);
+            return Ok(read);
+        }
     }
 }
 
@@ -234,6 +241,33 @@ mod tests {
             lines.iter().all(|line| !line.contains(&0)),
             "the hole is not shown as zeros"
         );
+    }
+
+    /// Whoever follows reads what is there, so pieces end anywhere.
+    #[test]
+    fn a_gap_is_seen_wherever_the_reader_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stdout");
+        let mut stdout = File::options().append(true).create(true).open(&path).unwrap();
+        let mut output = StepOutput::new(folder.path());
+        stdout.write_all(b"first\n").unwrap();
+        assert_eq!(output.next_lines().unwrap().len(), 1);
+        let rest = b"some words\n".repeat((4 * KEPT_TAIL / 11) as usize);
+        stdout.write_all(&rest).unwrap();
+        kept::trim(folder.path());
+        let mut gaps = 0;
+        loop {
+            let lines = output.next_lines().unwrap();
+            if lines.is_empty() {
+                break;
+            }
+            assert!(lines.iter().all(|line| !line.line.contains(&0)));
+            gaps += lines
+                .iter()
+                .filter(|line| line.line.starts_with(b"[gantry-agent kept"))
+                .count();
+        }
+        assert_eq!(gaps, 1);
     }
 
     #[test]
