@@ -15,8 +15,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use gantry_model::Digest;
 use gantry_protocol::limits::{MAX_TEMPLATE_FOLDERS_DEEP, MAX_TEMPLATES};
-use gantry_template::{MAX_TEMPLATE_LEN, TemplateError, render};
+use gantry_template::{MAX_RENDERED_LEN, MAX_TEMPLATE_LEN, TemplateError, render};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
@@ -57,26 +58,51 @@ pub enum TemplatesError {
     },
 }
 
-/// Renders the templates of the rootfs with `values`. Gives how many there are. What is as it should be is not
-/// written again.
+/// What was rendered: paths below the rootfs, and the digests of their content.
+pub type Rendered = BTreeMap<String, Digest>;
+
+/// Renders the templates of the rootfs with `values`. What is as it should be is not written again.
 ///
 /// # Errors
 /// A mistake in a template (then nothing is written), or a failing file system.
-pub fn render_all(rootfs: &Path, values: &BTreeMap<String, String>) -> Result<usize, TemplatesError> {
-    let mut count = 0;
-    walk(rootfs, &mut |template| {
-        count += 1;
-        template.rendered(values).map(drop)
-    })?;
+pub fn render_all(rootfs: &Path, values: &BTreeMap<String, String>) -> Result<Rendered, TemplatesError> {
+    walk(rootfs, &mut |template| template.rendered(values).map(drop))?;
+    let mut made = Rendered::new();
     walk(rootfs, &mut |template| {
         let text = template.rendered(values)?;
-        if template.is_in_place(&text)? {
-            Ok(())
-        } else {
-            template.put(&text)
+        if !template.is_in_place(&text)? {
+            template.put(&text)?;
         }
+        made.insert(template.target_path().to_owned(), Digest::of(text.as_bytes()));
+        Ok(())
     })?;
-    Ok(count)
+    Ok(made)
+}
+
+/// What of `rendered` is not as it was made: `PATH was changed by hand`, `PATH is gone`.
+///
+/// # Errors
+/// When the rootfs cannot be read.
+pub fn changed(rootfs: &Path, rendered: &Rendered) -> Result<Vec<String>, TemplatesError> {
+    let (mut changed, mut unseen) = (Vec::new(), rendered.clone());
+    walk(rootfs, &mut |template| {
+        let path = template.target_path();
+        let Some(expected) = unseen.remove(path) else {
+            return Ok(());
+        };
+        match read(template.folder, template.target(), MAX_RENDERED_LEN) {
+            Ok(Some(there)) if Digest::of(&there) == expected => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => changed.push(format!("{path} is gone")),
+            _ => changed.push(format!("{path} was changed by hand")),
+        }
+        Ok(())
+    })?;
+    changed.extend(
+        unseen
+            .into_keys()
+            .map(|path| format!("the template of {path} is gone")),
+    );
+    Ok(changed)
 }
 
 /// Whether every template is rendered with `values` already.
@@ -105,7 +131,12 @@ struct Template<'a> {
 impl Template<'_> {
     /// The name of what it makes.
     fn target(&self) -> &str {
-        self.name.trim_end_matches(ENDING)
+        &self.name[..self.name.len() - ENDING.len()]
+    }
+
+    /// Where that is below the rootfs.
+    fn target_path(&self) -> &str {
+        &self.path[..self.path.len() - ENDING.len()]
     }
 
     fn io(&self, action: &'static str) -> impl Fn(io::Error) -> TemplatesError {
@@ -322,7 +353,13 @@ mod tests {
         let template = rootfs.path().join("etc/kubeadm.yml.tmpl");
         fs::set_permissions(&template, Permissions::from_mode(0o640)).unwrap();
         assert!(!are_rendered(rootfs.path(), &values("10.0.0.1")).unwrap());
-        assert_eq!(render_all(rootfs.path(), &values("10.0.0.1")).unwrap(), 2);
+        let made = render_all(rootfs.path(), &values("10.0.0.1")).unwrap();
+        assert_eq!(
+            made.keys().collect::<Vec<_>>(),
+            ["etc/kubeadm.yml", "manifests/a/b.yaml"]
+        );
+        assert!(changed(rootfs.path(), &made).unwrap().is_empty());
+        let rendered = made;
         let made = rootfs.path().join("etc/kubeadm.yml");
         assert_eq!(fs::read_to_string(&made).unwrap(), "ip: 10.0.0.1\n");
         assert_eq!(fs::metadata(&made).unwrap().mode() & 0o7777, 0o640);
@@ -342,6 +379,14 @@ mod tests {
         assert!(
             !are_rendered(rootfs.path(), &values("10.0.0.1")).unwrap(),
             "changed by hand"
+        );
+        fs::remove_file(rootfs.path().join("manifests/a/b.yaml")).unwrap();
+        assert_eq!(
+            changed(rootfs.path(), &rendered).unwrap(),
+            [
+                "etc/kubeadm.yml was changed by hand",
+                "manifests/a/b.yaml is gone"
+            ]
         );
     }
 
@@ -370,7 +415,7 @@ mod tests {
         let linked = rootfs(&[("charts/x", "")]);
         symlink(outside.path(), linked.path().join("etc")).unwrap();
         symlink(outside.path(), linked.path().join("charts/there")).unwrap();
-        assert_eq!(render_all(linked.path(), &values("1")).unwrap(), 0);
+        assert!(render_all(linked.path(), &values("1")).unwrap().is_empty());
         assert!(!outside.path().join("a").exists());
 
         let link = rootfs(&[("etc/x", "")]);

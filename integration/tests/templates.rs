@@ -49,6 +49,29 @@ fn every_host_renders_its_own_values_before_its_scripts_run() {
     }
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
+    // What was changed by hand is seen and put right, without running anything again.
+    bed.host(1)
+        .must(&format!("echo other >{rootfs}/etc/kubeadm.yml"))
+        .unwrap();
+    let plan = operator.must("plan -f Clusterfile").unwrap();
+    assert!(
+        plan.contains("drifted: etc/kubeadm.yml was changed by hand"),
+        "{plan}"
+    );
+    let repaired = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(
+        repaired.steps_on(bed.host(1)),
+        ["templates"],
+        "{}",
+        repaired.finished
+    );
+    let now = bed
+        .host(1)
+        .must(&format!("cat {rootfs}/etc/kubeadm.yml"))
+        .unwrap();
+    assert!(now.starts_with("advertiseAddress:"), "{now}");
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
     // A changed value reaches the host it belongs to, and restarts what builds on it there.
     clusterfile("10.245.0.0/16");
     let changed = operator.apply().unwrap().ok().unwrap();

@@ -143,8 +143,9 @@ fn render_templates(
     cluster: &ClusterName,
     values: &BTreeMap<String, String>,
 ) -> anyhow::Result<()> {
-    let count = templates::render_all(&host.rootfs.path(cluster)?, values)?;
-    tracing::info!(%cluster, count, "templates rendered");
+    let rendered = templates::render_all(&host.rootfs.path(cluster)?, values)?;
+    host.rootfs.note_rendered(cluster, &rendered)?;
+    tracing::info!(%cluster, count = rendered.len(), "templates rendered");
     Ok(())
 }
 

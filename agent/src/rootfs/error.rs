@@ -8,6 +8,9 @@ use gantry_model::{ClusterName, Digest, GenerationId};
 /// Why a rootfs cannot be made, found or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
+    /// Rendered files cannot be looked at.
+    #[error(transparent)]
+    Templates(#[from] crate::templates::TemplatesError),
     /// The file system said no.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -9,8 +9,11 @@ use gantry_model::{ClusterName, Generation, GenerationId};
 use gantry_system::files;
 
 use super::{Mounter, Rootfs, RootfsError};
+use crate::templates::Rendered;
 
 const RECORD: &str = "generation.json";
+/// What was rendered into the generation's writable folder: paths and digests.
+const RENDERED: &str = "templates.json";
 
 impl<M: Mounter> Rootfs<M> {
     /// Clusters that have a folder here.
@@ -97,6 +100,35 @@ impl<M: Mounter> Rootfs<M> {
             files::sync_dir(folder).map_err(RootfsError::io("sync", folder))?;
         }
         Ok(())
+    }
+
+    /// Remembers what was rendered into the current generation of `cluster`.
+    ///
+    /// # Errors
+    /// When there is none, or the record cannot be written.
+    pub fn note_rendered(&self, cluster: &ClusterName, rendered: &Rendered) -> Result<(), RootfsError> {
+        let id = self.current(cluster)?.ok_or_else(|| RootfsError::NoRootfs {
+            cluster: cluster.clone(),
+        })?;
+        let path = self.folder(cluster, id).join(RENDERED);
+        let text = serde_json::to_vec_pretty(rendered).expect("paths and digests are plain data");
+        files::write_atomically(&path, &text, 0o644).map_err(RootfsError::io("write", &path))
+    }
+
+    /// What was rendered into the generation; nothing when it has no templates.
+    ///
+    /// # Errors
+    /// When the record cannot be read or is damaged.
+    pub(super) fn rendered(&self, generation: &Generation) -> Result<Rendered, RootfsError> {
+        let path = self.folder(&generation.cluster, generation.id).join(RENDERED);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Rendered::new()),
+            Err(error) => Err(RootfsError::io("read", &path)(error)),
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| RootfsError::Damaged {
+                path,
+                reason: error.to_string(),
+            }),
+        }
     }
 
     pub(super) fn make_current(&self, generation: &Generation) -> Result<(), RootfsError> {

@@ -21,6 +21,8 @@ use gantry_model::{ClusterName, Digest, Generation, GenerationId};
 use gantry_store::Store;
 use gantry_system::files;
 
+use crate::templates;
+
 pub use error::RootfsError;
 pub use mounter::{HostMounts, Mounter};
 
@@ -229,6 +231,21 @@ impl<M: Mounter> Rootfs<M> {
             drift.push(format!("{} does not lead to the rootfs", link.display()));
         }
         Ok(drift)
+    }
+
+    /// Which rendered files of the current generation of `cluster` are not as they were made.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn drift_of_templates(&self, cluster: &ClusterName) -> Result<Vec<String>, RootfsError> {
+        let Some(generation) = self.current_generation(cluster)? else {
+            return Ok(Vec::new());
+        };
+        let rendered = self.rendered(&generation)?;
+        if rendered.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(templates::changed(&self.path(cluster)?, &rendered)?)
     }
 
     fn mount(&self, generation: &Generation) -> Result<(), RootfsError> {
