@@ -1,0 +1,87 @@
+//! Templates of a rootfs: every `*.tmpl` in the folders where ClusterImages keep them is rendered beside itself, under
+//! its name without the ending, with the values of this host.
+//!
+//! ```text
+//! rootfs/etc, charts, manifests, statics ── walk ──▶ NAME.tmpl ── render ──▶ NAME, same mode and owner
+//! ```
+//!
+//! All of them are rendered once before the first one is written, so that a mistake in one changes nothing.
+//! No link is followed and no mount is crossed.
+
+mod error;
+mod template;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use gantry_model::Digest;
+use gantry_template::MAX_RENDERED_LEN;
+
+pub use error::TemplatesError;
+
+use template::read;
+use walk::walk;
+
+/// What was rendered: paths below the rootfs, and the digests of their content.
+pub type Rendered = BTreeMap<String, Digest>;
+
+/// Renders the templates of the rootfs with `values`. What is as it should be is not written again.
+///
+/// # Errors
+/// A mistake in a template (then nothing is written), or a failing file system.
+pub fn render_all(rootfs: &Path, values: &BTreeMap<String, String>) -> Result<Rendered, TemplatesError> {
+    walk(rootfs, &mut |template| template.rendered(values).map(drop))?;
+    let mut made = Rendered::new();
+    walk(rootfs, &mut |template| {
+        let text = template.rendered(values)?;
+        if !template.is_in_place(&text)? {
+            template.put(&text)?;
+        }
+        made.insert(template.target_path().to_owned(), Digest::of(text.as_bytes()));
+        Ok(())
+    })?;
+    Ok(made)
+}
+
+/// What of `rendered` is not as it was made: `PATH was changed by hand`, `PATH is gone`.
+///
+/// # Errors
+/// When the rootfs cannot be read.
+pub fn changed(rootfs: &Path, rendered: &Rendered) -> Result<Vec<String>, TemplatesError> {
+    let (mut changed, mut unseen) = (Vec::new(), rendered.clone());
+    walk(rootfs, &mut |template| {
+        let path = template.target_path();
+        let Some(expected) = unseen.remove(path) else {
+            return Ok(());
+        };
+        match read(template.folder, template.target(), MAX_RENDERED_LEN) {
+            Ok(Some(there)) if Digest::of(&there) == expected => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => changed.push(format!("{path} is gone")),
+            _ => changed.push(format!("{path} was changed by hand")),
+        }
+        Ok(())
+    })?;
+    changed.extend(
+        unseen
+            .into_keys()
+            .map(|path| format!("the template of {path} is gone")),
+    );
+    Ok(changed)
+}
+
+/// Whether every template is rendered with `values` already.
+///
+/// # Errors
+/// As [`render_all`].
+pub fn are_rendered(rootfs: &Path, values: &BTreeMap<String, String>) -> Result<bool, TemplatesError> {
+    let mut all = true;
+    walk(rootfs, &mut |template| {
+        all = all && template.is_in_place(&template.rendered(values)?)?;
+        Ok(())
+    })?;
+    Ok(all)
+}
