@@ -10,7 +10,7 @@ use gantry_model::Digest;
 use crate::{apt, cache, command};
 
 /// What its programs come from.
-const PACKAGES: &[&str] = &[
+pub(crate) const PACKAGES: &[&str] = &[
     "busybox-static",
     "conntrack",
     "containerd",
@@ -27,12 +27,11 @@ const PACKAGES: &[&str] = &[
 /// # Errors
 /// When a package cannot be had, or the recipe fails; the message holds its output.
 pub fn demo_image() -> Result<PathBuf> {
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/demo");
     let packages = apt::unpacked("demo-packages", PACKAGES)?;
-    let key = Digest::of(&recipe_bytes(&recipe)?).hex();
-    cache::made_once(&format!("demo-image-{}", &key[..12]), |context| {
+    let key = recipe_key(&["parts.sh", "demo"])?;
+    cache::made_once(&format!("demo-image-{key}"), |context| {
         command::run(
-            Command::new(recipe.join("assemble.sh"))
+            Command::new(recipes().join("demo/assemble.sh"))
                 .arg(&packages)
                 .arg(context),
         )?
@@ -41,27 +40,36 @@ pub fn demo_image() -> Result<PathBuf> {
     })
 }
 
-/// Everything the recipe says, so that a changed recipe is another image.
-fn recipe_bytes(folder: &Path) -> Result<Vec<u8>> {
+/// The folder all recipes of images are in.
+pub(crate) fn recipes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("images")
+}
+
+/// Stands for everything these files and folders of a recipe say, so that a changed recipe is another image.
+pub(crate) fn recipe_key(parts: &[&str]) -> Result<String> {
     let mut paths = Vec::new();
-    files_below(folder, &mut paths)?;
+    for part in parts {
+        files_below(&recipes().join(part), &mut paths)?;
+    }
     paths.sort();
     let mut bytes = Vec::new();
     for path in paths {
-        bytes.extend_from_slice(path.to_string_lossy().as_bytes());
+        let name = path
+            .strip_prefix(recipes())
+            .context("a recipe is among the recipes")?;
+        bytes.extend_from_slice(name.to_string_lossy().as_bytes());
         bytes.extend(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     }
-    Ok(bytes)
+    Ok(Digest::of(&bytes).hex()[..12].to_owned())
 }
 
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files_below(&path, found)?;
-        } else {
-            found.push(path);
+fn files_below(path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
+            files_below(&entry?.path(), found)?;
         }
+    } else {
+        found.push(path.to_owned());
     }
     Ok(())
 }

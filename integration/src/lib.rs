@@ -19,6 +19,8 @@ pub mod command;
 pub mod demo_image;
 pub mod host;
 pub mod image_tree;
+pub mod kubernetes_host;
+pub mod kubernetes_image;
 pub mod network;
 pub mod operator;
 pub mod other_day;

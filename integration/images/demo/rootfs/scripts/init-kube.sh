@@ -1,5 +1,5 @@
 #!/bin/bash
-# Kernel settings and kubelet.   init-kube.sh
+# Kernel settings, kubelet and the pods' network.   init-kube.sh
 set -e
 
 # What a kernel has built in, or a container cannot load, is no reason to stop: preflight names what is missing.
@@ -27,5 +27,10 @@ if [ -x /usr/bin/kubelet ]; then
     install -D -m 644 ../etc/10-kubeadm.conf /etc/systemd/system/kubelet.service.d/10-kubeadm.conf
     systemctl daemon-reload
     systemctl enable kubelet.service
+fi
+# Pods get their network from what the image brings for it.
+if [ -d ../bin/cni ]; then
+    install -D -m 755 -t /opt/cni/bin ../bin/cni/*
+    install -D -m 644 -t /etc/cni/net.d ../etc/cni/*
 fi
 echo "$(hostname) is ready for a cluster"

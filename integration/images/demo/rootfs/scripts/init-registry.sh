@@ -11,7 +11,7 @@ fi
 docker run --detach --restart=always --net=host --name sealer-registry \
     --env "REGISTRY_HTTP_ADDR=:$PORT" --volume "$DIR:/var/lib/registry" registry:2 >/dev/null
 
-for attempt in $(seq 60); do
+for _ in $(seq 60); do
     if (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then
         echo "the registry serves $DIR on port $PORT"
         exit 0

@@ -1,0 +1,65 @@
+//! The image context of `kubernetes:v1.20.2`: Kubernetes out of Debian's source package, docker and a registry.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use gantry_model::Digest;
+
+use crate::demo_image::{self, recipe_key, recipes};
+use crate::{apt, cache, command};
+
+/// What its programs come from, besides the demonstration's and those that are built: the pods' network, etcd, and
+/// what kube-proxy calls, with libraries.
+const PACKAGES: &[&str] = &[
+    "containernetworking-plugins",
+    "etcd-server",
+    "ipset",
+    "iptables",
+    "kmod",
+    "libip4tc2",
+    "libip6tc2",
+    "libipset13",
+    "libkmod2",
+    "liblzma5",
+    "libmnl0",
+    "libnetfilter-conntrack3",
+    "libnfnetlink0",
+    "libnftnl11",
+    "libssl3",
+    "libxtables12",
+    "libzstd1",
+];
+
+/// The context folder, put together once by `images/kubernetes/assemble.sh` and cached.
+///
+/// The first time on a machine that takes a quarter of an hour: the programs are built.
+///
+/// # Errors
+/// When a package cannot be had, or the recipe fails; the message holds its output.
+pub fn kubernetes_image() -> Result<PathBuf> {
+    let binaries = binaries()?;
+    let packages = [demo_image::PACKAGES, PACKAGES].concat();
+    let packages_key = &Digest::of(packages.join(" ").as_bytes()).hex()[..12];
+    let packages = apt::unpacked(&format!("kubernetes-packages-{packages_key}"), &packages)?;
+    let recipe_key = recipe_key(&["parts.sh", "demo", "kubernetes"])?;
+    cache::made_once(
+        &format!("kubernetes-image-{recipe_key}-{packages_key}"),
+        |context| {
+            let mut assemble = Command::new(recipes().join("kubernetes/assemble.sh"));
+            assemble.args([&packages, &binaries]).arg(context);
+            command::run(&mut assemble)?.ok().map(drop)
+        },
+    )
+}
+
+/// The programs that are built, by `images/kubernetes/binaries.sh`. Nothing but that file makes them others: it names
+/// the version of Kubernetes.
+fn binaries() -> Result<PathBuf> {
+    let key = recipe_key(&["kubernetes/binaries.sh"])?;
+    cache::made_once(&format!("kubernetes-binaries-{key}"), |folder| {
+        command::run(Command::new(recipes().join("kubernetes/binaries.sh")).arg(folder))?
+            .ok()
+            .map(drop)
+    })
+}
