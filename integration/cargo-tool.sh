@@ -3,5 +3,8 @@
 set -eu
 command -v "$1" >/dev/null 2>&1 && exit 0
 echo "installing: $1 (built from its sources once, some minutes)"
-# A folder of its own: the tool's dependencies have nothing to do with ours.
-CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/tools" exec cargo install --locked --quiet "$1"
+# A folder of its own, gone afterwards: the tool's dependencies have nothing to do with ours.
+CARGO_TARGET_DIR=$(mktemp -d)
+export CARGO_TARGET_DIR
+trap 'rm -rf "$CARGO_TARGET_DIR"' EXIT
+cargo install --locked --quiet "$1"

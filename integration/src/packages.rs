@@ -23,7 +23,7 @@ impl Packages {
     pub fn find() -> Result<Self> {
         let folder = match env::var_os("GANTRY_PACKAGES") {
             Some(folder) => PathBuf::from(folder),
-            None => target_folder()?.join("packages"),
+            None => packages_folder()?,
         };
         Ok(Self {
             gantry: newest(&folder, "gantry_")?,
@@ -32,15 +32,17 @@ impl Packages {
     }
 }
 
-/// The folder cargo builds into, found from the running program, which is somewhere below it.
-fn target_folder() -> Result<PathBuf> {
+/// Where `make package` puts them: in cargo's target folder, somewhere above the running program. That folder has no
+/// mark of its own: cargo leaves one only where it made the folder itself.
+fn packages_folder() -> Result<PathBuf> {
     let program = env::current_exe().context("the running program has no path")?;
-    let folder = program
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").exists());
-    folder
-        .map(Path::to_owned)
-        .with_context(|| format!("{} is not in a target folder of cargo", program.display()))
+    let mut folders = program.ancestors().map(|folder| folder.join("packages"));
+    folders.find(|folder| folder.is_dir()).with_context(|| {
+        format!(
+            "no packages above {}: run `make package` first",
+            program.display()
+        )
+    })
 }
 
 fn newest(folder: &Path, start: &str) -> Result<PathBuf> {
