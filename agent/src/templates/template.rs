@@ -5,14 +5,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 
-use gantry_template::{MAX_TEMPLATE_LEN, render};
+use gantry_template::{MAX_TEMPLATE_LEN, render, target};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::TemplatesError;
 
-/// How names of templates end.
-pub(super) const ENDING: &str = ".tmpl";
 /// Beside the file that is written, until it is whole.
 const FRESH: &str = ".gantry-rendered";
 
@@ -29,12 +27,12 @@ pub(super) struct Template<'a> {
 impl Template<'_> {
     /// The name of what it makes.
     pub(super) fn target(&self) -> &str {
-        &self.name[..self.name.len() - ENDING.len()]
+        target(self.name).unwrap_or(self.name)
     }
 
     /// Where that is below the rootfs.
     pub(super) fn target_path(&self) -> &str {
-        &self.path[..self.path.len() - ENDING.len()]
+        target(&self.path).unwrap_or(&self.path)
     }
 
     fn io(&self, action: &'static str) -> impl Fn(io::Error) -> TemplatesError {

@@ -1,19 +1,17 @@
 //! Finds the templates of a rootfs: in its own folders only, within bounds.
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gantry_protocol::limits::{MAX_TEMPLATE_FOLDERS_DEEP, MAX_TEMPLATES};
+use gantry_template::{FOLDERS, target};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::TemplatesError;
-use super::template::{ENDING, Template};
-
-/// Where ClusterImages keep templates; the first three are sealer's.
-const FOLDERS: [&CStr; 4] = [c"etc", c"charts", c"manifests", c"statics"];
+use super::template::Template;
 
 type Visit<'v> = &'v mut dyn FnMut(&Template<'_>) -> Result<(), TemplatesError>;
 
@@ -26,10 +24,9 @@ pub(super) fn walk(rootfs: &Path, visit: Visit<'_>) -> Result<(), TemplatesError
         .map_err(|error| TemplatesError::io("look at", "the top folder")(error.into()))?
         .st_dev;
     let mut walk = Walk { device, found: 0 };
-    for folder in FOLDERS {
-        let path = folder.to_string_lossy().into_owned();
-        if let Some(folder) = walk.enter(root.as_fd(), folder, &path)? {
-            walk.folder(&folder, &path, 1, visit)?;
+    for path in FOLDERS {
+        if let Some(folder) = walk.enter(root.as_fd(), path, path)? {
+            walk.folder(&folder, path, 1, visit)?;
         }
     }
     Ok(())
@@ -45,7 +42,7 @@ impl Walk {
     fn enter(
         &self,
         above: BorrowedFd<'_>,
-        name: &CStr,
+        name: impl Arg,
         path: &str,
     ) -> Result<Option<OwnedFd>, TemplatesError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -81,13 +78,13 @@ impl Walk {
                 .map_err(|error| TemplatesError::io("look at", &shown)(error.into()))?;
             let kind = FileType::from_raw_mode(stat.st_mode);
             if kind == FileType::Directory {
-                if let Some(inner) = self.enter(folder.as_fd(), &name, &shown)? {
+                if let Some(inner) = self.enter(folder.as_fd(), name.as_c_str(), &shown)? {
                     self.folder(&inner, &shown, depth + 1, visit)?;
                 }
                 continue;
             }
             let Ok(name) = name.to_str() else { continue };
-            if name.len() <= ENDING.len() || !name.ends_with(ENDING) {
+            if target(name).is_none() {
                 continue;
             }
             if kind != FileType::RegularFile {

@@ -9,7 +9,9 @@
 mod blocks;
 mod error;
 mod functions;
+mod place;
 mod render;
 
 pub use error::TemplateError;
+pub use place::{FOLDERS, target};
 pub use render::{MAX_RENDERED_LEN, MAX_TEMPLATE_LEN, check, render};

@@ -4,11 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::Digest;
 use gantry_store::{ChunkSource, EntryKind, LayerError, Store, TocEntry};
-use gantry_template::{MAX_TEMPLATE_LEN, check};
-
-/// Where agents render templates, and how their names end.
-const FOLDERS: [&str; 4] = ["etc", "charts", "manifests", "statics"];
-const ENDING: &str = ".tmpl";
+use gantry_template::{FOLDERS, MAX_TEMPLATE_LEN, check, target};
 
 /// Templates by path, each with the layer whose file is seen in the merged rootfs.
 #[derive(Debug, Default)]
@@ -86,9 +82,6 @@ fn mistake(source: &ChunkSource, entry: &TocEntry) -> Result<Option<String>, Lay
 
 fn is_template(entry: &TocEntry) -> bool {
     let file = matches!(entry.kind, EntryKind::File { .. });
-    let (folder, name) = (
-        entry.path.split('/').next().unwrap_or_default(),
-        entry.path.rsplit('/').next().unwrap_or_default(),
-    );
-    file && name.len() > ENDING.len() && name.ends_with(ENDING) && FOLDERS.contains(&folder)
+    let folder = entry.path.split('/').next().unwrap_or_default();
+    file && target(&entry.path).is_some() && FOLDERS.contains(&folder)
 }
