@@ -104,6 +104,18 @@ fn a_token_is_good_once_and_for_its_time() {
         Ok((!operator.must("token list")?.contains(&short_lived)).then_some(()))
     })
     .unwrap();
+    wait_until(
+        "the agent says that its token has ended",
+        Duration::from_secs(30),
+        || {
+            Ok(bed
+                .host(2)
+                .agent_log()
+                .contains("it has ended by this host's clock")
+                .then_some(()))
+        },
+    )
+    .unwrap();
     let late = operator
         .gantry(&format!("enroll {}", bed.host(2).address()))
         .unwrap();

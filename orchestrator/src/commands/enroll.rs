@@ -29,6 +29,9 @@ const LISTENS_WITHIN: Backoff = Backoff {
     whole: Duration::from_secs(3),
 };
 
+/// Why a host that is up may not answer here: the port of an agent that waits for its token is closed.
+const SILENT_WITHOUT_TOKEN: &str = "  an agent without a token that can be used does not listen; `journalctl -u gantry-agent` there says what it waits for";
+
 /// How long a host that was just enrolled may take until it serves; it is a moment.
 const SERVES_WITHIN: Backoff = Backoff {
     first: Duration::from_millis(50),
@@ -112,6 +115,9 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             Err(error) => {
                 failed += 1;
                 anstream::eprintln!("{}: not enrolled: {error}", address.ip());
+                if error.transient {
+                    anstream::eprintln!("{SILENT_WITHOUT_TOKEN}");
+                }
             }
         }
     }
