@@ -41,6 +41,16 @@ pub enum Command {
     Unenroll,
     /// Print identity, generations and latest steps of this host
     Status,
+    /// Lead to the API servers of a cluster, as the service gantry-balancer-CLUSTER does
+    #[command(hide = true)]
+    Balance(Balance),
+}
+
+/// `gantry-agent balance`.
+#[derive(Debug, Args)]
+pub struct Balance {
+    /// Where to listen and whom to lead to; read again when it changes
+    pub settings: PathBuf,
 }
 
 /// `gantry-agent enroll`.

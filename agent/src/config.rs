@@ -123,6 +123,12 @@ impl Config {
         self.agent().join("steps")
     }
 
+    /// The folder of the balancers' settings: they are services of their own.
+    #[must_use]
+    pub fn balancers(&self) -> PathBuf {
+        self.root.join("balancers")
+    }
+
     /// The folder of the clusters' rootfs.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use gantry_store::Store;
 
+use crate::balancer::Balancers;
 use crate::config::Config;
 use crate::hosts_file::HostsFile;
 use crate::rootfs::{HostMounts, Rootfs};
@@ -18,6 +19,8 @@ pub struct Host {
     pub hosts_file: HostsFile,
     /// Scripts and their outputs.
     pub scripts: Scripts,
+    /// What leads to the API servers.
+    pub(crate) balancers: Balancers,
 }
 
 impl Host {
@@ -29,6 +32,7 @@ impl Host {
             store,
             hosts_file: HostsFile::new(&config.hosts_file),
             scripts: Scripts::new(&config.steps()),
+            balancers: Balancers::new(&config.balancers()),
         }
     }
 }

@@ -13,9 +13,10 @@
 //! ```
 //!
 //! Reading order: [`config`], [`run`] (start and stop), [`enrolment`], [`server`], [`executor`], [`journal`], then
-//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`hosts_file`]; and what is reported: [`facts`],
+//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`kubeadm`], [`balancer`], [`hosts_file`]; and what is reported: [`facts`],
 //! [`status`].
 
+pub mod balancer;
 pub mod cli;
 pub mod config;
 pub mod enrolment;
@@ -25,6 +26,7 @@ pub mod host;
 pub mod hosts_file;
 pub mod identity;
 pub mod journal;
+pub mod kubeadm;
 pub mod rootfs;
 pub mod run;
 pub mod scripts;

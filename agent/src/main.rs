@@ -1,34 +1,43 @@
 //! The program `gantry-agent`: parse, run, report, exit.
 
 use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use gantry_agent::cli::{Cli, Command, Enroll};
 use gantry_agent::config::Config;
-use gantry_agent::{enrolment, run, status};
+use gantry_agent::{balancer, enrolment, run, status};
 use tracing_subscriber::EnvFilter;
 
 /// A token is a line of about a hundred characters.
 const MAX_TOKEN_LEN: u64 = 4096;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let config = match Config::read(cli.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => return fail(&error.into(), gantry_model::ExitCode::Input),
+    let Cli {
+        config,
+        root,
+        command,
+    } = Cli::parse();
+    let configured = |work: &dyn Fn(Config) -> anyhow::Result<()>| match Config::read(config.as_deref()) {
+        Ok(config) => {
+            let root = root.clone().unwrap_or_else(|| config.root.clone());
+            end(work(Config { root, ..config }))
+        }
+        Err(error) => fail(&error.into(), gantry_model::ExitCode::Input),
     };
-    let config = Config {
-        root: cli.root.unwrap_or_else(|| config.root.clone()),
-        ..config
-    };
-    let done = match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run_agent(config),
-        Command::Enroll(enroll) => take_token(&config, &enroll),
-        Command::Unenroll => unenroll(&config),
-        Command::Status => print_status(&config),
-    };
+    match command.unwrap_or(Command::Run) {
+        Command::Run => configured(&run_agent),
+        Command::Enroll(enroll) => configured(&|config| take_token(&config, &enroll)),
+        Command::Unenroll => configured(&|config| unenroll(&config)),
+        Command::Status => configured(&|config| print_status(&config)),
+        // It has its own settings and none of the agent's.
+        Command::Balance(balance) => end(run_balancer(&balance.settings)),
+    }
+}
+
+fn end(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => gantry_model::ExitCode::Done.into(),
         Err(error) => fail(&error, gantry_model::ExitCode::Failed),
@@ -36,6 +45,14 @@ fn main() -> ExitCode {
 }
 
 fn run_agent(config: Config) -> anyhow::Result<()> {
+    run_service(run::run(config))
+}
+
+fn run_balancer(settings: &Path) -> anyhow::Result<()> {
+    run_service(async { balancer::run(settings, run::stop_signal()?).await })
+}
+
+fn run_service(service: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let journald = std::env::var_os("JOURNAL_STREAM").is_some();
     let log = tracing_subscriber::fmt()
@@ -54,7 +71,7 @@ fn run_agent(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    let ended = runtime.block_on(run::run(config));
+    let ended = runtime.block_on(service);
     // A thread that waits for a disk must not keep the program.
     runtime.shutdown_background();
     ended

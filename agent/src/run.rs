@@ -120,7 +120,10 @@ fn host(config: &Config) -> anyhow::Result<Host> {
 }
 
 /// Cancelled by SIGTERM or SIGINT.
-fn stop_signal() -> anyhow::Result<CancellationToken> {
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub fn stop_signal() -> anyhow::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let stop = CancellationToken::new();
@@ -130,7 +133,7 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping; running scripts go on");
+        tracing::info!("stopping");
         systemd::stopping();
         told.cancel();
     });

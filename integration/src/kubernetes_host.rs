@@ -43,7 +43,8 @@ impl Host {
     #[must_use]
     pub fn kubernetes_log(&self) -> String {
         let log = self.run(
-            "docker ps --all --format '{{.Names}} {{.Status}}'; \
+            "docker ps --all --format '{{.Names}} {{.Status}}'; ip route; iptables-save | grep FORWARD; \
+             journalctl --no-pager --output=cat --unit=pod-network; \
              journalctl --no-pager --output=cat --unit=kubelet --lines=100",
         );
         format!(

@@ -19,6 +19,7 @@ pub mod command;
 pub mod demo_image;
 pub mod host;
 pub mod image_tree;
+pub mod kubernetes_cluster;
 pub mod kubernetes_host;
 pub mod kubernetes_image;
 pub mod network;

@@ -1,91 +1,157 @@
-//! A real Kubernetes out of a ClusterImage. Gantry brings everything to the host; kubeadm is still run by hand.
+//! A real Kubernetes out of a ClusterImage and one Clusterfile.
 
-use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use anyhow::Context;
-use gantry_integration::kubernetes_host::CHECKS_OF_THE_MACHINE;
-use gantry_integration::kubernetes_image::kubernetes_image;
+use anyhow::Context as _;
 use gantry_integration::{Snapshot, Testbed, wait_until};
-
-const ROOTFS: &str = "/var/lib/gantry/data/demo/rootfs";
 
 /// The agent's own stays when the cluster goes.
 const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
+/// Name, version and readiness of every node.
+const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
+                     {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
 
 #[test]
-fn kubeadm_run_by_hand_finds_all_it_needs_and_reset_leaves_nothing_of_it() {
-    let image = kubernetes_image().unwrap();
-    let bed = Testbed::enrolled(1).unwrap();
-    let (operator, host) = (bed.operator(), bed.host(1));
-    host.prepare_for_kubernetes().unwrap();
-    let before = Snapshot::of(host, AGENTS_OWN).unwrap();
+fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
+    let bed = Testbed::for_kubernetes(1, 2).unwrap();
+    let (operator, first) = (bed.operator(), bed.host(1));
+    let before: Vec<_> = bed
+        .hosts()
+        .iter()
+        .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
+        .collect();
 
-    symlink(image, operator.desk().join("rootfs")).unwrap();
-    operator.must("build -t kubernetes:v1.20.2 rootfs").unwrap();
-    operator.clusterfile("kubernetes:v1.20.2", &[host]).unwrap();
-    operator.apply().unwrap().ok().unwrap();
-    let kubelet = host
-        .run("systemctl is-enabled kubelet; systemctl is-active kubelet")
-        .unwrap();
-    assert_eq!(kubelet.stdout, "enabled\ninactive\n");
-
-    // As the image's README says it.
-    host.must(&format!(
-        "cd {ROOTFS}/etc && kubeadm init --config kubeadm-config.yaml --skip-phases=addon/coredns \
-         --ignore-preflight-errors=ImagePull,{CHECKS_OF_THE_MACHINE}"
-    ))
-    .with_context(|| host.kubernetes_log())
-    .unwrap();
-    let kubectl = |words: &str| {
-        host.must(&format!(
-            "kubectl --kubeconfig /etc/kubernetes/admin.conf {words}"
-        ))
-        .with_context(|| host.kubernetes_log())
+    operator
+        .apply()
         .unwrap()
-    };
-    kubectl("wait --for=condition=Ready --timeout=180s node/host1");
-    let node = kubectl("get node host1 -o jsonpath='{.status.nodeInfo.kubeletVersion}'");
-    assert_eq!(node, "v1.20.2");
-
-    // The one host of the cluster takes pods as well, as soon as the cluster has made what every pod has.
-    kubectl("taint node host1 node-role.kubernetes.io/master-");
-    wait_until("pods have an account", Duration::from_secs(60), || {
-        let account = "kubectl --kubeconfig /etc/kubernetes/admin.conf get serviceaccount default";
-        Ok(host.run(account)?.succeeded().then_some(()))
-    })
-    .unwrap();
-    kubectl(
-        "run hello --image=sea.hub:5000/hello:1.0 --port=8080 --expose --command -- /bin/busybox httpd -f -p 8080 -h /www",
+        .ok()
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
+    assert_eq!(
+        first.kubectl(NODES).unwrap(),
+        "host1 v1.20.2 True;host2 v1.20.2 True;host3 v1.20.2 True;"
     );
-    kubectl("wait --for=condition=Ready --timeout=180s pod/hello");
-    // The pod's own address is the network plugins' work, the service's is kube-proxy's.
+    assert_eq!(
+        operator.apply().unwrap().ok().unwrap().steps(),
+        0,
+        "nothing to do again"
+    );
+    // What lets hosts in is nowhere to be read.
+    for host in bed.hosts() {
+        let told = host
+            .run("find /var/lib/gantry/agent -name secret.yaml; grep -rl 'certificateKey' /var/lib/gantry/agent")
+            .unwrap();
+        assert_eq!(told.stdout, "");
+    }
+
+    // A pod on one host, reached from all by its own address and through a Service.
+    first
+        .kubectl(
+            "run hello --image=sea.hub:5000/hello:1.0 --port=8080 --expose \
+             --overrides='{\"spec\":{\"nodeName\":\"host3\"}}' --command -- /bin/busybox httpd -f -p 8080 -h /www",
+        )
+        .unwrap();
+    first
+        .kubectl("wait --for=condition=Ready --timeout=180s pod/hello")
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
     for of in [
         "pod hello -o jsonpath='{.status.podIP}'",
         "service hello -o jsonpath='{.spec.clusterIP}'",
     ] {
-        let address = kubectl(&format!("get {of}"));
-        let page = wait_until("the application answers", Duration::from_secs(60), || {
-            let page = host.run(&format!(
-                "timeout 2 bash -c \"exec 3<>/dev/tcp/{address}/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3\""
-            ))?;
-            Ok(page.succeeded().then_some(page.stdout))
-        })
-        .with_context(|| host.kubernetes_log())
-        .unwrap();
-        assert!(page.contains("Hello from a container"), "{page}");
+        let address = first.kubectl(&format!("get {of}")).unwrap();
+        for host in bed.hosts() {
+            let page = wait_until("the application answers", Duration::from_secs(60), || {
+                host.fetch_page(&address)
+            })
+            .with_context(|| format!("{of} from {}\n{}", host.name(), bed.kubernetes_logs()))
+            .unwrap();
+            assert!(page.contains("Hello from a container"), "{page}");
+        }
     }
 
-    host.must("kubeadm reset --force").unwrap();
     operator.must("reset -f Clusterfile -y").unwrap();
-    let left = host
-        .run("pgrep --list-full 'kube|etcd|dockerd|containerd|pause|busybox'")
+    for (host, before) in bed.hosts().iter().zip(&before) {
+        let left = host
+            .run("pgrep --list-full 'kube|etcd|dockerd|containerd|pause|busybox'")
+            .unwrap();
+        assert_eq!(left.stdout, "", "processes on {}", host.name());
+        let traces = host
+            .run(
+                "iptables-save | grep -E 'KUBE|CNI'; ip -brief link show type bridge; ip route show protocol 77; \
+                 ls -d /sys/fs/cgroup/*/kubepods; systemctl list-units --no-legend 'gantry-balancer*' 'pod-network*'",
+            )
+            .unwrap();
+        assert_eq!(traces.stdout, "", "traces on {}", host.name());
+        let after = Snapshot::of(host, AGENTS_OWN).unwrap();
+        let changes = after.changes_since(before);
+        assert!(
+            changes.is_empty(),
+            "{}: {:#?}",
+            host.name(),
+            &changes[..changes.len().min(20)]
+        );
+    }
+}
+
+#[test]
+fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
+    let bed = Testbed::for_kubernetes(3, 1).unwrap();
+    let (operator, worker) = (bed.operator(), bed.host(4));
+    operator
+        .apply()
+        .unwrap()
+        .ok()
+        .with_context(|| bed.kubernetes_logs())
         .unwrap();
-    assert_eq!(left.stdout, "");
-    let traces = host
-        .run("iptables-save | grep -E 'KUBE|CNI'; ip -brief link show type bridge; ls -d /sys/fs/cgroup/*/kubepods")
+    let members = "get pods -n kube-system -l component=etcd \
+                   -o jsonpath='{range .items[*]}{.spec.nodeName} {.status.phase};{end}'";
+    assert_eq!(
+        bed.host(1).kubectl(members).unwrap(),
+        "host1 Running;host2 Running;host3 Running;"
+    );
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    // The agent's restart is no business of the service that leads to the API servers.
+    let balancer = "systemctl show --property=MainPID --value gantry-balancer-demo";
+    let before = worker.must(balancer).unwrap();
+    worker.must("systemctl restart gantry-agent").unwrap();
+    assert_eq!(worker.must(balancer).unwrap(), before);
+
+    bed.host(1).power_off().unwrap();
+    // The first of them ran the control plane that the others joined by.
+    for host in [bed.host(2), bed.host(3)] {
+        wait_until(
+            "the cluster has agreed on a new leader",
+            Duration::from_secs(120),
+            || {
+                let node = host.kubectl("get node host1 -o jsonpath='{.metadata.name}'");
+                Ok(node.ok().filter(|name| name == "host1"))
+            },
+        )
+        .with_context(|| bed.kubernetes_logs())
         .unwrap();
-    assert_eq!(traces.stdout, "");
-    let after = Snapshot::of(host, AGENTS_OWN).unwrap();
-    assert_eq!(after.changes_since(&before), Vec::<String>::new());
+    }
+    wait_until("a kubelet finds another API server", Duration::from_secs(60), || {
+        let node = worker.run(
+            "kubectl --kubeconfig /etc/kubernetes/kubelet.conf --cache-dir /run/kubectl --request-timeout=10s \
+             get node host4 -o name",
+        )?;
+        Ok(node.succeeded().then_some(()))
+    })
+    .with_context(|| worker.must("journalctl --no-pager --output=cat --unit=gantry-balancer-demo").unwrap())
+    .unwrap();
+    wait_until(
+        "the lost host is noticed and the worker is not lost",
+        Duration::from_secs(180),
+        || {
+            let nodes = bed.host(2).kubectl(NODES)?;
+            Ok(
+                (nodes.contains("host1 v1.20.2 Unknown") && nodes.contains("host4 v1.20.2 True"))
+                    .then_some(()),
+            )
+        },
+    )
+    .with_context(|| bed.kubernetes_logs())
+    .unwrap();
 }

@@ -74,6 +74,8 @@ pub enum Command {
     Apply(commands::apply::Args),
     /// Show what is on the hosts
     Status(commands::status::Args),
+    /// Get the administrator's access to a cluster, for kubectl
+    Kubeconfig(commands::kubeconfig::Args),
     /// Show what a step wrote on a host
     Logs(commands::logs::Args),
     /// Take a cluster down

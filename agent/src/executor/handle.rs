@@ -1,6 +1,6 @@
 //! This module owns [`Executor`]: the handle others hold on the executor's task.
 
-use gantry_model::{ClusterName, Step, StepId, StepOutcome, StepRecord};
+use gantry_model::{ClusterName, JoinPass, Step, StepId, StepOutcome, StepRecord};
 use gantry_protocol::{Refusal, RefusalKind};
 use gantry_transport::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +29,7 @@ pub enum Answer {
 pub(super) enum Command {
     Run {
         step: Box<Step>,
+        pass: Option<JoinPass>,
         peer: Option<Connection>,
         reply: oneshot::Sender<Result<Answer, Refusal>>,
     },
@@ -73,13 +74,20 @@ impl Executor {
         Self { commands }
     }
 
-    /// Runs `step`, or attaches to it, or says that it is done. `peer` is who has the layers.
+    /// Runs `step`, or attaches to it, or says that it is done. `pass` is what lets this host join a cluster, `peer` is
+    /// who has the layers.
     ///
     /// # Errors
     /// Why nothing was done.
-    pub async fn run(&self, step: Step, peer: Option<Connection>) -> Result<Answer, Refusal> {
+    pub async fn run(
+        &self,
+        step: Step,
+        pass: Option<JoinPass>,
+        peer: Option<Connection>,
+    ) -> Result<Answer, Refusal> {
         self.ask(|reply| Command::Run {
             step: Box::new(step),
+            pass,
             peer,
             reply,
         })

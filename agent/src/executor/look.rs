@@ -1,11 +1,12 @@
 //! Looks before a step starts: can it be done at all, and is its effect here already.
 
-use gantry_model::{Digest, Step, StepAction, StepOutcome};
+use gantry_model::{Digest, KubeadmAct, KubeadmSpec, Step, StepAction, StepOutcome};
 use gantry_protocol::limits::{MAX_LAYERS, MAX_TEMPLATE_VALUES};
 
+use crate::balancer::{self, Settings};
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::{hosts_file, scripts, templates};
+use crate::{hosts_file, kubeadm, scripts, templates};
 
 /// Whether `step` is within bounds.
 ///
@@ -23,6 +24,8 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
             ));
         }
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
+        StepAction::Kubeadm(spec) => return kubeadm::check(spec),
+        StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         _ => 0,
     };
     if layers > MAX_LAYERS {
@@ -73,9 +76,52 @@ pub(super) fn already_done(
                 .is_ok_and(|rootfs| templates::are_rendered(&rootfs, values).unwrap_or(false));
             done(rendered)
         }
-        StepAction::RunScript(_) => Ok(journal.done(step.id()).cloned()),
+        StepAction::RunScript(_) | StepAction::WaitForNodes { .. } => Ok(journal.done(step.id()).cloned()),
+        StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
+        StepAction::SetBalancer {
+            cluster,
+            listen,
+            backends,
+        } => done(host.balancers.is(cluster, &Settings::new(*listen, backends))),
+        StepAction::RemoveBalancer { cluster } => done(host.balancers.is_removed(cluster)),
         StepAction::RemoveUnusedLayers | StepAction::ForgetCluster { .. } => Ok(None),
     }
+}
+
+/// A host is a member of a cluster once, by whatever configuration.
+fn kubeadm_done(journal: &Journal, step: &Step, spec: &KubeadmSpec) -> Result<Option<StepOutcome>, String> {
+    if let Some(outcome) = journal.done(step.id()) {
+        return Ok(Some(outcome.clone()));
+    }
+    let latest = journal.latest_kubeadm(&spec.cluster, step.id());
+    let member = latest.filter(|record| record.title != KubeadmAct::Reset.title());
+    if spec.act == KubeadmAct::Reset {
+        return Ok(None);
+    }
+    if let Some(outcome) = member.as_ref().and_then(|record| record.outcome.clone()) {
+        return Ok(outcome.succeeded().then_some(outcome));
+    }
+    if member.is_some() || journal.record(step.id()).is_some() {
+        return Ok(None);
+    }
+    match kubeadm::traces().as_slice() {
+        [] => Ok(None),
+        traces => Err(format!(
+            "this host is part of another Kubernetes cluster: it has {}; \
+             take it out of that cluster (kubeadm reset), or leave it out of this one",
+            traces.join(", ")
+        )),
+    }
+}
+
+/// Whether kubeadm began on this host for the step's cluster and did not come to a good end.
+pub(super) fn is_begun(journal: &Journal, step: &Step) -> bool {
+    let StepAction::Kubeadm(spec) = &step.action else {
+        return false;
+    };
+    let latest = journal.latest_kubeadm(&spec.cluster, step.id());
+    journal.record(step.id()).is_some()
+        || latest.is_some_and(|record| record.title != KubeadmAct::Reset.title())
 }
 
 fn block(host: &Host, cluster: &gantry_model::ClusterName) -> Result<Option<Digest>, String> {

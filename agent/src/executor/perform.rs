@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::path::Path;
 
 use gantry_model::{
-    ClusterName, Digest, GenerationId, LayerDescriptor, ScriptSpec, Step, StepAction, StepId, StepOutcome,
+    ClusterName, Digest, GenerationId, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ScriptSpec, Step,
+    StepAction, StepId, StepOutcome,
 };
 use gantry_protocol::TransferProgress;
 use gantry_system::processes::ProcessError;
@@ -12,18 +14,29 @@ use gantry_transport::Connection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::balancer::Settings;
 use crate::host::Host;
 use crate::rootfs::RootfsError;
-use crate::scripts::ScriptError;
-use crate::{staging, templates};
+use crate::scripts::{Program, ScriptError};
+use crate::{kubeadm, staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
 const MAX_REASON_LEN: usize = 4096;
+
+/// What one attempt at a step has beside the step.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// What lets this host join a cluster.
+    pub(super) pass: Option<JoinPass>,
+    /// An earlier attempt may have left something behind.
+    pub(super) again: bool,
+}
 
 /// Does `step` to its end, or until `cancel` is cancelled where that is possible.
 pub(super) async fn perform(
     host: Host,
     step: Step,
+    attempt: Attempt,
     peers: watch::Receiver<Option<Connection>>,
     progress: watch::Sender<TransferProgress>,
     cancel: CancellationToken,
@@ -32,6 +45,25 @@ pub(super) async fn perform(
     match step.action {
         StepAction::Stage { layers, .. } => stage(&host, peers, &layers, progress, cancel).await,
         StepAction::RunScript(spec) => run_script(host, id, &spec, cancel).await,
+        StepAction::Kubeadm(spec) => run_kubeadm(host, id, &spec, &attempt, cancel).await,
+        StepAction::SetBalancer {
+            cluster,
+            listen,
+            backends,
+        } => {
+            let settings = Settings::new(listen, &backends);
+            ended(host.balancers.set(&cluster, &settings).await)
+        }
+        StepAction::RemoveBalancer { cluster } => ended(host.balancers.remove(&cluster).await),
+        StepAction::WaitForNodes {
+            cluster,
+            time_limit_s,
+        } => {
+            let folder = host.scripts.folder(id);
+            let program =
+                |rootfs: &Path| Ok(kubeadm::wait_for_nodes(&cluster, time_limit_s, rootfs, &folder));
+            run_program(host, id, &cluster, program, cancel).await
+        }
         StepAction::AssembleRootfs {
             cluster,
             image,
@@ -58,8 +90,8 @@ pub(super) async fn perform(
     }
 }
 
-/// Waits for the end of a script that runs.
-pub(super) async fn watch_script(host: Host, id: StepId, cancel: CancellationToken) -> StepOutcome {
+/// Waits for the end of a program that runs.
+pub(super) async fn watch_program(host: Host, id: StepId, cancel: CancellationToken) -> StepOutcome {
     match host.scripts.watch(id, &cancel).await {
         Ok(outcome) => StepOutcome::Script(outcome),
         Err(error @ ScriptError::NotStarted { .. }) => StepOutcome::Failed(error.to_string()),
@@ -112,16 +144,47 @@ async fn stage(
 }
 
 async fn run_script(host: Host, id: StepId, spec: &ScriptSpec, cancel: CancellationToken) -> StepOutcome {
+    let program = |rootfs: &Path| Program::script(spec, rootfs).map_err(|error| error.to_string());
+    run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+async fn run_kubeadm(
+    host: Host,
+    id: StepId,
+    spec: &KubeadmSpec,
+    attempt: &Attempt,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let folder = host.scripts.folder(id);
+    let program = |rootfs: &Path| match (&spec.act, &attempt.pass) {
+        (KubeadmAct::Join { .. }, None) => Err("a host joins with a pass only; apply again".to_owned()),
+        (_, pass) => Ok(kubeadm::program(
+            spec,
+            pass.as_ref(),
+            attempt.again,
+            rootfs,
+            &folder,
+        )),
+    };
+    run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+/// Runs what `program` makes of the current rootfs, to its end.
+async fn run_program(
+    host: Host,
+    id: StepId,
+    cluster: &ClusterName,
+    program: impl FnOnce(&Path) -> Result<Program, String>,
+    cancel: CancellationToken,
+) -> StepOutcome {
     let started = async {
-        let rootfs = host
-            .rootfs
-            .path(&spec.cluster)
-            .map_err(|error| StepOutcome::Failed(chain(&error)))?;
-        let current = host.rootfs.current_generation(&spec.cluster);
-        let generation = current.map_err(|error| StepOutcome::Failed(chain(&error)))?;
-        let layers = generation.map(|generation| generation.layers).unwrap_or_default();
+        let failed = |error: RootfsError| StepOutcome::Failed(chain(&error));
+        let rootfs = host.rootfs.path(cluster).map_err(failed)?;
+        let current = host.rootfs.current_generation(cluster).map_err(failed)?;
+        let layers = current.map(|generation| generation.layers).unwrap_or_default();
+        let program = program(&rootfs).map_err(StepOutcome::Failed)?;
         host.scripts
-            .start(id, spec, &rootfs, &host.store, &layers)
+            .start(id, &program, &rootfs, &host.store, &layers)
             .await
             .map_err(|error| match error {
                 // It may have started all the same.
@@ -133,7 +196,7 @@ async fn run_script(host: Host, id: StepId, spec: &ScriptSpec, cancel: Cancellat
             })
     };
     match started.await {
-        Ok(()) => watch_script(host, id, cancel).await,
+        Ok(()) => watch_program(host, id, cancel).await,
         Err(outcome) => outcome,
     }
 }
@@ -179,6 +242,13 @@ fn remove_unused_layers(host: &Host) -> anyhow::Result<()> {
         tracing::info!("removed layer {}", layer.short());
     }
     Ok(())
+}
+
+fn ended<E: Error>(result: Result<(), E>) -> StepOutcome {
+    match result {
+        Ok(()) => StepOutcome::Done { generation: None },
+        Err(error) => StepOutcome::Failed(chain(&error)),
+    }
 }
 
 /// Runs what waits for the disk on a thread that may wait.

@@ -4,17 +4,16 @@ use gantry_model::StepOutcome;
 use gantry_system::clock;
 
 use super::task::Task;
-use crate::journal::StepKind;
 
 /// Scripts are units of their own: they are watched again, and their end is read from systemd. Whatever else was
 /// going on stopped with the agent, somewhere.
 pub(super) fn recover(task: &mut Task) {
     for (record, kind) in task.journal.unfinished() {
         let (id, title) = (record.id, record.title);
-        if kind == StepKind::Script {
+        if kind.runs_a_program() {
             tracing::info!(step = %id.short(), "{title} was running when the agent ended; watching it again");
             task.host.scripts.remove_environment(id);
-            task.attach(id, title);
+            task.attach(id, kind, title);
             continue;
         }
         tracing::warn!(step = %id.short(), "{title} was running when the agent ended; its outcome is unknown");

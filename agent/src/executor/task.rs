@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gantry_model::{Step, StepAction, StepId, StepOutcome};
+use gantry_model::{JoinPass, Step, StepAction, StepId, StepOutcome};
 use gantry_protocol::{Refusal, RefusalKind};
 use gantry_system::clock;
 use gantry_transport::Connection;
@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{Answer, Command};
+use super::perform::Attempt;
 use super::step_watch::{StepChannels, StepWatch, channels};
 use super::{look, perform};
 use crate::host::Host;
@@ -76,7 +77,12 @@ impl Task {
     /// Whoever asked may have gone away by the time the answer is there: that is no error.
     fn take(&mut self, command: Command) {
         match command {
-            Command::Run { step, peer, reply } => drop(reply.send(blocking(|| self.run_step(*step, peer)))),
+            Command::Run {
+                step,
+                pass,
+                peer,
+                reply,
+            } => drop(reply.send(blocking(|| self.run_step(*step, pass, peer)))),
             Command::Find { id, reply } => {
                 let watch = self.running.values().find(|running| running.watch.id == id);
                 let _ = reply.send((
@@ -95,7 +101,7 @@ impl Task {
                     match running.kind {
                         StepKind::Stage => running.cancel.cancel(),
                         // Only our watching ends; the unit goes on and is found again.
-                        StepKind::Script => running.abort.abort(),
+                        kind if kind.runs_a_program() => running.abort.abort(),
                         _ => {}
                     }
                 }
@@ -103,7 +109,12 @@ impl Task {
         }
     }
 
-    fn run_step(&mut self, step: Step, peer: Option<Connection>) -> Result<Answer, Refusal> {
+    fn run_step(
+        &mut self,
+        step: Step,
+        pass: Option<JoinPass>,
+        peer: Option<Connection>,
+    ) -> Result<Answer, Refusal> {
         let id = step.id();
         if let Some(running) = self.running.values().find(|running| running.watch.id == id) {
             if peer.is_some() {
@@ -134,13 +145,17 @@ impl Task {
         if let StepAction::ForgetCluster { cluster } = &step.action {
             return self.forget(id, cluster);
         }
+        let attempt = Attempt {
+            pass,
+            again: look::is_begun(&self.journal, &step),
+        };
         self.journal.start(&step, clock::now_s()).map_err(internal)?;
         let (title, kind, name) = (step.action.title(), StepKind::of(&step), id.short());
         tracing::info!(step = %name, cluster = step.action.cluster().map(tracing::field::display), "{title} starts");
         let cancel = CancellationToken::new();
         let (StepChannels { progress, outcome }, watch) = channels(id);
         let (peers, asked) = tokio::sync::watch::channel(peer);
-        let work = perform::perform(self.host.clone(), step, asked, progress, cancel.clone());
+        let work = perform::perform(self.host.clone(), step, attempt, asked, progress, cancel.clone());
         let abort = self.steps.spawn(work);
         self.running.insert(
             abort.id(),
@@ -179,13 +194,13 @@ impl Task {
     }
 
     /// Watches a script that outlived the last agent.
-    pub(super) fn attach(&mut self, id: StepId, title: String) {
+    pub(super) fn attach(&mut self, id: StepId, kind: StepKind, title: String) {
         let cancel = CancellationToken::new();
         let (StepChannels { outcome, .. }, watch) = channels(id);
-        let work = perform::watch_script(self.host.clone(), id, cancel.clone());
+        let work = perform::watch_program(self.host.clone(), id, cancel.clone());
         let abort = self.steps.spawn(work);
         let running = Running {
-            kind: StepKind::Script,
+            kind,
             title,
             cancel,
             abort,
@@ -238,7 +253,7 @@ impl Task {
             tracing::warn!(step = %id.short(), "{title} ended: {told}");
         }
         running.outcome.send_replace(Some(told));
-        if running.kind == StepKind::Script {
+        if running.kind.runs_a_program() {
             // systemd may take its time; the next step need not wait for it.
             let scripts = self.host.scripts.clone();
             tokio::spawn(async move { scripts.release(id).await });

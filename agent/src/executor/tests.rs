@@ -67,7 +67,7 @@ fn forget() -> Step {
 }
 
 async fn outcome(executor: &Executor, step: &Step) -> StepOutcome {
-    match executor.run(step.clone(), None).await.unwrap() {
+    match executor.run(step.clone(), None, None).await.unwrap() {
         Answer::Running(mut watch) => watch.ended().await.unwrap(),
         Answer::AlreadyDone(outcome) | Answer::Over(outcome) => outcome,
     }
@@ -75,7 +75,7 @@ async fn outcome(executor: &Executor, step: &Step) -> StepOutcome {
 
 async fn was_done(executor: &Executor, step: &Step) -> bool {
     matches!(
-        executor.run(step.clone(), None).await.unwrap(),
+        executor.run(step.clone(), None, None).await.unwrap(),
         Answer::AlreadyDone(_)
     )
 }
@@ -134,7 +134,7 @@ async fn forgetting_leaves_no_record_of_the_cluster() {
 async fn what_cannot_be_done_is_refused_or_fails_with_its_reason() {
     let bed = Bed::new();
     let executor = bed.executor();
-    let refused = executor.run(hosts("not a name"), None).await.unwrap_err();
+    let refused = executor.run(hosts("not a name"), None, None).await.unwrap_err();
     assert_eq!(refused.kind, RefusalKind::Invalid);
     let action = StepAction::AssembleRootfs {
         cluster: demo(),
@@ -198,7 +198,7 @@ async fn a_draining_executor_takes_nothing_and_says_so() {
     outcome(&executor, &hosts("sea.hub")).await;
     executor.drain().await;
     assert_eq!(
-        executor.run(hosts("other"), None).await.unwrap_err().kind,
+        executor.run(hosts("other"), None, None).await.unwrap_err().kind,
         RefusalKind::Draining
     );
 }

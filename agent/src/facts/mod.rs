@@ -9,6 +9,8 @@ use gantry_model::{DiskSpace, HostFacts, ListeningPort};
 use gantry_system::files;
 use sysinfo::{MemoryRefreshKind, System};
 
+use crate::kubeadm;
+
 /// Where commands are looked for: image scripts run with this path.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Container runtimes, by command name.
@@ -83,6 +85,7 @@ pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
             .map(|&name| name.to_owned())
             .collect(),
         overlay: overlay::works_in(store),
+        kubernetes: kubeadm::traces(),
     })
 }
 

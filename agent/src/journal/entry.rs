@@ -66,9 +66,21 @@ pub enum StepKind {
     Forget,
     /// Renders templates.
     RenderTemplates,
+    /// Begins or joins a cluster.
+    Kubeadm,
+    /// Makes the balancer lead somewhere.
+    SetBalancer,
+    /// Removes the balancer.
+    RemoveBalancer,
 }
 
 impl StepKind {
+    /// Whether a unit of its own does it, which outlives the agent.
+    #[must_use]
+    pub const fn runs_a_program(self) -> bool {
+        matches!(self, Self::Script | Self::Kubeadm)
+    }
+
     /// The kind of `step`.
     #[must_use]
     pub const fn of(step: &Step) -> Self {
@@ -78,7 +90,10 @@ impl StepKind {
             StepAction::RemoveRootfs { .. } => Self::RemoveRootfs,
             StepAction::WriteHostsEntries { .. } => Self::WriteHostsEntries,
             StepAction::RemoveHostsEntries { .. } => Self::RemoveHostsEntries,
-            StepAction::RunScript(_) => Self::Script,
+            StepAction::RunScript(_) | StepAction::WaitForNodes { .. } => Self::Script,
+            StepAction::Kubeadm(_) => Self::Kubeadm,
+            StepAction::SetBalancer { .. } => Self::SetBalancer,
+            StepAction::RemoveBalancer { .. } => Self::RemoveBalancer,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

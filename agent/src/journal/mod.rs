@@ -146,6 +146,16 @@ impl Journal {
             .collect()
     }
 
+    /// The latest run of kubeadm for `cluster`, other than the step `but`.
+    #[must_use]
+    pub fn latest_kubeadm(&self, cluster: &ClusterName, but: StepId) -> Option<StepRecord> {
+        let records = self.records.order.iter().rev().map(|id| &self.records.by_id[id]);
+        records
+            .filter(|record| record.started.kind == StepKind::Kubeadm)
+            .find(|record| record.started.cluster.as_ref() == Some(cluster) && record.started.id != but)
+            .map(Record::public)
+    }
+
     /// What the finished steps of `cluster` say should be on this host.
     #[must_use]
     pub fn expected(&self, cluster: &ClusterName) -> Expected {

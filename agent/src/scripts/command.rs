@@ -1,13 +1,16 @@
-//! [`ScriptSpec`] and rootfs → what is to be run. Pure.
+//! [`ScriptSpec`] and rootfs → [`Program`]: what is to be run. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use gantry_model::ScriptSpec;
+use gantry_model::{ClusterName, ScriptSpec};
 use gantry_protocol::limits::MAX_SCRIPT_WORDS;
 
 use crate::facts::PATH;
 
+/// What runs scripts.
+pub(crate) const BASH: &str = "/bin/bash";
 /// Stands for the rootfs in arguments.
 const ROOTFS_WORD: &str = "{rootfs}";
 
@@ -19,15 +22,47 @@ pub struct BadScript {
     reason: String,
 }
 
-/// What is to be run: `bash WORDS` in `folder`.
+/// A file of the rootfs, and how it is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ScriptCommand {
-    /// The script's folder in the rootfs.
-    pub(super) folder: PathBuf,
-    /// The script's name and its arguments.
-    pub(super) words: Vec<String>,
+pub(crate) struct Program {
+    /// The cluster whose rootfs has it.
+    pub(super) cluster: ClusterName,
+    /// Path below the rootfs of the file that has to be the image's.
+    pub(super) path: String,
+    /// Seconds after which it is ended. 0: no limit.
+    pub(super) time_limit_s: u32,
+    /// What is executed.
+    pub(crate) command: Command,
+    /// What it reads and nobody else may.
+    pub(crate) secret: Option<SecretFile>,
+}
+
+/// What is executed: `PROGRAM WORDS` in `folder`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Command {
+    /// The working directory.
+    pub(crate) folder: PathBuf,
+    /// The program, by its absolute path.
+    pub(crate) program: PathBuf,
+    /// Its arguments.
+    pub(crate) words: Vec<String>,
     /// The whole environment.
-    pub(super) env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+/// A file that is there for root alone, in the step's folder, while the program runs.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretFile {
+    /// Where.
+    pub(crate) path: PathBuf,
+    /// What it says.
+    pub(crate) content: String,
+}
+
+impl fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretFile({})", self.path.display())
+    }
 }
 
 /// Whether `spec` can be run in any rootfs.
@@ -75,19 +110,56 @@ pub fn check(spec: &ScriptSpec) -> Result<(), BadScript> {
     Ok(())
 }
 
-/// What to run for `spec` in the rootfs at `rootfs`.
-pub(super) fn prepare(spec: &ScriptSpec, rootfs: &Path) -> Result<ScriptCommand, BadScript> {
-    check(spec)?;
-    let (folder, name) = spec.path.rsplit_once('/').unwrap_or(("", &spec.path));
-    let rootfs_text = rootfs.to_string_lossy();
-    let args = spec.args.iter().map(|arg| arg.replace(ROOTFS_WORD, &rootfs_text));
-    let mut env = login_environment();
-    env.extend(spec.env.clone());
-    Ok(ScriptCommand {
-        folder: rootfs.join(folder),
-        words: std::iter::once(name.to_owned()).chain(args).collect(),
-        env,
-    })
+impl Program {
+    /// `spec` in the rootfs at `rootfs`: `bash NAME ARGUMENTS` in the script's folder.
+    pub(crate) fn script(spec: &ScriptSpec, rootfs: &Path) -> Result<Self, BadScript> {
+        check(spec)?;
+        let (folder, name) = spec.path.rsplit_once('/').unwrap_or(("", &spec.path));
+        let rootfs_text = rootfs.to_string_lossy();
+        let args = spec.args.iter().map(|arg| arg.replace(ROOTFS_WORD, &rootfs_text));
+        let mut env = login_environment();
+        env.extend(spec.env.clone());
+        Ok(Self {
+            cluster: spec.cluster.clone(),
+            path: spec.path.clone(),
+            time_limit_s: spec.time_limit_s,
+            command: Command {
+                folder: rootfs.join(folder),
+                program: BASH.into(),
+                words: std::iter::once(name.to_owned()).chain(args).collect(),
+                env,
+            },
+            secret: None,
+        })
+    }
+
+    /// `program`, which is or runs the file at `path` of the image, in the rootfs.
+    pub(crate) fn of_image(
+        cluster: &ClusterName,
+        path: &str,
+        rootfs: &Path,
+        program: PathBuf,
+        words: Vec<String>,
+        time_limit_s: u32,
+    ) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            path: path.to_owned(),
+            time_limit_s,
+            command: Command {
+                folder: rootfs.to_owned(),
+                program,
+                words,
+                env: login_environment(),
+            },
+            secret: None,
+        }
+    }
+
+    /// The same with a file that it reads.
+    pub(crate) fn with_secret(self, secret: Option<SecretFile>) -> Self {
+        Self { secret, ..self }
+    }
 }
 
 /// What a script finds when it is run over ssh as root, as sealer does; units have less.
@@ -119,7 +191,9 @@ mod tests {
 
     #[test]
     fn the_folder_is_the_scripts_own_and_the_rootfs_is_filled_in() {
-        let command = prepare(&spec("scripts/init-registry.sh"), Path::new("/r")).unwrap();
+        let command = Program::script(&spec("scripts/init-registry.sh"), Path::new("/r"))
+            .unwrap()
+            .command;
         assert_eq!(command.folder, Path::new("/r/scripts"));
         assert_eq!(command.words, ["init-registry.sh", "5000", "/r/registry"]);
         assert_eq!(
@@ -127,7 +201,10 @@ mod tests {
             ("sea.hub", "/root")
         );
         assert_eq!(
-            prepare(&spec("init.sh"), Path::new("/r")).unwrap().folder,
+            Program::script(&spec("init.sh"), Path::new("/r"))
+                .unwrap()
+                .command
+                .folder,
             Path::new("/r/")
         );
     }
@@ -136,7 +213,8 @@ mod tests {
     fn the_clusters_environment_wins_over_the_login_one() {
         let mut spec = spec("scripts/init.sh");
         spec.env.insert("HOME".into(), "/srv".into());
-        assert_eq!(prepare(&spec, Path::new("/r")).unwrap().env["HOME"], "/srv");
+        let program = Program::script(&spec, Path::new("/r")).unwrap();
+        assert_eq!(program.command.env["HOME"], "/srv");
     }
 
     #[test]

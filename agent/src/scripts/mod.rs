@@ -1,7 +1,7 @@
 //! Scripts of the rootfs, run as transient systemd units that outlive the agent.
 //!
 //! ```text
-//! ScriptSpec ─▶ proof: the file is the image's ─▶ command: program, words, environment (pure)
+//! ScriptSpec ─▶ command: program, words, environment (pure) ─▶ proof: the file is the image's
 //!            ─▶ unit: systemd-run gantry-step-<id>.service ─▶ watch: until it ended, however often the agent restarts
 //!                       └── stdout, stderr: files under agent/steps/<id>/ ── output: lines, as they come
 //!                                           └── kept: no more of them than a bound
@@ -20,12 +20,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use gantry_model::{Digest, ScriptOutcome, ScriptSpec, StepId};
+use gantry_model::{Digest, ScriptOutcome, StepId};
 use gantry_store::Store;
 use gantry_system::files;
 use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use command::{BASH, Program, SecretFile};
 pub use command::{BadScript, check};
 pub use output::{LineSplitter, OutputLine, StepOutput};
 pub use proof::ProofError;
@@ -33,6 +34,9 @@ pub use unit::{UnitState, unit_name};
 
 /// In a step's folder while its unit starts: the environment, which may hold secrets.
 const ENVIRONMENT: &str = "environment";
+
+/// In a step's folder while its program runs: what it is told and nobody else may read.
+pub(crate) const SECRET: &str = "secret.yaml";
 
 /// Why a script could not be run or watched.
 #[derive(Debug, thiserror::Error)]
@@ -102,31 +106,48 @@ impl Scripts {
         StepOutput::new(&self.folder(id))
     }
 
-    /// Starts a script in the rootfs at `rootfs`, whose layers are `layers` (bottom first). It goes on whatever
-    /// happens to this program; [`Self::watch`] tells how it ends.
+    /// Starts a program of the rootfs at `rootfs`, whose layers are `layers` (bottom first). It goes on whatever
+    /// happens to this process; [`Self::watch`] tells how it ends.
     ///
     /// # Errors
-    /// When the script is not a file of the layers as they are, or systemd does not start it.
-    pub async fn start(
+    /// When it is not a file of the layers as they are, or systemd does not start it.
+    pub(crate) async fn start(
         &self,
         id: StepId,
-        spec: &ScriptSpec,
+        program: &Program,
         rootfs: &Path,
         store: &Store,
         layers: &[Digest],
     ) -> Result<(), ScriptError> {
-        let command = command::prepare(spec, rootfs)?;
-        proof::prove(store, layers, rootfs, &spec.path)?;
+        self.prove(store, layers, rootfs, &program.path)?;
         make_scripts_executable(rootfs)?;
         unit::discard(id).await.map_err(|source| systemd(id, source))?;
         let folder = self.make_folder(id)?;
         let environment = folder.join(ENVIRONMENT);
-        files::write_atomically(&environment, &environment::to_file(&command.env), 0o600)
+        files::write_atomically(&environment, &environment::to_file(&program.command.env), 0o600)
             .map_err(ScriptError::io("write", &environment))?;
-        let started = unit::start(id, spec, &command, &folder, &environment).await;
+        if let Some(secret) = &program.secret {
+            files::write_atomically(&secret.path, secret.content.as_bytes(), 0o600)
+                .map_err(ScriptError::io("write", &secret.path))?;
+        }
+        let started = unit::start(id, program, &folder, &environment).await;
         // systemd has read it by now; it may hold secrets.
         let removed = fs::remove_file(&environment).map_err(ScriptError::io("remove", &environment));
         started.map_err(|source| systemd(id, source)).and(removed)
+    }
+
+    /// Proves that the file at `path` below `rootfs` is the one of `layers` (bottom first).
+    ///
+    /// # Errors
+    /// When it is another one, or there is none.
+    pub(crate) fn prove(
+        &self,
+        store: &Store,
+        layers: &[Digest],
+        rootfs: &Path,
+        path: &str,
+    ) -> Result<(), ProofError> {
+        proof::prove(store, layers, rootfs, path)
     }
 
     /// Waits until the script's unit ended, or ends it when `cancel` is cancelled. A unit that is not there gives
@@ -147,12 +168,17 @@ impl Scripts {
             () = trimming => unreachable!("it goes on until the script ended"),
         };
         kept::trim(&folder);
+        self.remove(id, SECRET);
         ended
     }
 
     /// Removes the environment of a script that an agent started and could not tidy up after.
     pub fn remove_environment(&self, id: StepId) {
-        let path = self.folder(id).join(ENVIRONMENT);
+        self.remove(id, ENVIRONMENT);
+    }
+
+    fn remove(&self, id: StepId, name: &str) {
+        let path = self.folder(id).join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(step = %id.short(), "cannot remove {}: {error}", path.display());
@@ -177,7 +203,8 @@ impl Scripts {
         }
     }
 
-    fn folder(&self, id: StepId) -> PathBuf {
+    /// Where a step's outputs and secrets are.
+    pub(crate) fn folder(&self, id: StepId) -> PathBuf {
         self.steps.join(id.to_string())
     }
 

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gantry_model::{ScriptOutcome, ScriptSpec, StepId};
+use gantry_model::{ScriptOutcome, StepId};
 use gantry_system::processes::{self, ProcessError};
 use tokio::process::Command;
 
-use super::command::ScriptCommand;
+use super::command::Program;
 
 /// How long systemd may take to answer. It is slow while it reloads a large host's units.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(60);
@@ -46,29 +46,25 @@ pub enum UnitState {
 /// Starts the unit; when this returns, the script runs or has ended.
 pub(super) async fn start(
     id: StepId,
-    spec: &ScriptSpec,
-    command: &ScriptCommand,
+    program: &Program,
     outputs: &Path,
     environment: &Path,
 ) -> Result<(), ProcessError> {
     let mut run = tool("systemd-run");
-    run.args(arguments(id, spec, command, outputs, environment));
+    run.args(arguments(id, program, outputs, environment));
     processes::run_successfully(&mut run, SYSTEMD_LIMIT)
         .await
         .map(drop)
 }
 
-fn arguments(
-    id: StepId,
-    spec: &ScriptSpec,
-    command: &ScriptCommand,
-    outputs: &Path,
-    environment: &Path,
-) -> Vec<String> {
+fn arguments(id: StepId, program: &Program, outputs: &Path, environment: &Path) -> Vec<String> {
     let mut arguments = vec![
         "--quiet".to_owned(),
         format!("--unit={}", unit_name(id)),
-        format!("--description=Gantry: {} of cluster {}", spec.path, spec.cluster),
+        format!(
+            "--description=Gantry: {} of cluster {}",
+            program.path, program.cluster
+        ),
     ];
     let mut property = |text: String| arguments.push(format!("--property={text}"));
     // An ended unit stays, so that its outcome can be read by an agent that was not there when it ended.
@@ -76,20 +72,20 @@ fn arguments(
     property("KillMode=control-group".into());
     property("TasksMax=infinity".into());
     property(format!("TimeoutStopSec={}", STOP_GRACE.as_secs()));
-    property(format!("WorkingDirectory={}", command.folder.display()));
+    property(format!("WorkingDirectory={}", program.command.folder.display()));
     property(format!("EnvironmentFile={}", environment.display()));
     property(format!(
         "StandardOutput=file:{}",
         outputs.join("stdout").display()
     ));
     property(format!("StandardError=file:{}", outputs.join("stderr").display()));
-    if spec.time_limit_s > 0 {
-        property(format!("RuntimeMaxSec={}", spec.time_limit_s));
+    if program.time_limit_s > 0 {
+        property(format!("RuntimeMaxSec={}", program.time_limit_s));
     }
     arguments.push("--".into());
-    arguments.push("/bin/bash".into());
+    arguments.push(program.command.program.to_string_lossy().into_owned());
     // systemd replaces $NAME in a unit's words.
-    arguments.extend(command.words.iter().map(|word| word.replace('$', "$$")));
+    arguments.extend(program.command.words.iter().map(|word| word.replace('$', "$$")));
     arguments
 }
 
@@ -259,20 +255,20 @@ mod tests {
 
     #[test]
     fn words_reach_the_script_as_they_are_and_the_environment_is_not_among_them() {
-        let spec = ScriptSpec {
+        let spec = gantry_model::ScriptSpec {
             cluster: "demo".parse().unwrap(),
             path: "scripts/init.sh".into(),
             args: vec!["$HOME".into(), "a b".into()],
             env: [("PASSWORD".to_owned(), "secret".to_owned())].into(),
             time_limit_s: 60,
         };
-        let command = super::super::command::prepare(&spec, Path::new("/r")).unwrap();
+        let program = Program::script(&spec, Path::new("/r")).unwrap();
         let id = gantry_model::Step {
             action: gantry_model::StepAction::RunScript(spec.clone()),
             after: vec![],
         }
         .id();
-        let arguments = arguments(id, &spec, &command, Path::new("/s"), Path::new("/s/environment"));
+        let arguments = arguments(id, &program, Path::new("/s"), Path::new("/s/environment"));
         assert_eq!(
             arguments[arguments.len() - 4..],
             ["/bin/bash", "init.sh", "$$HOME", "a b"]

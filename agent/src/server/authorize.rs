@@ -12,7 +12,9 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Inventory => (false, "the inventory"),
         Request::Logs { .. } => (false, "logs"),
         Request::Drift { .. } => (false, "drift"),
-        Request::Run(_) => (true, "running a step"),
+        Request::Run(_) | Request::RunJoin { .. } => (true, "running a step"),
+        Request::JoinPass { .. } => (true, "a pass into a cluster"),
+        Request::Kubeconfig { .. } => (true, "a cluster's kubeconfig"),
         Request::Cancel { .. } => (true, "cancelling a step"),
         Request::Revocations { .. } => (true, "a revocation list"),
     };

@@ -1,11 +1,12 @@
 //! Request → the one who answers it.
 
-use gantry_model::{Step, StepAction, StepId};
+use gantry_model::{ClusterName, JoinPass, Step, StepId};
 use gantry_protocol::{Refusal, RefusalKind, Reply, Request, StepEvent};
 use gantry_transport::{Connection, SendStream, StreamError};
 
 use super::{Server, drift, follow, inventory};
 use crate::executor::Answer;
+use crate::kubeadm;
 
 impl Server {
     /// Answers one request on its stream.
@@ -17,7 +18,13 @@ impl Server {
     ) -> Result<(), StreamError> {
         match request {
             Request::Inventory => reply(inventory::gather(self).await.map(Reply::Inventory), send).await,
-            Request::Run(step) => self.run(step, connection, send).await,
+            Request::Run(step) => self.run(step, None, connection, send).await,
+            Request::RunJoin { step, pass } => self.run(step, Some(pass), connection, send).await,
+            Request::Kubeconfig { cluster } => reply(self.kubeconfig(&cluster), send).await,
+            Request::JoinPass {
+                cluster,
+                control_plane,
+            } => reply(self.join_pass(&cluster, control_plane).await, send).await,
             Request::Logs { step, follow } => self.logs(step, follow, send).await,
             Request::Cancel { step } => reply(self.cancel(step).await, send).await,
             Request::Revocations { crl } => reply(self.revocations(&crl, connection).await, send).await,
@@ -30,18 +37,24 @@ impl Server {
     async fn run(
         &self,
         step: Step,
+        pass: Option<JoinPass>,
         connection: &Connection,
         send: &mut SendStream,
     ) -> Result<(), StreamError> {
-        let (id, is_script) = (step.id(), matches!(step.action, StepAction::RunScript(_)));
-        let answer = match self.executor.run(step, Some(connection.clone())).await {
+        if pass.as_ref().is_some_and(|pass| !pass.is_plain()) {
+            let message = "the pass has characters that no pass has".into();
+            let kind = RefusalKind::Invalid;
+            return refuse(Refusal { kind, message }, send).await;
+        }
+        let (id, has_output) = (step.id(), step.action.runs_a_program());
+        let answer = match self.executor.run(step, pass, Some(connection.clone())).await {
             Ok(answer) => answer,
             Err(refusal) => return refuse(refusal, send).await,
         };
         send.send(&Reply::Accepted).await?;
         match answer {
             Answer::Running(watch) => {
-                let output = is_script.then(|| self.host.scripts.output(id));
+                let output = has_output.then(|| self.host.scripts.output(id));
                 follow::follow(watch, output, send).await?;
             }
             Answer::AlreadyDone(outcome) => {
@@ -95,6 +108,26 @@ impl Server {
     async fn cancel(&self, id: StepId) -> Result<Reply, Refusal> {
         self.executor.cancel(id).await?.ended().await;
         Ok(Reply::Done)
+    }
+
+    fn kubeconfig(&self, cluster: &ClusterName) -> Result<Reply, Refusal> {
+        match kubeadm::kubeconfig(&self.host, cluster) {
+            Ok(kubeconfig) => Ok(Reply::Kubeconfig(kubeconfig)),
+            Err(error) => Err(Refusal {
+                kind: RefusalKind::NotFound,
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    async fn join_pass(&self, cluster: &ClusterName, control_plane: bool) -> Result<Reply, Refusal> {
+        let pass = kubeadm::issue(&self.host, cluster, control_plane).await;
+        let pass = pass.map_err(|error| Refusal {
+            kind: RefusalKind::NotFound,
+            message: error.to_string(),
+        })?;
+        tracing::info!(%cluster, control_plane, "made a pass for a host that joins");
+        Ok(Reply::JoinPass(pass))
     }
 
     async fn revocations(&self, crl: &[u8], connection: &Connection) -> Result<Reply, Refusal> {

@@ -102,6 +102,8 @@ pub struct HostFacts {
     pub missing_commands: Vec<String>,
     /// Whether the store's file system can carry overlay mounts.
     pub overlay: bool,
+    /// Files and folders that only a member of a Kubernetes cluster has.
+    pub kubernetes: Vec<String>,
 }
 
 /// Space on one file system, in bytes.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterName, Digest, DigestError, GenerationId, LayerDescriptor, ScriptOutcome, ScriptSpec};
+use crate::{
+    ClusterName, Digest, DigestError, GenerationId, KubeadmSpec, LayerDescriptor, ScriptOutcome, ScriptSpec,
+};
 
 /// The identity of a step: the digest of everything that decides what it does.
 ///
@@ -118,6 +121,29 @@ pub enum StepAction {
         /// What the templates name, sorted by name.
         values: BTreeMap<String, String>,
     },
+    /// Run kubeadm of the current generation.
+    Kubeadm(KubeadmSpec),
+    /// Wait until every node of the cluster is ready. Done on a control plane.
+    WaitForNodes {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Seconds after which a node that is not ready is a failure.
+        time_limit_s: u32,
+    },
+    /// Let a service of this host lead to the API servers.
+    SetBalancer {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Where it listens, on a loopback address.
+        listen: SocketAddr,
+        /// The API servers.
+        backends: Vec<SocketAddr>,
+    },
+    /// Remove that service.
+    RemoveBalancer {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -130,6 +156,15 @@ pub struct HostsEntry {
 }
 
 impl StepAction {
+    /// Whether a program of the image does it: its output is kept and can be followed, and it outlives the agent.
+    #[must_use]
+    pub const fn runs_a_program(&self) -> bool {
+        matches!(
+            self,
+            Self::RunScript(_) | Self::Kubeadm(_) | Self::WaitForNodes { .. }
+        )
+    }
+
     /// The cluster this action belongs to, if any.
     #[must_use]
     pub const fn cluster(&self) -> Option<&ClusterName> {
@@ -140,7 +175,11 @@ impl StepAction {
             | Self::RemoveRootfs { cluster }
             | Self::RemoveHostsEntries { cluster }
             | Self::ForgetCluster { cluster }
-            | Self::RenderTemplates { cluster, .. } => Some(cluster),
+            | Self::RenderTemplates { cluster, .. }
+            | Self::WaitForNodes { cluster, .. }
+            | Self::SetBalancer { cluster, .. }
+            | Self::RemoveBalancer { cluster } => Some(cluster),
+            Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunScript(script) => Some(&script.cluster),
         }
     }
@@ -158,6 +197,10 @@ impl StepAction {
             Self::RemoveUnusedLayers => "remove unused layers".into(),
             Self::ForgetCluster { .. } => "forget cluster".into(),
             Self::RenderTemplates { .. } => "templates".into(),
+            Self::Kubeadm(kubeadm) => kubeadm.act.title().into(),
+            Self::WaitForNodes { .. } => "nodes ready".into(),
+            Self::SetBalancer { .. } => "balancer".into(),
+            Self::RemoveBalancer { .. } => "remove balancer".into(),
         }
     }
 }

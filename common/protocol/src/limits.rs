@@ -22,6 +22,12 @@ pub const MAX_CONNECTIONS: usize = 64;
 pub const MAX_HOSTS_ENTRIES: usize = 1024;
 /// Most arguments and variables of one script.
 pub const MAX_SCRIPT_WORDS: usize = 1024;
+/// Longest configuration of kubeadm, in bytes.
+pub const MAX_KUBEADM_CONFIG_LEN: usize = 64 << 10;
+/// Longest kubeconfig, in bytes.
+pub const MAX_KUBECONFIG_LEN: u64 = 64 << 10;
+/// Most API servers a balancer leads to.
+pub const MAX_BACKENDS: usize = 64;
 /// Most templates of one rootfs.
 pub const MAX_TEMPLATES: usize = 10_000;
 /// Deepest folder below a rootfs in which templates are looked for.

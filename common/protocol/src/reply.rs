@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gantry_model::{Inventory, StepOutcome};
+use gantry_model::{Inventory, JoinPass, StepOutcome};
 use serde::{Deserialize, Serialize};
 
 /// The first message an agent sends on a request's stream. Append-only.
@@ -19,6 +19,10 @@ pub enum Reply {
     Drift(Vec<String>),
     /// Refused; nothing was changed.
     Refused(Refusal),
+    /// The answer to `JoinPass`.
+    JoinPass(JoinPass),
+    /// The answer to `Kubeconfig`: a file of that kind. Secret.
+    Kubeconfig(String),
 }
 
 /// Why an agent does not do what it was asked.

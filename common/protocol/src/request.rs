@@ -1,6 +1,6 @@
 //! Everything an orchestrator may ask of an agent, one request per stream.
 
-use gantry_model::{ClusterName, Step, StepId};
+use gantry_model::{ClusterName, JoinPass, Step, StepId};
 use serde::{Deserialize, Serialize};
 
 /// A request. Variants are append-only: the codec writes their position.
@@ -31,6 +31,27 @@ pub enum Request {
     /// Whether a cluster's recorded steps still hold on this host: the rootfs is mounted, the marked block is
     /// whole. Answered by `Reply::Drift`. Role: reader.
     Drift {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Make what lets one more host into a cluster of which this host is a control plane. Answered by
+    /// `Reply::JoinPass`. Role: operator.
+    JoinPass {
+        /// The cluster.
+        cluster: ClusterName,
+        /// For one more control plane rather than a worker.
+        control_plane: bool,
+    },
+    /// `Run` for a step by which the host joins a cluster. Role: operator.
+    RunJoin {
+        /// The step.
+        step: Step,
+        /// What lets the host in. No part of the step: another one serves as well.
+        pass: JoinPass,
+    },
+    /// The administrator's access to a cluster of which this host is a control plane. Answered by
+    /// `Reply::Kubeconfig`. Role: operator.
+    Kubeconfig {
         /// The cluster.
         cluster: ClusterName,
     },

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod document;
+pub mod kubernetes;
 pub mod mistake;
 pub mod schema;
 pub(crate) mod spelling;
@@ -23,6 +24,7 @@ use gantry_model::{ClusterName, ExitCode, HostsEntry, ImageReference};
 
 use crate::exit::{OrExit as _, failure, failure_hint};
 
+pub use kubernetes::KubernetesDocuments;
 pub use mistake::{Mistake, Mistakes};
 
 /// What one cluster shall be.
@@ -42,6 +44,8 @@ pub struct Clusterfile {
     pub runtime: Option<String>,
     /// More lines for `/etc/hosts`.
     pub host_aliases: Vec<HostsEntry>,
+    /// What it says about Kubernetes itself.
+    pub kubernetes: KubernetesDocuments,
 }
 
 /// One host.

@@ -53,18 +53,7 @@ const FIELDS: &[(&str, &str)] = &[
 ];
 
 /// Kinds of document that are known and not supported by this version.
-pub(crate) const KINDS: &[&str] = &[
-    "Config",
-    "Plugin",
-    "Application",
-    "InitConfiguration",
-    "JoinConfiguration",
-    "ClusterConfiguration",
-    "KubeletConfiguration",
-    "KubeProxyConfiguration",
-    "KubeadmConfig",
-    "Infra",
-];
+pub(crate) const KINDS: &[&str] = &["Config", "Plugin", "Application", "KubeadmConfig", "Infra"];
 
 /// What to do instead of a field that is known and not supported; `path` with `[]` for any item of a list.
 pub(crate) fn instead_of(path: &str) -> Option<&'static str> {

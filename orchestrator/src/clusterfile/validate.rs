@@ -3,11 +3,13 @@
 
 mod env;
 mod hosts;
+mod kubernetes;
 mod registry;
 
 use gantry_model::{ClusterName, ImageReference};
 
 use super::Clusterfile;
+use super::kubernetes::{KubernetesDocuments, KubernetesKind};
 use super::mistake::Mistake;
 use super::schema::schema;
 use super::spelling::closest;
@@ -23,9 +25,14 @@ pub(super) fn clusterfile(
     text: &str,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Clusterfile, Vec<String>)> {
-    let mut clusters = Vec::new();
+    let (mut clusters, mut of_kubernetes) = (Vec::new(), KubernetesDocuments::new());
     for document in documents {
-        if is_cluster(document, mistakes) {
+        let kind = document
+            .get("kind")
+            .and_then(|kind| KubernetesKind::of(kind.text()?));
+        if let Some(kind) = kind {
+            kubernetes::document(document, kind, &mut of_kubernetes, mistakes);
+        } else if is_cluster(document, mistakes) {
             clusters.push(document);
         }
     }
@@ -46,10 +53,14 @@ pub(super) fn clusterfile(
         );
     }
     mistakes.extend(structure::check(cluster, &schema()));
-    meaning(cluster, mistakes)
+    meaning(cluster, of_kubernetes, mistakes)
 }
 
-fn meaning(cluster: &Node, mistakes: &mut Vec<Mistake>) -> Option<(Clusterfile, Vec<String>)> {
+fn meaning(
+    cluster: &Node,
+    of_kubernetes: KubernetesDocuments,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(Clusterfile, Vec<String>)> {
     let mut notes = Vec::new();
     let name = cluster
         .get("metadata")
@@ -79,6 +90,7 @@ fn meaning(cluster: &Node, mistakes: &mut Vec<Mistake>) -> Option<(Clusterfile, 
         registry,
         runtime,
         host_aliases,
+        kubernetes: of_kubernetes,
     };
     notes.dedup();
     Some((clusterfile, notes))
@@ -109,9 +121,11 @@ fn is_cluster(document: &Node, mistakes: &mut Vec<Mistake>) -> bool {
         .help("remove this document, or apply what it configures by other means")
     } else {
         let mistake = Mistake::new(kind.span.clone(), format!("there is no kind {word:?}"));
-        match closest(word, KINDS.iter().copied().chain(["Cluster"])) {
+        let kubernetes = KubernetesKind::ALL.map(KubernetesKind::name);
+        match closest(word, KINDS.iter().copied().chain(["Cluster"]).chain(kubernetes)) {
             // The structure walk says it, with the other mistakes of the document.
             Some("Cluster") => return true,
+            Some(meant) if kubernetes.contains(&meant) => mistake.help(format!("did you mean `{meant}`?")),
             Some(meant) => mistake.help(format!(
                 "did you mean `{meant}`? It is not supported by this version"
             )),

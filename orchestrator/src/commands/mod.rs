@@ -9,6 +9,7 @@ pub mod documents;
 pub mod enroll;
 pub mod images;
 pub mod inspect;
+pub mod kubeconfig;
 pub mod load;
 pub mod logs;
 pub mod operator;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Stage(args) => stage::run(args, context),
         Command::Apply(args) => apply::run(args, context),
         Command::Status(args) => status::run(args, context),
+        Command::Kubeconfig(args) => kubeconfig::run(args, context),
         Command::Logs(args) => logs::run(args, context),
         Command::Reset(args) => reset::run(args, context),
         Command::Token(args) => token::run(args, context),

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use gantry_model::StepOutcome;
+use gantry_model::{JoinPass, KubeadmAct, StepAction, StepOutcome};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
 
@@ -140,9 +140,10 @@ impl StepRun<'_> {
     }
 
     async fn once<S: Sessions>(&mut self, host: IpAddr, sessions: &S) -> Result<StepOutcome, SessionError> {
+        let pass = self.pass(sessions).await?;
         let session = sessions.session(host).await?;
         let (send, mut received) = mpsc::channel(MAX_WAITING_EVENTS);
-        let mut run = std::pin::pin!(session.run(&self.step.step, send));
+        let mut run = std::pin::pin!(session.run(&self.step.step, pass, send));
         loop {
             tokio::select! {
                 biased;
@@ -155,6 +156,18 @@ impl StepRun<'_> {
                 }
             }
         }
+    }
+
+    /// For a step by which its host joins a cluster: what a control plane makes to let it in. Every attempt has its own.
+    async fn pass<S: Sessions>(&self, sessions: &S) -> Result<Option<JoinPass>, SessionError> {
+        let StepAction::Kubeadm(spec) = &self.step.step.action else {
+            return Ok(None);
+        };
+        let KubeadmAct::Join { from, control_plane } = spec.act else {
+            return Ok(None);
+        };
+        let session = sessions.session(from).await?;
+        session.join_pass(&spec.cluster, control_plane).await.map(Some)
     }
 
     async fn forward(&mut self, event: StepEvent) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gantry_model::{
-    ClusterName, Digest, ExitCode, Inventory, ScriptOutcome, Step, StepAction, StepId, StepOutcome,
+    ClusterName, Digest, ExitCode, Inventory, JoinPass, ScriptOutcome, Step, StepAction, StepId, StepOutcome,
 };
 use gantry_protocol::StepEvent;
 
@@ -58,7 +58,20 @@ impl Sessions for Agents {
 }
 
 impl AgentSession for Agent {
-    async fn run(&self, step: &Step, events: mpsc::Sender<StepEvent>) -> Result<StepOutcome, SessionError> {
+    async fn kubeconfig(&self, _: &ClusterName) -> Result<String, SessionError> {
+        unreachable!("no step asks for it")
+    }
+
+    async fn join_pass(&self, _: &ClusterName, _: bool) -> Result<JoinPass, SessionError> {
+        unreachable!("no step here joins a cluster")
+    }
+
+    async fn run(
+        &self,
+        step: &Step,
+        _: Option<JoinPass>,
+        events: mpsc::Sender<StepEvent>,
+    ) -> Result<StepOutcome, SessionError> {
         self.agents
             .asked
             .lock()

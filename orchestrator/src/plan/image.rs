@@ -6,6 +6,7 @@ use gantry_model::{Digest, ImageReference, LayerDescriptor};
 use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Store, Toc};
 use serde::{Deserialize, Serialize};
 
+use super::kubeadm::ImageKubernetes;
 use super::templates::Templates;
 
 /// Where scripts lie in a rootfs.
@@ -35,6 +36,10 @@ pub struct PlanImage {
     pub templates: BTreeSet<String>,
     /// Templates that cannot be rendered: `PATH:LINE:COLUMN: what`.
     pub template_mistakes: Vec<String>,
+    /// What makes its hosts a Kubernetes cluster, if it brings that.
+    pub kubernetes: Option<ImageKubernetes>,
+    /// How many commands it has that are to be run on a cluster that is complete.
+    pub commands: usize,
 }
 
 /// A layer and its size on a host's disk.
@@ -56,6 +61,7 @@ impl PlanImage {
         let mut layers = Vec::new();
         let mut scripts = BTreeSet::new();
         let mut templates = Templates::default();
+        let mut sources = Vec::new();
         for descriptor in &image.layers {
             let source = ChunkSource::open(store, &descriptor.digest)?;
             merge_scripts(source.toc(), &mut scripts);
@@ -64,6 +70,7 @@ impl PlanImage {
                 descriptor: descriptor.clone(),
                 unpacked: source.toc().content_len(),
             });
+            sources.push(source);
         }
         Ok(Self {
             reference: reference.clone(),
@@ -75,6 +82,8 @@ impl PlanImage {
             scripts,
             template_mistakes: templates.mistakes(store)?,
             templates: templates.paths(),
+            kubernetes: ImageKubernetes::read(&sources)?,
+            commands: image.commands().len(),
         })
     }
 

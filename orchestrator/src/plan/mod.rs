@@ -9,6 +9,7 @@
 pub mod check;
 mod environment;
 mod image;
+mod kubeadm;
 pub mod planner;
 pub mod preflight;
 mod progress;
@@ -23,6 +24,7 @@ use gantry_model::{ClusterName, Digest, ImageReference, Step, StepId};
 use serde::{Deserialize, Serialize};
 
 pub use image::{PlanImage, PlanLayer};
+pub use kubeadm::{ImageKubernetes, KubeadmFile};
 pub use progress::refresh;
 
 /// The version of the plan's JSON form. A number is never reused.

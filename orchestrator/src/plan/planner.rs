@@ -6,19 +6,22 @@ use std::net::IpAddr;
 use gantry_model::{Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, StepId};
 
 use super::environment::environment;
+use super::kubeadm;
 use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{
     Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, STAGE, Wave,
 };
-use crate::clusterfile::{Clusterfile, Host};
+use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
 use crate::output::bytes;
 
 /// The name every host finds the API server by.
 pub const API_SERVER: &str = "apiserver.cluster.local";
+/// The port every host finds the API server by.
+pub const API_SERVER_PORT: u16 = 6443;
 
 /// The plan that makes the hosts of `clusterfile` what it says.
 ///
@@ -43,10 +46,12 @@ pub fn plan(
     let init = scripts::init(clusterfile, image)?;
     let registry = scripts::registry(clusterfile, image);
     let registry_host = clusterfile.first_master().address;
-    let mut waves = [wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
+    let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
     for host in &clusterfile.hosts {
         let report = inventory.report(host.address);
-        let [stage, rootfs, scripts, last] = &mut waves;
+        let [stage, rootfs, scripts, last] = &mut waves[..] else {
+            unreachable!("these are the waves above");
+        };
         stage.steps.push(stage_step(host, image, report));
 
         let assemble = assemble_step(clusterfile, host, image, report);
@@ -58,7 +63,13 @@ pub fn plan(
             after.push(templates.id);
             rootfs.steps.push(templates);
         }
-        rootfs.steps.push(hosts_entries_step(clusterfile, host, report));
+        let api_server = kubeadm::api_server(clusterfile, image, host, report);
+        rootfs
+            .steps
+            .push(hosts_entries_step(clusterfile, host, api_server, report));
+        rootfs
+            .steps
+            .extend(kubeadm::balancer_step(clusterfile, image, host, report));
 
         for call in &init {
             let step = script_step(clusterfile, image, host, call, &after, report, fresh);
@@ -70,6 +81,14 @@ pub fn plan(
                 .push(script_step(clusterfile, image, host, call, &after, report, fresh));
         }
     }
+    waves.extend(kubeadm::waves(clusterfile, image, inventory)?);
+    let mut hosts = planned_hosts(clusterfile, inventory);
+    for (planned, host) in hosts.iter_mut().zip(&clusterfile.hosts) {
+        // The balancer's.
+        if image.kubernetes.is_some() && host.role == Role::Node {
+            planned.ports.push(API_SERVER_PORT);
+        }
+    }
     Ok(Plan {
         version: PLAN_VERSION,
         purpose: Purpose::Apply,
@@ -78,7 +97,7 @@ pub fn plan(
             reference: image.reference.clone(),
             digest: image.digest,
         }),
-        hosts: planned_hosts(clusterfile, inventory),
+        hosts,
         waves: waves.into_iter().filter(|wave| !wave.steps.is_empty()).collect(),
     })
 }
@@ -170,13 +189,22 @@ fn assemble_step(
     PlannedStep::new(host.address, step, mark, reason)
 }
 
-fn hosts_entries_step(clusterfile: &Clusterfile, host: &Host, report: Option<&HostReport>) -> PlannedStep {
-    let first_master = clusterfile.first_master().address;
-    let entry = |name: &str| HostsEntry {
-        address: first_master,
+/// The block of `/etc/hosts` in which the API server's name leads to `api_server`.
+pub(super) fn hosts_entries_step(
+    clusterfile: &Clusterfile,
+    host: &Host,
+    api_server: IpAddr,
+    report: Option<&HostReport>,
+) -> PlannedStep {
+    let entry = |address: IpAddr, name: &str| HostsEntry {
+        address,
         names: vec![name.into()],
     };
-    let mut entries = vec![entry(&clusterfile.registry.domain), entry(API_SERVER)];
+    let registry_host = clusterfile.first_master().address;
+    let mut entries = vec![
+        entry(registry_host, &clusterfile.registry.domain),
+        entry(api_server, API_SERVER),
+    ];
     entries.extend(clusterfile.host_aliases.iter().cloned());
     let action = StepAction::WriteHostsEntries {
         cluster: clusterfile.name.clone(),

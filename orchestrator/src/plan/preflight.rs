@@ -43,6 +43,8 @@ pub enum Check {
     Ports,
     /// Commands that the image's scripts need are there
     Commands,
+    /// The host is not part of another Kubernetes cluster
+    Leftovers,
 }
 
 impl fmt::Display for Check {
@@ -57,6 +59,7 @@ impl fmt::Display for Check {
             Self::Identity => "identity",
             Self::Ports => "ports",
             Self::Commands => "commands",
+            Self::Leftovers => "leftovers",
         })
     }
 }
@@ -129,6 +132,13 @@ pub fn preflight(
         }
         if !report.has(&plan.cluster) {
             ports(&host.ports, facts, &mut add);
+            if image.kubernetes.is_some() && !facts.kubernetes.is_empty() {
+                let found = facts.kubernetes.join(", ");
+                let text = format!(
+                    "it is part of another Kubernetes cluster: it has {found}; take it out of that one (kubeadm reset)"
+                );
+                add(Check::Leftovers, text);
+            }
         }
     }
     identity(inventory, &mut findings);

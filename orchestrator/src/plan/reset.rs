@@ -2,6 +2,7 @@
 
 use gantry_model::{Digest, Step, StepAction};
 
+use super::kubeadm;
 use super::planner::{planned_hosts, script};
 use super::progress::occasion;
 use super::scripts::{self, Call};
@@ -18,6 +19,7 @@ pub fn plan(
     image_of: impl Fn(&Digest) -> Option<PlanImage>,
 ) -> Plan {
     let cluster = &clusterfile.name;
+    let mut leave = wave("leave");
     let mut clean = wave("clean");
     let mut remove = wave("remove");
     let mut forget = wave("forget");
@@ -37,6 +39,12 @@ pub fn plan(
             wave.steps
                 .push(PlannedStep::new(host.address, step, Mark::Remove, reason));
         };
+        if let Some(step) = kubeadm::reset(clusterfile, report, &after) {
+            let reason = "takes the host out of its Kubernetes cluster";
+            leave
+                .steps
+                .push(PlannedStep::new(host.address, step, Mark::Remove, reason));
+        }
         if let Some((image, call)) = clean_call(clusterfile, report, &image_of) {
             let script = script(clusterfile, &image, host, &call);
             add(
@@ -51,6 +59,16 @@ pub fn plan(
             .iter()
             .filter(|one| one.cluster == *cluster)
             .count();
+        if report.latest(cluster, "balancer").is_some() {
+            let balancer = StepAction::RemoveBalancer {
+                cluster: cluster.clone(),
+            };
+            add(
+                &mut remove,
+                balancer,
+                "the service that leads to the API servers".into(),
+            );
+        }
         let hosts_entries = StepAction::RemoveHostsEntries {
             cluster: cluster.clone(),
         };
@@ -83,7 +101,7 @@ pub fn plan(
         cluster: cluster.clone(),
         image: None,
         hosts: planned_hosts(clusterfile, inventory),
-        waves: [clean, remove, forget]
+        waves: [leave, clean, remove, forget]
             .into_iter()
             .filter(|wave| !wave.steps.is_empty())
             .collect(),

@@ -11,7 +11,7 @@ pub mod remote;
 
 use std::net::IpAddr;
 
-use gantry_model::{ClusterName, Inventory, Step, StepId, StepOutcome};
+use gantry_model::{ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
 
@@ -42,10 +42,22 @@ pub trait AgentSession: Send + Sync {
     /// What does not hold any more of what the journal says about `cluster`.
     fn drift(&self, cluster: &ClusterName) -> impl Future<Output = Result<Vec<String>, SessionError>> + Send;
 
-    /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer.
+    /// What lets one more host into `cluster`, of which this host is a control plane.
+    fn join_pass(
+        &self,
+        cluster: &ClusterName,
+        control_plane: bool,
+    ) -> impl Future<Output = Result<JoinPass, SessionError>> + Send;
+
+    /// The kubeconfig of the administrator of `cluster`, of which this host is a control plane.
+    fn kubeconfig(&self, cluster: &ClusterName) -> impl Future<Output = Result<String, SessionError>> + Send;
+
+    /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer. A step by
+    /// which the host joins a cluster needs a `pass`.
     fn run(
         &self,
         step: &Step,
+        pass: Option<JoinPass>,
         events: mpsc::Sender<StepEvent>,
     ) -> impl Future<Output = Result<StepOutcome, SessionError>> + Send;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_model::{ClusterName, Inventory, Step, StepId, StepOutcome};
+use gantry_model::{ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
 use gantry_protocol::{CloseCode, Reply, Request, StepEvent};
 use gantry_transport::{Connection, Path, RecvStream, StreamError};
 use tokio::sync::mpsc;
@@ -84,8 +84,37 @@ impl AgentSession for RemoteSession {
         }
     }
 
-    async fn run(&self, step: &Step, events: mpsc::Sender<StepEvent>) -> Result<StepOutcome, SessionError> {
-        let (reply, receive) = self.ask(&Request::Run(step.clone())).await?;
+    async fn join_pass(&self, cluster: &ClusterName, control_plane: bool) -> Result<JoinPass, SessionError> {
+        let request = Request::JoinPass {
+            cluster: cluster.clone(),
+            control_plane,
+        };
+        match self.ask(&request).await? {
+            (Reply::JoinPass(pass), _) => Ok(pass),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    async fn kubeconfig(&self, cluster: &ClusterName) -> Result<String, SessionError> {
+        let cluster = cluster.clone();
+        match self.ask(&Request::Kubeconfig { cluster }).await? {
+            (Reply::Kubeconfig(kubeconfig), _) => Ok(kubeconfig),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    async fn run(
+        &self,
+        step: &Step,
+        pass: Option<JoinPass>,
+        events: mpsc::Sender<StepEvent>,
+    ) -> Result<StepOutcome, SessionError> {
+        let step = step.clone();
+        let request = match pass {
+            Some(pass) => Request::RunJoin { step, pass },
+            None => Request::Run(step),
+        };
+        let (reply, receive) = self.ask(&request).await?;
         let outcome = pass_on(reply, receive, events).await?;
         outcome.ok_or_else(|| SessionError::Lost("the step's events ended before the step did".into()))
     }
@@ -148,6 +177,8 @@ fn unexpected(reply: &Reply) -> SessionError {
         Reply::Done => "\"done\"",
         Reply::Drift(_) => "a list of drift",
         Reply::Refused(_) => "a refusal",
+        Reply::JoinPass(_) => "a pass into a cluster",
+        Reply::Kubeconfig(_) => "a kubeconfig",
     };
     SessionError::Protocol(format!("{kind} came where another answer was due"))
 }

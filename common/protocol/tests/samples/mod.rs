@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostsEntry, Inventory,
-    LayerDescriptor, ListeningPort, ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome,
-    StepRecord, TocLocation,
+    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostsEntry, Inventory, JoinPass,
+    KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, ScriptOutcome, ScriptSpec, Step, StepAction,
+    StepId, StepOutcome, StepRecord, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -153,6 +153,41 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             },
         ),
         (
+            "Run/Kubeadm",
+            StepAction::Kubeadm(KubeadmSpec {
+                cluster: cluster.clone(),
+                act: KubeadmAct::Join {
+                    from: [10, 0, 0, 1].into(),
+                    control_plane: true,
+                },
+                config: "kind: JoinConfiguration\n".into(),
+                skipped_phases: vec!["addon/coredns".into()],
+                ignored_checks: vec!["ImagePull".into()],
+                time_limit_s: 1800,
+            }),
+        ),
+        (
+            "Run/SetBalancer",
+            StepAction::SetBalancer {
+                cluster: cluster.clone(),
+                listen: ([127, 0, 0, 1], 6443).into(),
+                backends: vec![([10, 0, 0, 1], 6443).into()],
+            },
+        ),
+        (
+            "Run/RemoveBalancer",
+            StepAction::RemoveBalancer {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
+            "Run/WaitForNodes",
+            StepAction::WaitForNodes {
+                cluster: cluster.clone(),
+                time_limit_s: 600,
+            },
+        ),
+        (
             "Run/RenderTemplates",
             StepAction::RenderTemplates {
                 cluster,
@@ -182,6 +217,24 @@ fn requests(to: &mut Vec<Sample>) {
             follow: true,
         },
     );
+    put(
+        to,
+        "Request::JoinPass",
+        &Request::JoinPass {
+            cluster: cluster(),
+            control_plane: true,
+        },
+    );
+    let step = Step {
+        action: StepAction::RemoveUnusedLayers,
+        after: vec![],
+    };
+    put(
+        to,
+        "Request::Kubeconfig",
+        &Request::Kubeconfig { cluster: cluster() },
+    );
+    put(to, "Request::RunJoin", &Request::RunJoin { step, pass: pass() });
     put(to, "Request::Cancel", &Request::Cancel { step: step_id() });
     put(
         to,
@@ -191,6 +244,14 @@ fn requests(to: &mut Vec<Sample>) {
         },
     );
     put(to, "Request::Drift", &Request::Drift { cluster: cluster() });
+}
+
+fn pass() -> JoinPass {
+    JoinPass {
+        token: "abcdef.0123456789abcdef".into(),
+        ca_hash: "sha256:00".into(),
+        certificate_key: Some("00ff".into()),
+    }
 }
 
 fn inventory() -> Inventory {
@@ -214,6 +275,7 @@ fn inventory() -> Inventory {
         runtimes: vec!["docker".into()],
         missing_commands: vec!["conntrack".into()],
         overlay: true,
+        kubernetes: vec!["/etc/kubernetes/admin.conf".into()],
     };
     let id = GenerationId(2);
     let record = |outcome: Option<StepOutcome>| StepRecord {
@@ -253,6 +315,12 @@ fn replies(to: &mut Vec<Sample>) {
         "Reply::Drift",
         &Reply::Drift(vec!["the rootfs is not mounted".into()]),
     );
+    put(
+        to,
+        "Reply::Kubeconfig",
+        &Reply::Kubeconfig("kind: Config\n".into()),
+    );
+    put(to, "Reply::JoinPass", &Reply::JoinPass(pass()));
     for (name, kind) in [
         ("Reply::Refused/Forbidden", RefusalKind::Forbidden),
         ("Reply::Refused/Invalid", RefusalKind::Invalid),

@@ -8,6 +8,12 @@ unmount_below() {
         while read -r mount; do umount "$mount"; done
 }
 
+if [ -f /etc/systemd/system/pod-network.path ]; then
+    systemctl disable --now pod-network.path pod-network.service
+    rm -f /etc/systemd/system/pod-network.* /usr/bin/pod-network.sh /usr/share/pod-network.conflist
+    ip route flush protocol 77
+fi
+
 # Kubelet goes first: it would start its containers again.
 if [ -f /etc/systemd/system/kubelet.service ]; then
     systemctl disable --now kubelet.service

@@ -31,6 +31,10 @@ fi
 # Pods get their network from what the image brings for it.
 if [ -d ../bin/cni ]; then
     install -D -m 755 -t /opt/cni/bin ../bin/cni/*
-    install -D -m 644 -t /etc/cni/net.d ../etc/cni/*
+    install -m 755 pod-network.sh /usr/bin/pod-network.sh
+    install -m 644 ../etc/pod-network.conflist /usr/share/pod-network.conflist
+    install -m 644 -t /etc/systemd/system ../etc/pod-network.{path,service}
+    systemctl daemon-reload
+    systemctl enable --now pod-network.path
 fi
 echo "$(hostname) is ready for a cluster"

@@ -1,0 +1,23 @@
+//! kubeadm of the image: what it is told, whether this host may be told so, and passes for hosts that join.
+//!
+//! ```text
+//! KubeadmSpec (+ JoinPass) ─▶ traces: is this host somebody else's? ─▶ command: words of the program ─▶ scripts
+//! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
+//! ```
+
+mod command;
+mod kubeconfig;
+mod pass;
+mod traces;
+
+pub(crate) use command::{check, program, wait_for_nodes};
+pub(crate) use kubeconfig::kubeconfig;
+pub use pass::{PassError, issue};
+pub(crate) use traces::traces;
+
+/// kubeadm, below the rootfs.
+pub(crate) const PROGRAM: &str = "bin/kubeadm";
+/// kubectl, below the rootfs.
+pub(crate) const KUBECTL: &str = "bin/kubectl";
+/// The cluster's administrator, on a control plane.
+pub(crate) const ADMIN: &str = "/etc/kubernetes/admin.conf";

@@ -1,0 +1,85 @@
+//! Situations with a Kubernetes cluster in them, and how tests look into it.
+
+use std::os::unix::fs::symlink;
+
+use anyhow::{Context as _, Result};
+
+use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
+use crate::kubernetes_image::kubernetes_image;
+use crate::{Host, Testbed};
+
+impl Testbed {
+    /// Boots enrolled hosts that can be hosts of Kubernetes; the operator has the image `kubernetes:v1.20.2`, and a
+    /// Clusterfile in which the first `masters` hosts run the control plane and the others workloads.
+    ///
+    /// # Errors
+    /// As [`Testbed::enrolled`], or when the image cannot be made.
+    pub fn for_kubernetes(masters: u8, nodes: u8) -> Result<Self> {
+        let image = kubernetes_image()?;
+        let bed = Self::enrolled(masters + nodes)?;
+        for host in bed.hosts() {
+            host.prepare_for_kubernetes()?;
+        }
+        symlink(image, bed.operator().desk().join("rootfs"))?;
+        bed.operator().must("build -t kubernetes:v1.20.2 rootfs")?;
+        bed.write_clusterfile(masters)?;
+        Ok(bed)
+    }
+
+    /// Writes a Clusterfile for the image `kubernetes:v1.20.2`: the first `masters` hosts run the control plane, the
+    /// others workloads.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_clusterfile(&self, masters: u8) -> Result<()> {
+        let addresses = |hosts: &[Host]| {
+            let addresses: Vec<String> = hosts.iter().map(|host| host.address().to_string()).collect();
+            addresses.join(", ")
+        };
+        let (masters, nodes) = self.hosts().split_at(masters.into());
+        let nodes = if nodes.is_empty() {
+            String::new()
+        } else {
+            format!("    - ips: [{}]\n      roles: [node]\n", addresses(nodes))
+        };
+        let checks = format!("nodeRegistration:\n  ignorePreflightErrors: [{CHECKS_OF_THE_MACHINE}]");
+        let text = format!(
+            "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata:\n  name: demo\nspec:\n  image: kubernetes:v1.20.2\n  \
+             hosts:\n    - ips: [{}]\n      roles: [master]\n{nodes}\
+             ---\n# These hosts have no kernel modules to look at.\nkind: InitConfiguration\n{checks}\n---\n\
+             kind: JoinConfiguration\n{checks}\n",
+            addresses(masters)
+        );
+        self.operator().put("Clusterfile", text).map(drop)
+    }
+
+    /// What containers and kubelets of all hosts say, for messages.
+    #[must_use]
+    pub fn kubernetes_logs(&self) -> String {
+        self.hosts().iter().map(Host::kubernetes_log).collect()
+    }
+}
+
+impl Host {
+    /// Runs kubectl as the cluster's administrator, on a control plane.
+    ///
+    /// # Errors
+    /// When it fails; the message holds what the host's containers say.
+    pub fn kubectl(&self, words: &str) -> Result<String> {
+        self.must(&format!(
+            "kubectl --kubeconfig /etc/kubernetes/admin.conf --cache-dir /run/kubectl {words}"
+        ))
+        .with_context(|| self.kubernetes_log())
+    }
+
+    /// The page that answers at port 8080 of `address`, if one does.
+    ///
+    /// # Errors
+    /// When nothing can be run on the host.
+    pub fn fetch_page(&self, address: &str) -> Result<Option<String>> {
+        let page = self.run(&format!(
+            "timeout 2 bash -c \"exec 3<>/dev/tcp/{address}/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3\""
+        ))?;
+        Ok(page.succeeded().then_some(page.stdout))
+    }
+}

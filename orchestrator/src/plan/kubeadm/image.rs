@@ -1,0 +1,114 @@
+//! This module owns [`ImageKubernetes`]: what an image brings to make hosts a Kubernetes cluster.
+
+use gantry_store::{ChunkSource, EntryKind, LayerError, TocEntry};
+use serde::{Deserialize, Serialize};
+
+use super::PROGRAM;
+
+/// Where images configure kubeadm; a template is rendered for every host and goes first.
+const CONFIG_PATHS: [&str; 4] = [
+    "etc/kubeadm.yml.tmpl",
+    "etc/kubeadm.yml",
+    "etc/kubeadm-config.yaml.tmpl",
+    "etc/kubeadm-config.yaml",
+];
+/// Which version of Kubernetes an image stands for.
+const METADATA: &str = "Metadata";
+/// What waits for nodes, below the rootfs.
+const KUBECTL: &str = "bin/kubectl";
+/// The DNS server's repository in the registry's tree, wherever below its repositories.
+const DNS_REPOSITORY: &str = "/coredns/_manifests";
+/// Longest file of an image that is read for a plan, in bytes.
+const MAX_FILE_LEN: u64 = 64 << 10;
+
+/// What an image brings to make hosts a Kubernetes cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageKubernetes {
+    /// Version of Kubernetes by the image's `Metadata`, e.g. `v1.20.2`; empty when it names none.
+    pub version: String,
+    /// The image's own configuration of kubeadm.
+    pub config: Option<KubeadmFile>,
+    /// Whether its registry has the cluster's DNS server.
+    pub dns: bool,
+    /// Whether it has kubectl.
+    pub kubectl: bool,
+}
+
+/// A file that configures kubeadm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeadmFile {
+    /// Its path below the rootfs.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+impl KubeadmFile {
+    /// Whether it is rendered for every host.
+    #[must_use]
+    pub fn is_template(&self) -> bool {
+        gantry_template::target(&self.path).is_some()
+    }
+}
+
+impl ImageKubernetes {
+    /// What the merged `layers` (bottom first) bring; none without kubeadm.
+    ///
+    /// # Errors
+    /// When a layer cannot be read.
+    pub(in super::super) fn read(layers: &[ChunkSource]) -> Result<Option<Self>, LayerError> {
+        if find(layers, PROGRAM).is_none() {
+            return Ok(None);
+        }
+        let mut config = None;
+        for path in CONFIG_PATHS {
+            if let Some(text) = text(layers, path)? {
+                let path = path.to_owned();
+                config = Some(KubeadmFile { path, text });
+                break;
+            }
+        }
+        let metadata = text(layers, METADATA)?.unwrap_or_default();
+        let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap_or_default();
+        Ok(Some(Self {
+            version: metadata["version"].as_str().unwrap_or_default().to_owned(),
+            config,
+            dns: layers.iter().any(|layer| {
+                let is_dns = |entry: &TocEntry| entry.path.ends_with(DNS_REPOSITORY);
+                layer.toc().entries().iter().any(is_dns)
+            }),
+            kubectl: find(layers, KUBECTL).is_some(),
+        }))
+    }
+}
+
+/// The regular file that is seen at `path` of the merged layers.
+fn find<'a>(layers: &'a [ChunkSource], path: &str) -> Option<(&'a ChunkSource, &'a TocEntry)> {
+    for layer in layers.iter().rev() {
+        if let Some(entry) = layer.toc().entry(path) {
+            return matches!(entry.kind, EntryKind::File { .. }).then_some((layer, entry));
+        }
+        let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+        let hidden = folders
+            .filter_map(|folder| layer.toc().entry(folder))
+            .any(|entry| !matches!(entry.kind, EntryKind::Directory { opaque: false }));
+        if hidden {
+            return None;
+        }
+    }
+    None
+}
+
+fn text(layers: &[ChunkSource], path: &str) -> Result<Option<String>, LayerError> {
+    let Some((layer, entry)) = find(layers, path) else {
+        return Ok(None);
+    };
+    match entry.kind {
+        EntryKind::File { size, .. } if size <= MAX_FILE_LEN => {
+            Ok(String::from_utf8(layer.read_file(entry)?).ok())
+        }
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,269 @@
+//! Which runs of kubeadm make the hosts a cluster, in which order.
+//!
+//! ```text
+//! etc/kubeadm.yml of the image ─┐
+//! documents of the Clusterfile ─┴─ config ─▶ one text per host ─▶ init: the first master
+//!                                                               ─▶ join: masters, one at a time; then nodes, all at once
+//! ```
+//!
+//! A cluster that runs is not made again: what the journal has as begun by `kubeadm init` or `kubeadm join` is done,
+//! whatever has changed since in what they were given.
+
+mod config;
+mod image;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepRecord};
+
+pub use image::{ImageKubernetes, KubeadmFile};
+
+use super::planner::{API_SERVER_PORT, hosts_entries_step};
+use super::progress::{state_step, why_to_do};
+use super::{Mark, PlanImage, PlannedStep, Wave};
+use crate::clusterfile::{Clusterfile, Host, Role};
+use crate::exit::failure_hint;
+use crate::inventory::{ClusterInventory, HostReport};
+
+/// The program that makes clusters, below the rootfs.
+const PROGRAM: &str = "bin/kubeadm";
+/// Where workers find the API servers.
+const BALANCER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), API_SERVER_PORT);
+/// After this a run of kubeadm is ended, in seconds: its own limits add up to less.
+const TIME_LIMIT_S: u32 = 1800;
+/// How long nodes may take to become ready, in seconds.
+const NODES_LIMIT_S: u32 = 600;
+/// What kubeadm goes without when the image has no DNS server.
+const DNS_PHASE: &str = "addon/coredns";
+/// With an image list that names a DNS server, pulling it in advance fails.
+const PULL_CHECK: &str = "ImagePull";
+
+/// The waves that make the hosts a cluster; none for an image without kubeadm.
+///
+/// # Errors
+/// When a configuration in the image cannot be used.
+pub(super) fn waves(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+) -> anyhow::Result<Vec<Wave>> {
+    let Some(kubernetes) = &image.kubernetes else {
+        return Ok(Vec::new());
+    };
+    if kubernetes.version.is_empty() {
+        return Err(failure_hint(
+            ExitCode::Input,
+            format!(
+                "image {} has {PROGRAM}, and its Metadata does not name a version of Kubernetes",
+                image.reference
+            ),
+            "Metadata of a rootfs says {\"version\":\"v1.20.2\",\"arch\":\"amd64\"}",
+        ));
+    }
+    let first = clusterfile.first_master();
+    let init = step(clusterfile, image, first, KubeadmAct::Init, &[], inventory)?;
+    let mut ids = vec![init.id];
+    let mut waves = vec![wave("control plane", vec![init])];
+    let others = |role| {
+        let of_role = move |host: &&Host| host.role == role;
+        clusterfile
+            .hosts
+            .iter()
+            .filter(of_role)
+            .filter(|host| host.address != first.address)
+    };
+    let join = |host: &Host, control_plane, after: &[StepId]| {
+        let act = KubeadmAct::Join {
+            from: first.address,
+            control_plane,
+        };
+        step(clusterfile, image, host, act, after, inventory)
+    };
+    // etcd takes one new member at a time.
+    for host in others(Role::Master) {
+        let step = join(host, true, &ids[..1])?;
+        ids.push(step.id);
+        let mut steps = vec![step];
+        // From now on its own API server answers it, whatever becomes of the others.
+        let report = inventory.report(host.address);
+        if !is_member(clusterfile, report) {
+            steps.push(hosts_entries_step(clusterfile, host, host.address, report));
+        }
+        waves.push(wave("control plane joins", steps));
+    }
+    let mut workers = Vec::new();
+    for host in others(Role::Node) {
+        workers.push(join(host, false, &ids[..1])?);
+    }
+    ids.extend(workers.iter().map(|step| step.id));
+    waves.push(wave("workers", workers));
+    // Commands of the image may be what makes nodes ready.
+    if kubernetes.kubectl && image.commands == 0 {
+        waves.push(wave(
+            "nodes",
+            vec![nodes_step(clusterfile, first, &ids, inventory)],
+        ));
+    }
+    Ok(waves)
+}
+
+/// Where the API server's name leads on a host: a control plane's own; the first master's before it is one; on workers
+/// to the balancer.
+pub(super) fn api_server(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+    report: Option<&HostReport>,
+) -> IpAddr {
+    match host.role {
+        _ if image.kubernetes.is_none() => clusterfile.first_master().address,
+        Role::Node => BALANCER.ip(),
+        Role::Master if is_member(clusterfile, report) => host.address,
+        Role::Master => clusterfile.first_master().address,
+    }
+}
+
+/// The step that makes a worker find any API server that answers.
+pub(super) fn balancer_step(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+    report: Option<&HostReport>,
+) -> Option<PlannedStep> {
+    image.kubernetes.as_ref().filter(|_| host.role == Role::Node)?;
+    let masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
+    let action = StepAction::SetBalancer {
+        cluster: clusterfile.name.clone(),
+        listen: BALANCER,
+        backends: masters
+            .map(|host| SocketAddr::new(host.address, API_SERVER_PORT))
+            .collect(),
+    };
+    let (step, mark, reason) = state_step(action, &[], report);
+    Some(PlannedStep::new(host.address, step, mark, reason))
+}
+
+/// Whether the host is a member of the cluster.
+fn is_member(clusterfile: &Clusterfile, report: Option<&HostReport>) -> bool {
+    report
+        .and_then(|report| latest(clusterfile, report))
+        .is_some_and(|record| {
+            record.title != KubeadmAct::Reset.title()
+                && record.outcome.as_ref().is_some_and(|outcome| outcome.succeeded())
+        })
+}
+
+/// The step by which `host` leaves the cluster, if it ever began to join.
+pub(super) fn reset(clusterfile: &Clusterfile, report: &HostReport, after: &[StepId]) -> Option<Step> {
+    latest(clusterfile, report).filter(|record| record.title != KubeadmAct::Reset.title())?;
+    let spec = KubeadmSpec {
+        cluster: clusterfile.name.clone(),
+        act: KubeadmAct::Reset,
+        config: String::new(),
+        skipped_phases: Vec::new(),
+        ignored_checks: Vec::new(),
+        time_limit_s: TIME_LIMIT_S,
+    };
+    Some(Step {
+        action: StepAction::Kubeadm(spec),
+        after: after.to_vec(),
+    })
+}
+
+fn step(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+    act: KubeadmAct,
+    after: &[StepId],
+    inventory: &ClusterInventory,
+) -> anyhow::Result<PlannedStep> {
+    let without_dns = image.kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.dns);
+    let init = act == KubeadmAct::Init;
+    let spec = KubeadmSpec {
+        cluster: clusterfile.name.clone(),
+        config: config::of(clusterfile, image, host, &act)?,
+        act,
+        skipped_phases: if init && without_dns {
+            vec![DNS_PHASE.into()]
+        } else {
+            vec![]
+        },
+        ignored_checks: if without_dns {
+            vec![PULL_CHECK.into()]
+        } else {
+            vec![]
+        },
+        time_limit_s: TIME_LIMIT_S,
+    };
+    let step = Step {
+        action: StepAction::Kubeadm(spec),
+        after: after.to_vec(),
+    };
+    let (mark, reason) = state(clusterfile, host.address, &step, inventory);
+    Ok(PlannedStep::new(host.address, step, mark, reason))
+}
+
+/// What the journal says about a host's place in the cluster.
+fn state(
+    clusterfile: &Clusterfile,
+    host: IpAddr,
+    step: &Step,
+    inventory: &ClusterInventory,
+) -> (Mark, String) {
+    let record = inventory
+        .report(host)
+        .and_then(|report| latest(clusterfile, report));
+    let Some(record) = record.filter(|record| record.title != KubeadmAct::Reset.title()) else {
+        return (Mark::Add, super::progress::NOT_DONE.into());
+    };
+    match &record.outcome {
+        Some(outcome) if outcome.succeeded() && record.id == step.id() => (Mark::Done, "done".into()),
+        Some(outcome) if outcome.succeeded() => (
+            Mark::Done,
+            "done; a changed configuration does not reach a cluster that runs".into(),
+        ),
+        Some(outcome) => (Mark::Change, format!("again: {outcome}")),
+        None => (Mark::Change, "runs now: its end is waited for".into()),
+    }
+}
+
+/// The latest run of kubeadm on a host.
+fn latest<'a>(clusterfile: &Clusterfile, report: &'a HostReport) -> Option<&'a StepRecord> {
+    let titles = ["kubeadm init", "kubeadm join", "kubeadm reset"];
+    report
+        .records(&clusterfile.name)
+        .filter(|record| titles.contains(&record.title.as_str()))
+        .last()
+}
+
+fn nodes_step(
+    clusterfile: &Clusterfile,
+    first: &Host,
+    after: &[StepId],
+    inventory: &ClusterInventory,
+) -> PlannedStep {
+    let step = Step {
+        action: StepAction::WaitForNodes {
+            cluster: clusterfile.name.clone(),
+            time_limit_s: NODES_LIMIT_S,
+        },
+        after: after.to_vec(),
+    };
+    let why = inventory.report(first.address).map_or_else(
+        || Some(super::progress::NOT_DONE.into()),
+        |report| why_to_do(step.id(), report),
+    );
+    match why {
+        None => PlannedStep::new(first.address, step, Mark::Done, "done"),
+        Some(reason) => PlannedStep::new(first.address, step, Mark::Add, reason),
+    }
+}
+
+fn wave(title: &str, steps: Vec<PlannedStep>) -> Wave {
+    Wave {
+        title: title.into(),
+        keep_going: false,
+        steps,
+    }
+}
