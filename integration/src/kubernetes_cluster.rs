@@ -22,21 +22,22 @@ impl Testbed {
         }
         symlink(image, bed.operator().desk().join("rootfs"))?;
         bed.operator().must("build -t kubernetes:v1.20.2 rootfs")?;
-        bed.write_clusterfile(masters)?;
+        bed.write_clusterfile(masters, nodes)?;
         Ok(bed)
     }
 
     /// Writes a Clusterfile for the image `kubernetes:v1.20.2`: the first `masters` hosts run the control plane, the
-    /// others workloads.
+    /// next `nodes` workloads.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_clusterfile(&self, masters: u8) -> Result<()> {
+    pub fn write_clusterfile(&self, masters: u8, nodes: u8) -> Result<()> {
         let addresses = |hosts: &[Host]| {
             let addresses: Vec<String> = hosts.iter().map(|host| host.address().to_string()).collect();
             addresses.join(", ")
         };
-        let (masters, nodes) = self.hosts().split_at(masters.into());
+        let (masters, others) = self.hosts().split_at(masters.into());
+        let nodes = &others[..nodes.into()];
         let nodes = if nodes.is_empty() {
             String::new()
         } else {

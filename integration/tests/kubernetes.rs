@@ -1,12 +1,16 @@
 //! A real Kubernetes out of a ClusterImage and one Clusterfile.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gantry_integration::{Snapshot, Testbed, wait_until};
+use gantry_integration::{Host, Snapshot, Testbed, wait_until};
 
 /// The agent's own stays when the cluster goes.
 const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
+/// More than any `apply` here takes.
+const LIMIT: Duration = Duration::from_secs(600);
 /// Name, version and readiness of every node.
 const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
                      {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
@@ -70,28 +74,48 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         }
     }
 
+    // A host that is no longer in the file leaves, and only it does.
+    bed.write_clusterfile(1, 1).unwrap();
+    operator
+        .apply()
+        .unwrap()
+        .ok()
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
+    assert_eq!(
+        first.kubectl(NODES).unwrap(),
+        "host1 v1.20.2 True;host2 v1.20.2 True;"
+    );
+    assert_is_as_before(bed.host(3), &before[2]);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
     operator.must("reset -f Clusterfile -y").unwrap();
     for (host, before) in bed.hosts().iter().zip(&before) {
-        let left = host
-            .run("pgrep --list-full 'kube|etcd|dockerd|containerd|pause|busybox'")
-            .unwrap();
-        assert_eq!(left.stdout, "", "processes on {}", host.name());
-        let traces = host
-            .run(
-                "iptables-save | grep -E 'KUBE|CNI'; ip -brief link show type bridge; ip route show protocol 77; \
-                 ls -d /sys/fs/cgroup/*/kubepods; systemctl list-units --no-legend 'gantry-balancer*' 'pod-network*'",
-            )
-            .unwrap();
-        assert_eq!(traces.stdout, "", "traces on {}", host.name());
-        let after = Snapshot::of(host, AGENTS_OWN).unwrap();
-        let changes = after.changes_since(before);
-        assert!(
-            changes.is_empty(),
-            "{}: {:#?}",
-            host.name(),
-            &changes[..changes.len().min(20)]
-        );
+        assert_is_as_before(host, before);
     }
+}
+
+/// Nothing of the cluster is left on the host.
+fn assert_is_as_before(host: &Host, before: &Snapshot) {
+    let left = host
+        .run("pgrep --list-full 'kube|etcd|dockerd|containerd|pause|busybox'")
+        .unwrap();
+    assert_eq!(left.stdout, "", "processes on {}", host.name());
+    let traces = host
+        .run(
+            "iptables-save | grep -E 'KUBE|CNI'; ip -brief link show type bridge; ip route show protocol 77; \
+             ls -d /sys/fs/cgroup/*/kubepods; systemctl list-units --no-legend 'gantry-balancer*' 'pod-network*'",
+        )
+        .unwrap();
+    assert_eq!(traces.stdout, "", "traces on {}", host.name());
+    let after = Snapshot::of(host, AGENTS_OWN).unwrap();
+    let changes = after.changes_since(before);
+    assert!(
+        changes.is_empty(),
+        "{}: {:#?}",
+        host.name(),
+        &changes[..changes.len().min(20)]
+    );
 }
 
 #[test]
@@ -154,4 +178,58 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     )
     .with_context(|| bed.kubernetes_logs())
     .unwrap();
+}
+
+#[test]
+fn kubeadm_is_killed_a_host_loses_its_power_and_apply_again_ends_well() {
+    let bed = Testbed::for_kubernetes(1, 1).unwrap();
+    let (operator, [first, worker]) = (bed.operator(), [bed.host(1), bed.host(2)]);
+    let at_work = |host: &Host| {
+        wait_until("kubeadm is at work", Duration::from_secs(120), || {
+            let found = host.run("test -e /etc/kubernetes/pki/ca.crt && pgrep --exact kubeadm")?;
+            Ok(found.succeeded().then(|| found.stdout.trim().to_owned()))
+        })
+        .unwrap()
+    };
+
+    let apply = operator.start_apply().unwrap();
+    let kubeadm = at_work(first);
+    first.must(&format!("kill -9 {kubeadm}")).unwrap();
+    let killed = apply.finish(LIMIT).unwrap();
+    assert!(!killed.succeeded());
+    assert!(killed.stderr.contains("kubeadm init failed on"), "{killed}");
+
+    // What the killed one left is undone; the scripts that finished are not run again.
+    let apply = operator.start_apply().unwrap();
+    at_work(worker);
+    worker.power_off().unwrap();
+    apply.kill().unwrap();
+    worker.power_on().unwrap();
+    worker.wait_for_agent().unwrap();
+    worker.prepare_for_kubernetes().unwrap();
+
+    operator
+        .apply()
+        .unwrap()
+        .ok()
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
+    assert_eq!(
+        first.kubectl(NODES).unwrap(),
+        "host1 v1.20.2 True;host2 v1.20.2 True;"
+    );
+    for host in [first, worker] {
+        let started = host
+            .must("grep --count '\"title\":\"init.sh\"' /var/lib/gantry/agent/journal.jsonl")
+            .unwrap();
+        assert_eq!(started.trim(), "1", "init.sh on {}", host.name());
+    }
+
+    let kubeconfig = operator.must("kubeconfig").unwrap();
+    assert!(
+        kubeconfig.contains(&format!("server: https://{}:6443", first.address())),
+        "{kubeconfig}"
+    );
+    let refused = operator.gantry("kubeconfig --clusterfile nothing").unwrap();
+    assert!(!refused.succeeded());
 }

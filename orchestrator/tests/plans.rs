@@ -185,7 +185,7 @@ fn well(_: &str, _: &str) -> Option<StepOutcome> {
 }
 
 fn plan(clusterfile: &Clusterfile, image: &PlanImage, inventory: &ClusterInventory) -> Plan {
-    let plan = planner::plan(clusterfile, image, inventory).unwrap();
+    let plan = planner::plan(clusterfile, image, inventory, &[]).unwrap();
     check::check(&plan).unwrap();
     plan
 }
@@ -353,7 +353,7 @@ fn images_without_init_get_their_runtime_script_and_init_kube() {
         &render::render(&plan(&clusterfile, &image, &fresh(&clusterfile))),
     );
     let nothing = self::image("app:v1", &["base"], &[]);
-    let error = planner::plan(&clusterfile, &nothing, &fresh(&clusterfile)).unwrap_err();
+    let error = planner::plan(&clusterfile, &nothing, &fresh(&clusterfile), &[]).unwrap_err();
     assert!(
         error
             .to_string()
@@ -709,5 +709,51 @@ fn a_member_of_another_cluster_is_left_alone() {
         findings
             .iter()
             .any(|one| one.check == Check::Leftovers && one.message.contains("admin.conf"))
+    );
+}
+
+#[test]
+fn a_host_that_is_no_longer_in_the_file_leaves() {
+    let (whole, image) = kubernetes(1, 2, "");
+    let mut inventory = fresh(&whole);
+    execute(&plan(&whole, &image, &inventory), &mut inventory, well);
+    let (smaller, image) = kubernetes(1, 1, "");
+    let gone: IpAddr = "10.0.0.4".parse().unwrap();
+    let leave = |inventory: &ClusterInventory| {
+        let plan = planner::plan(&smaller, &image, inventory, &[gone]).unwrap();
+        check::check(&plan).unwrap();
+        plan
+    };
+    let first = leave(&inventory);
+    expect("leave", &render::render(&first));
+    assert!(
+        first
+            .clone()
+            .without_left()
+            .hosts
+            .iter()
+            .all(|host| host.address != gone)
+    );
+
+    // Interrupted after kubeadm reset: pods are not drained from what is no node any more.
+    let fails = |_: &str, title: &str| title.starts_with("delete node").then_some(StepOutcome::Unknown);
+    let mut interrupted = inventory.clone();
+    let upto = |title: &str| {
+        let mut plan = first.clone();
+        let last = plan.waves.iter().position(|wave| wave.title == title).unwrap();
+        plan.waves.truncate(last + 1);
+        plan
+    };
+    execute(&upto("forget nodes"), &mut interrupted, fails);
+    let again = to_run(&leave(&interrupted));
+    assert!(
+        again
+            .iter()
+            .all(|title| !title.starts_with("drain") && title != "kubeadm reset"),
+        "{again:?}"
+    );
+    assert!(
+        again.iter().any(|title| title.starts_with("delete node")),
+        "{again:?}"
     );
 }

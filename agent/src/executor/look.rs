@@ -25,6 +25,9 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         }
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         StepAction::Kubeadm(spec) => return kubeadm::check(spec),
+        StepAction::DrainNode { node, .. } | StepAction::DeleteNode { node, .. } => {
+            return kubeadm::check_node(node);
+        }
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         _ => 0,
     };
@@ -76,7 +79,10 @@ pub(super) fn already_done(
                 .is_ok_and(|rootfs| templates::are_rendered(&rootfs, values).unwrap_or(false));
             done(rendered)
         }
-        StepAction::RunScript(_) | StepAction::WaitForNodes { .. } => Ok(journal.done(step.id()).cloned()),
+        StepAction::RunScript(_)
+        | StepAction::WaitForNodes { .. }
+        | StepAction::DrainNode { .. }
+        | StepAction::DeleteNode { .. } => Ok(journal.done(step.id()).cloned()),
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {
             cluster,

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::balancer::Settings;
 use crate::host::Host;
+use crate::kubeadm::KubectlCall;
 use crate::rootfs::RootfsError;
 use crate::scripts::{Program, ScriptError};
 use crate::{kubeadm, staging, templates};
@@ -59,10 +60,24 @@ pub(super) async fn perform(
             cluster,
             time_limit_s,
         } => {
-            let folder = host.scripts.folder(id);
-            let program =
-                |rootfs: &Path| Ok(kubeadm::wait_for_nodes(&cluster, time_limit_s, rootfs, &folder));
-            run_program(host, id, &cluster, program, cancel).await
+            let call = KubectlCall::WaitForNodes {
+                limit_s: time_limit_s,
+            };
+            run_kubectl(host, id, &cluster, call, cancel).await
+        }
+        StepAction::DrainNode {
+            cluster,
+            node,
+            time_limit_s,
+        } => {
+            let call = KubectlCall::Drain {
+                node,
+                limit_s: time_limit_s,
+            };
+            run_kubectl(host, id, &cluster, call, cancel).await
+        }
+        StepAction::DeleteNode { cluster, node } => {
+            run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
         }
         StepAction::AssembleRootfs {
             cluster,
@@ -167,6 +182,18 @@ async fn run_kubeadm(
         )),
     };
     run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+async fn run_kubectl(
+    host: Host,
+    id: StepId,
+    cluster: &ClusterName,
+    call: KubectlCall,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let folder = host.scripts.folder(id);
+    let program = |rootfs: &Path| Ok(call.program(cluster, rootfs, &folder));
+    run_program(host, id, cluster, program, cancel).await
 }
 
 /// Runs what `program` makes of the current rootfs, to its end.

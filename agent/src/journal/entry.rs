@@ -90,7 +90,10 @@ impl StepKind {
             StepAction::RemoveRootfs { .. } => Self::RemoveRootfs,
             StepAction::WriteHostsEntries { .. } => Self::WriteHostsEntries,
             StepAction::RemoveHostsEntries { .. } => Self::RemoveHostsEntries,
-            StepAction::RunScript(_) | StepAction::WaitForNodes { .. } => Self::Script,
+            StepAction::RunScript(_)
+            | StepAction::WaitForNodes { .. }
+            | StepAction::DrainNode { .. }
+            | StepAction::DeleteNode { .. } => Self::Script,
             StepAction::Kubeadm(_) => Self::Kubeadm,
             StepAction::SetBalancer { .. } => Self::SetBalancer,
             StepAction::RemoveBalancer { .. } => Self::RemoveBalancer,

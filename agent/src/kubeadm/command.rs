@@ -2,16 +2,14 @@
 
 use std::path::Path;
 
-use gantry_model::{ClusterName, JoinPass, KubeadmAct, KubeadmSpec};
+use gantry_model::{JoinPass, KubeadmAct, KubeadmSpec};
 use gantry_protocol::limits::{MAX_KUBEADM_CONFIG_LEN, MAX_SCRIPT_WORDS};
 
-use super::{ADMIN, KUBECTL, PROGRAM};
+use super::PROGRAM;
 use crate::scripts::{BASH, Program, SECRET, SecretFile};
 
 /// Undoes what an unfinished run left behind, then does what is asked. `$0` is kubeadm.
 const AGAIN: &str = r#""$0" reset --force && exec "$0" "$@""#;
-/// Beyond its own limit kubectl is ended, in seconds.
-const KUBECTL_GRACE_S: u32 = 60;
 
 /// Whether `spec` is within bounds.
 ///
@@ -87,28 +85,6 @@ pub(crate) fn program(
         (kubeadm, words)
     };
     Program::of_image(&spec.cluster, PROGRAM, rootfs, program, words, spec.time_limit_s).with_secret(secret)
-}
-
-/// Waits until every node of the cluster is ready; `folder` is the step's.
-pub(crate) fn wait_for_nodes(cluster: &ClusterName, limit_s: u32, rootfs: &Path, folder: &Path) -> Program {
-    let words = [
-        "--kubeconfig",
-        ADMIN,
-        "wait",
-        "--for=condition=Ready",
-        "node",
-        "--all",
-    ]
-    .map(str::to_owned)
-    .into_iter()
-    .chain([
-        format!("--timeout={limit_s}s"),
-        // Otherwise below the home of root, where it would stay.
-        format!("--cache-dir={}", folder.join("kubectl").display()),
-    ])
-    .collect();
-    let limit_s = limit_s.saturating_add(KUBECTL_GRACE_S);
-    Program::of_image(cluster, KUBECTL, rootfs, rootfs.join(KUBECTL), words, limit_s)
 }
 
 #[cfg(test)]

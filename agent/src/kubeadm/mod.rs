@@ -7,11 +7,13 @@
 
 mod command;
 mod kubeconfig;
+mod kubectl;
 mod pass;
 mod traces;
 
-pub(crate) use command::{check, program, wait_for_nodes};
+pub(crate) use command::{check, program};
 pub(crate) use kubeconfig::kubeconfig;
+pub(crate) use kubectl::{KubectlCall, check_node};
 pub use pass::{PassError, issue};
 pub(crate) use traces::traces;
 

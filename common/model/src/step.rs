@@ -144,6 +144,22 @@ pub enum StepAction {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// Keep pods away from a node of the cluster and let those that run there move. Done on a control plane.
+    DrainNode {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node's name.
+        node: String,
+        /// Seconds after which a pod that has not moved is a failure.
+        time_limit_s: u32,
+    },
+    /// Let the cluster forget a node, if it knows it. Done on a control plane.
+    DeleteNode {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node's name.
+        node: String,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -161,7 +177,11 @@ impl StepAction {
     pub const fn runs_a_program(&self) -> bool {
         matches!(
             self,
-            Self::RunScript(_) | Self::Kubeadm(_) | Self::WaitForNodes { .. }
+            Self::RunScript(_)
+                | Self::Kubeadm(_)
+                | Self::WaitForNodes { .. }
+                | Self::DrainNode { .. }
+                | Self::DeleteNode { .. }
         )
     }
 
@@ -177,6 +197,8 @@ impl StepAction {
             | Self::ForgetCluster { cluster }
             | Self::RenderTemplates { cluster, .. }
             | Self::WaitForNodes { cluster, .. }
+            | Self::DrainNode { cluster, .. }
+            | Self::DeleteNode { cluster, .. }
             | Self::SetBalancer { cluster, .. }
             | Self::RemoveBalancer { cluster } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
@@ -199,6 +221,8 @@ impl StepAction {
             Self::RenderTemplates { .. } => "templates".into(),
             Self::Kubeadm(kubeadm) => kubeadm.act.title().into(),
             Self::WaitForNodes { .. } => "nodes ready".into(),
+            Self::DrainNode { node, .. } => format!("drain {node}"),
+            Self::DeleteNode { node, .. } => format!("delete node {node}"),
             Self::SetBalancer { .. } => "balancer".into(),
             Self::RemoveBalancer { .. } => "remove balancer".into(),
         }

@@ -74,7 +74,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let detached = "what runs on the hosts goes on; run the same command again to follow it to its end";
     connect::block_on(
         async {
-            let prepared = prepare(&wanted, &image, &dialer, &args.skip_preflight).await?;
+            let prepared = prepare(&wanted, &image, &state, &dialer, &args.skip_preflight).await?;
             prepared.refuse_on_findings()?;
             let plan = prepared.plan;
             if context.identity().is_none() {
@@ -101,6 +101,10 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             cluster.save(source, &plan)?;
             let outcome = args.execute.run(&plan, &dialer).await?;
             dialer.close().await;
+            if outcome.exit_code() == ExitCode::Done {
+                // Hosts that have left are no longer asked about.
+                cluster.save(source, &plan.without_left())?;
+            }
             Ok(outcome.exit_code())
         },
         detached,

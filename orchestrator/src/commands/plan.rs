@@ -14,6 +14,7 @@ use crate::exit::OrExit as _;
 use crate::output::print;
 use crate::plan::preflight::Check;
 use crate::plan::render;
+use crate::state::State;
 
 /// With `--detailed-exitcode`: there is something to do. The number is `terraform plan`'s.
 const SOMETHING_TO_DO: ExitCode = ExitCode::Input;
@@ -52,7 +53,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let dialer = connect::dialer(context, &args.connect)?;
     let prepared = connect::block_on(
         async {
-            let prepared = prepare(&wanted, &image, &dialer, &args.skip_preflight).await;
+            let prepared = prepare(
+                &wanted,
+                &image,
+                &State::new(context.root()),
+                &dialer,
+                &args.skip_preflight,
+            )
+            .await;
             dialer.close().await;
             prepared
         },

@@ -1,5 +1,6 @@
 //! From a file to a plan that fits the hosts: what `plan` and `apply` have in common.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use gantry_model::ExitCode;
@@ -12,6 +13,7 @@ use crate::inventory::gather::gather;
 use crate::plan::preflight::{self, Check};
 use crate::plan::{self, Plan, PlanImage};
 use crate::session::Sessions;
+use crate::state::{State, known_clusters};
 
 /// What the file named with `-f` is.
 pub enum Wanted {
@@ -46,11 +48,27 @@ impl Wanted {
 
     /// Addresses of its hosts.
     #[must_use]
-    pub fn hosts(&self) -> Vec<std::net::IpAddr> {
+    pub fn hosts(&self) -> Vec<IpAddr> {
         match self {
             Self::Clusterfile(_, clusterfile) => clusterfile.hosts.iter().map(|host| host.address).collect(),
             Self::Plan(plan) => plan.hosts.iter().map(|host| host.address).collect(),
         }
+    }
+
+    /// Addresses of hosts that were in the cluster when it was applied from here last, and are not in the file.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn leaving(&self, state: &State) -> anyhow::Result<Vec<IpAddr>> {
+        let (Self::Clusterfile(_, clusterfile), true) =
+            (self, known_clusters(state)?.contains(self.cluster()))
+        else {
+            return Ok(Vec::new());
+        };
+        let applied = state.cluster(&clusterfile.name).plan()?;
+        let stays = self.hosts();
+        let before = applied.hosts.into_iter().map(|host| host.address);
+        Ok(before.filter(|host| !stays.contains(host)).collect())
     }
 
     /// Its image, from the store.
@@ -77,9 +95,14 @@ impl Wanted {
     ///
     /// # Errors
     /// When a saved plan does not fit the hosts any more, or the image cannot set up a host.
-    pub fn plan(&self, image: &PlanImage, inventory: &ClusterInventory) -> anyhow::Result<Plan> {
+    pub fn plan(
+        &self,
+        image: &PlanImage,
+        inventory: &ClusterInventory,
+        leaving: &[IpAddr],
+    ) -> anyhow::Result<Plan> {
         let mut plan = match self {
-            Self::Clusterfile(_, clusterfile) => plan::planner::plan(clusterfile, image, inventory)?,
+            Self::Clusterfile(_, clusterfile) => plan::planner::plan(clusterfile, image, inventory, leaving)?,
             Self::Plan(plan) => (**plan).clone(),
         };
         plan::check::check(&plan)?;
@@ -106,11 +129,14 @@ pub struct Prepared {
 pub async fn prepare<S: Sessions>(
     wanted: &Wanted,
     image: &PlanImage,
+    state: &State,
     sessions: &S,
     skip: &[Check],
 ) -> anyhow::Result<Prepared> {
-    let inventory = gather(sessions, &wanted.hosts(), Some(wanted.cluster())).await;
-    let plan = wanted.plan(image, &inventory)?;
+    let leaving = wanted.leaving(state)?;
+    let hosts = [wanted.hosts(), leaving.clone()].concat();
+    let inventory = gather(sessions, &hosts, Some(wanted.cluster())).await;
+    let plan = wanted.plan(image, &inventory, &leaving)?;
     let findings = preflight::preflight(&plan, image, &inventory, skip);
     Ok(Prepared { plan, findings })
 }

@@ -46,7 +46,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let _lock = cluster.lock("stage")?;
     connect::block_on(
         async {
-            let prepared = prepare(&wanted, &image, &dialer, &args.skip_preflight).await?;
+            let prepared = prepare(
+                &wanted,
+                &image,
+                &State::new(context.root()),
+                &dialer,
+                &args.skip_preflight,
+            )
+            .await?;
             prepared.refuse_on_findings()?;
             let plan = prepared.plan.staging();
             let outcome = if plan.to_do() == 0 {

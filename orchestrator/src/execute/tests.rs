@@ -167,6 +167,7 @@ fn plan(keep_going: bool) -> Plan {
         hosts: hosts
             .iter()
             .map(|host| PlannedHost {
+                leaves: false,
                 address: *host,
                 seen: None,
                 ports: vec![],

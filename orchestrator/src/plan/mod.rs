@@ -10,6 +10,7 @@ pub mod check;
 mod environment;
 mod image;
 mod kubeadm;
+mod leave;
 pub mod planner;
 pub mod preflight;
 mod progress;
@@ -82,6 +83,9 @@ pub struct PlannedHost {
     pub seen: Option<StepId>,
     /// TCP ports that have to be free before the cluster comes to the host.
     pub ports: Vec<u16>,
+    /// It is no longer in the Clusterfile: the plan takes it out of the cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves: bool,
 }
 
 /// Steps that may run side by side on different hosts. On one host they run in this order.
@@ -170,6 +174,17 @@ impl Plan {
     #[must_use]
     pub fn staging(mut self) -> Self {
         self.waves.retain(|wave| wave.title == STAGE);
+        self
+    }
+
+    /// The plan without the hosts that it took out of the cluster, and their steps.
+    #[must_use]
+    pub fn without_left(mut self) -> Self {
+        self.hosts.retain(|host| !host.leaves);
+        let stays = |host: IpAddr| self.hosts.iter().any(|one| one.address == host);
+        for wave in &mut self.waves {
+            wave.steps.retain(|step| stays(step.host));
+        }
         self
     }
 

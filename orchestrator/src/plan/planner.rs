@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use gantry_model::{Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, StepId};
 
 use super::environment::environment;
-use super::kubeadm;
 use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{
     Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, STAGE, Wave,
 };
+use super::{kubeadm, leave};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -23,7 +23,8 @@ pub const API_SERVER: &str = "apiserver.cluster.local";
 /// The port every host finds the API server by.
 pub const API_SERVER_PORT: u16 = 6443;
 
-/// The plan that makes the hosts of `clusterfile` what it says.
+/// The plan that makes the hosts of `clusterfile` what it says, and takes `leaving` out of its cluster: hosts that were
+/// in it and are no longer in the file.
 ///
 /// # Errors
 /// When the image has no scripts that set up a host, or a template of it has a mistake.
@@ -31,6 +32,7 @@ pub fn plan(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
+    leaving: &[IpAddr],
 ) -> anyhow::Result<Plan> {
     if !image.template_mistakes.is_empty() {
         return Err(failure_hint(
@@ -81,7 +83,12 @@ pub fn plan(
                 .push(script_step(clusterfile, image, host, call, &after, report, fresh));
         }
     }
-    waves.extend(kubeadm::waves(clusterfile, image, inventory)?);
+    let members = kubeadm::waves(clusterfile, image, inventory)?;
+    waves.extend(members.join);
+    let leave = leave::leave(clusterfile, image, inventory, leaving);
+    waves.extend(leave.waves);
+    // A node that leaves need not be ready.
+    waves.extend(members.ready);
     let mut hosts = planned_hosts(clusterfile, inventory);
     for (planned, host) in hosts.iter_mut().zip(&clusterfile.hosts) {
         // The balancer's.
@@ -89,6 +96,7 @@ pub fn plan(
             planned.ports.push(API_SERVER_PORT);
         }
     }
+    hosts.extend(leave.hosts);
     Ok(Plan {
         version: PLAN_VERSION,
         purpose: Purpose::Apply,
@@ -115,6 +123,7 @@ pub(super) fn planned_hosts(clusterfile: &Clusterfile, inventory: &ClusterInvent
             address: host.address,
             seen: seen(host.address),
             ports: ports_of(host.role, registry),
+            leaves: false,
         }
     };
     clusterfile.hosts.iter().map(host).collect()

@@ -106,6 +106,10 @@ pub fn preflight(
                 message,
             });
         };
+        // What a host lacks does not keep it from leaving.
+        if host.leaves {
+            continue;
+        }
         let facts = &report.inventory.facts;
         arch(image, facts, &mut add);
         disk(image, report, &mut add);

@@ -5,9 +5,9 @@ use gantry_model::{Digest, Step, StepAction};
 use super::kubeadm;
 use super::planner::{planned_hosts, script};
 use super::progress::occasion;
-use super::scripts::{self, Call};
+use super::scripts;
 use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedStep, Purpose, Wave};
-use crate::clusterfile::Clusterfile;
+use crate::clusterfile::{Clusterfile, Host};
 use crate::inventory::{ClusterInventory, HostReport};
 
 /// The plan that takes `clusterfile`'s cluster down. `image_of` gives the image of a generation, if it is known
@@ -18,112 +18,128 @@ pub fn plan(
     inventory: &ClusterInventory,
     image_of: impl Fn(&Digest) -> Option<PlanImage>,
 ) -> Plan {
-    let cluster = &clusterfile.name;
-    let mut leave = wave("leave");
-    let mut clean = wave("clean");
-    let mut remove = wave("remove");
-    let mut forget = wave("forget");
+    let mut leave = wave("leave", true);
+    let mut down = TakeDown::new(true);
     for host in &clusterfile.hosts {
         let Some(report) = inventory
             .report(host.address)
-            .filter(|report| report.has(cluster))
+            .filter(|report| report.has(&clusterfile.name))
         else {
             continue;
         };
-        let after = occasion(report.latest(cluster, "rootfs"));
-        let add = |wave: &mut Wave, action, reason: String| {
-            let step = Step {
-                action,
-                after: after.clone(),
-            };
-            wave.steps
-                .push(PlannedStep::new(host.address, step, Mark::Remove, reason));
-        };
-        if let Some(step) = kubeadm::reset(clusterfile, report, &after) {
-            let reason = "takes the host out of its Kubernetes cluster";
-            leave
-                .steps
-                .push(PlannedStep::new(host.address, step, Mark::Remove, reason));
-        }
-        if let Some((image, call)) = clean_call(clusterfile, report, &image_of) {
-            let script = script(clusterfile, &image, host, &call);
-            add(
-                &mut clean,
-                StepAction::RunScript(script),
-                "undoes what the image's scripts did".into(),
-            );
-        }
-        let generations = report
-            .inventory
-            .generations
-            .iter()
-            .filter(|one| one.cluster == *cluster)
-            .count();
-        if report.latest(cluster, "balancer").is_some() {
-            let balancer = StepAction::RemoveBalancer {
-                cluster: cluster.clone(),
-            };
-            add(
-                &mut remove,
-                balancer,
-                "the service that leads to the API servers".into(),
-            );
-        }
-        let hosts_entries = StepAction::RemoveHostsEntries {
-            cluster: cluster.clone(),
-        };
-        add(
-            &mut remove,
-            hosts_entries,
-            "the cluster's block in /etc/hosts".into(),
-        );
-        let rootfs = StepAction::RemoveRootfs {
-            cluster: cluster.clone(),
-        };
-        add(&mut remove, rootfs, format!("generations: {generations}"));
-        add(
-            &mut remove,
-            StepAction::RemoveUnusedLayers,
-            "layers that no other cluster uses".into(),
-        );
-        let forgotten = StepAction::ForgetCluster {
-            cluster: cluster.clone(),
-        };
-        add(
-            &mut forget,
-            forgotten,
-            "the journal's steps of this cluster".into(),
-        );
+        let image = report
+            .current(&clusterfile.name)
+            .and_then(|current| image_of(&current.image));
+        leave
+            .steps
+            .extend(down.add(clusterfile, host, report, image.as_ref()).steps);
     }
     Plan {
         version: PLAN_VERSION,
         purpose: Purpose::Reset,
-        cluster: cluster.clone(),
+        cluster: clusterfile.name.clone(),
         image: None,
         hosts: planned_hosts(clusterfile, inventory),
-        waves: [leave, clean, remove, forget]
-            .into_iter()
+        waves: std::iter::once(leave)
+            .chain(down.waves())
             .filter(|wave| !wave.steps.is_empty())
             .collect(),
     }
 }
 
-fn wave(title: &str) -> Wave {
-    Wave {
-        title: title.into(),
-        keep_going: true,
-        steps: Vec::new(),
+/// What takes everything of a cluster off its hosts, once they are no members of it any more.
+pub(super) struct TakeDown {
+    clean: Wave,
+    remove: Wave,
+    forget: Wave,
+    keep_going: bool,
+}
+
+impl TakeDown {
+    /// Nothing yet; with `keep_going` hosts go on after another one failed.
+    pub(super) fn new(keep_going: bool) -> Self {
+        Self {
+            clean: wave("clean", keep_going),
+            remove: wave("remove", keep_going),
+            forget: wave("forget", keep_going),
+            keep_going,
+        }
+    }
+
+    /// Takes `host` down, whose current generation is of `image`, if that is known. The answer is the wave that comes
+    /// before: by it the host leaves its Kubernetes cluster.
+    pub(super) fn add(
+        &mut self,
+        clusterfile: &Clusterfile,
+        host: &Host,
+        report: &HostReport,
+        image: Option<&PlanImage>,
+    ) -> Wave {
+        let cluster = &clusterfile.name;
+        let after = occasion(report.latest(cluster, "rootfs"));
+        let planned = |step, reason: &str| PlannedStep::new(host.address, step, Mark::Remove, reason);
+        let step = |action| Step {
+            action,
+            after: after.clone(),
+        };
+        let mut leave = wave("leave", self.keep_going);
+        if let Some(step) = kubeadm::reset(clusterfile, report, &after) {
+            leave
+                .steps
+                .push(planned(step, "takes the host out of its Kubernetes cluster"));
+        }
+        let call = image.and_then(|image| Some((image, scripts::clean(image)?)));
+        if let Some((image, call)) = call.filter(|_| report.current(cluster).is_some()) {
+            let script = script(clusterfile, image, host, &call);
+            self.clean.steps.push(planned(
+                step(StepAction::RunScript(script)),
+                "undoes what the image's scripts did",
+            ));
+        }
+        let generations = report.inventory.generations.iter();
+        let generations = generations.filter(|one| one.cluster == *cluster).count();
+        if report.latest(cluster, "balancer").is_some() {
+            let balancer = StepAction::RemoveBalancer {
+                cluster: cluster.clone(),
+            };
+            self.remove.steps.push(planned(
+                step(balancer),
+                "the service that leads to the API servers",
+            ));
+        }
+        let hosts_entries = StepAction::RemoveHostsEntries {
+            cluster: cluster.clone(),
+        };
+        let rootfs = StepAction::RemoveRootfs {
+            cluster: cluster.clone(),
+        };
+        self.remove.steps.extend([
+            planned(step(hosts_entries), "the cluster's block in /etc/hosts"),
+            planned(step(rootfs), &format!("generations: {generations}")),
+            planned(
+                step(StepAction::RemoveUnusedLayers),
+                "layers that no other cluster uses",
+            ),
+        ]);
+        let forgotten = StepAction::ForgetCluster {
+            cluster: cluster.clone(),
+        };
+        self.forget
+            .steps
+            .push(planned(step(forgotten), "the journal's steps of this cluster"));
+        leave
+    }
+
+    /// The waves, in order.
+    pub(super) fn waves(self) -> [Wave; 3] {
+        [self.clean, self.remove, self.forget]
     }
 }
 
-/// `clean.sh` of the generation that is current on the host.
-fn clean_call(
-    clusterfile: &Clusterfile,
-    report: &HostReport,
-    image_of: &impl Fn(&Digest) -> Option<PlanImage>,
-) -> Option<(PlanImage, Call)> {
-    let current = report.current(&clusterfile.name)?;
-    let image = image_of(&current.image)?;
-    let call = scripts::clean(&image)?;
-    Some((image, call))
+fn wave(title: &str, keep_going: bool) -> Wave {
+    Wave {
+        title: title.into(),
+        keep_going,
+        steps: Vec::new(),
+    }
 }

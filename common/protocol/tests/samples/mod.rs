@@ -175,6 +175,21 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             },
         ),
         (
+            "Run/DrainNode",
+            StepAction::DrainNode {
+                cluster: cluster.clone(),
+                node: "host3".into(),
+                time_limit_s: 600,
+            },
+        ),
+        (
+            "Run/DeleteNode",
+            StepAction::DeleteNode {
+                cluster: cluster.clone(),
+                node: "host3".into(),
+            },
+        ),
+        (
             "Run/RemoveBalancer",
             StepAction::RemoveBalancer {
                 cluster: cluster.clone(),

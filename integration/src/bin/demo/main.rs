@@ -70,7 +70,7 @@ fn play() -> Result<()> {
     stage.type_command(bed.operator(), "images")?;
 
     stage.chapter("A Clusterfile is applied: every byte over QUIC, the image's own scripts, then kubeadm");
-    bed.write_clusterfile(1)?;
+    bed.write_clusterfile(1, 2)?;
     stage.shell(bed.operator(), "cat Clusterfile")?;
     stage.type_command(bed.operator(), "plan -f Clusterfile")?;
     stage.watch_command(bed.operator(), "apply -f Clusterfile -y --verbose")?;

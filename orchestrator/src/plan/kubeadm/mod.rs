@@ -38,6 +38,15 @@ const DNS_PHASE: &str = "addon/coredns";
 /// With an image list that names a DNS server, pulling it in advance fails.
 const PULL_CHECK: &str = "ImagePull";
 
+/// The waves that make hosts a cluster.
+#[derive(Default)]
+pub(super) struct Members {
+    /// Those by which hosts become members.
+    pub(super) join: Vec<Wave>,
+    /// The one that waits for them.
+    pub(super) ready: Option<Wave>,
+}
+
 /// The waves that make the hosts a cluster; none for an image without kubeadm.
 ///
 /// # Errors
@@ -46,9 +55,9 @@ pub(super) fn waves(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
-) -> anyhow::Result<Vec<Wave>> {
+) -> anyhow::Result<Members> {
     let Some(kubernetes) = &image.kubernetes else {
-        return Ok(Vec::new());
+        return Ok(Members::default());
     };
     if kubernetes.version.is_empty() {
         return Err(failure_hint(
@@ -98,13 +107,9 @@ pub(super) fn waves(
     ids.extend(workers.iter().map(|step| step.id));
     waves.push(wave("workers", workers));
     // Commands of the image may be what makes nodes ready.
-    if kubernetes.kubectl && image.commands == 0 {
-        waves.push(wave(
-            "nodes",
-            vec![nodes_step(clusterfile, first, &ids, inventory)],
-        ));
-    }
-    Ok(waves)
+    let ready = (kubernetes.kubectl && image.commands == 0)
+        .then(|| wave("nodes", vec![nodes_step(clusterfile, first, &ids, inventory)]));
+    Ok(Members { join: waves, ready })
 }
 
 /// Where the API server's name leads on a host: a control plane's own; the first master's before it is one; on workers
@@ -144,7 +149,7 @@ pub(super) fn balancer_step(
 }
 
 /// Whether the host is a member of the cluster.
-fn is_member(clusterfile: &Clusterfile, report: Option<&HostReport>) -> bool {
+pub(super) fn is_member(clusterfile: &Clusterfile, report: Option<&HostReport>) -> bool {
     report
         .and_then(|report| latest(clusterfile, report))
         .is_some_and(|record| {
