@@ -10,7 +10,8 @@ use gantry::clusterfile::Clusterfile;
 use gantry::inventory::{ClusterInventory, HostReport, HostState};
 use gantry::plan::preflight::{self, Check};
 use gantry::plan::{
-    ImageKubernetes, KubeadmFile, Plan, PlanImage, PlanLayer, check, planner, refresh, render, reset,
+    ImageCommands, ImageKubernetes, KubeadmFile, Plan, PlanImage, PlanLayer, check, planner, refresh, render,
+    reset,
 };
 use gantry_model::{
     Digest, DiskSpace, Generation, GenerationId, HostFacts, Inventory, LayerDescriptor, ListeningPort,
@@ -59,7 +60,7 @@ fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage {
         templates: [].into(),
         template_mistakes: vec![],
         kubernetes: None,
-        commands: 0,
+        commands: None,
     }
 }
 
@@ -756,4 +757,28 @@ fn a_host_that_is_no_longer_in_the_file_leaves() {
         again.iter().any(|title| title.starts_with("delete node")),
         "{again:?}"
     );
+}
+
+#[test]
+fn commands_run_on_the_first_master_in_order_and_once() {
+    let (clusterfile, image) = kubernetes(1, 1, "");
+    let commands = ImageCommands {
+        lines: vec![
+            "kubectl apply -f manifests/network.yaml".into(),
+            "helm install db charts/db".into(),
+        ],
+        manifest: "{}".into(),
+        config: "{}".into(),
+    };
+    let image = PlanImage {
+        commands: Some(commands),
+        ..image
+    };
+    let mut inventory = fresh(&clusterfile);
+    let first = plan(&clusterfile, &image, &inventory);
+    expect("commands", &render::render(&first));
+    let fails =
+        |_: &str, title: &str| (title == "CMD 2").then_some(StepOutcome::Script(ScriptOutcome::Exited(1)));
+    execute(&first, &mut inventory, fails);
+    assert_eq!(to_run(&plan(&clusterfile, &image, &inventory)), ["CMD 2"]);
 }

@@ -23,6 +23,9 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
                 values.len()
             ));
         }
+        StepAction::RunImageCommand(command) => {
+            return scripts::check_environment(command.env.len(), &command.env);
+        }
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         StepAction::Kubeadm(spec) => return kubeadm::check(spec),
         StepAction::DrainNode { node, .. } | StepAction::DeleteNode { node, .. } => {
@@ -80,6 +83,7 @@ pub(super) fn already_done(
             done(rendered)
         }
         StepAction::RunScript(_)
+        | StepAction::RunImageCommand(_)
         | StepAction::WaitForNodes { .. }
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. } => Ok(journal.done(step.id()).cloned()),

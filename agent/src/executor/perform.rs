@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::kubeadm::KubectlCall;
 use crate::rootfs::RootfsError;
 use crate::scripts::{Program, ScriptError};
-use crate::{kubeadm, staging, templates};
+use crate::{kubeadm, scripts, staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
 const MAX_REASON_LEN: usize = 4096;
@@ -46,6 +46,10 @@ pub(super) async fn perform(
     match step.action {
         StepAction::Stage { layers, .. } => stage(&host, peers, &layers, progress, cancel).await,
         StepAction::RunScript(spec) => run_script(host, id, &spec, cancel).await,
+        StepAction::RunImageCommand(spec) => {
+            let program = |rootfs: &Path, image: &Digest| scripts::image_command(&spec, image, rootfs);
+            run_program(host, id, &spec.cluster, program, cancel).await
+        }
         StepAction::Kubeadm(spec) => run_kubeadm(host, id, &spec, &attempt, cancel).await,
         StepAction::SetBalancer {
             cluster,
@@ -159,7 +163,8 @@ async fn stage(
 }
 
 async fn run_script(host: Host, id: StepId, spec: &ScriptSpec, cancel: CancellationToken) -> StepOutcome {
-    let program = |rootfs: &Path| Program::script(spec, rootfs).map_err(|error| error.to_string());
+    let program =
+        |rootfs: &Path, _: &Digest| Program::script(spec, rootfs).map_err(|error| error.to_string());
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 
@@ -171,7 +176,7 @@ async fn run_kubeadm(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path| match (&spec.act, &attempt.pass) {
+    let program = |rootfs: &Path, _: &Digest| match (&spec.act, &attempt.pass) {
         (KubeadmAct::Join { .. }, None) => Err("a host joins with a pass only; apply again".to_owned()),
         (_, pass) => Ok(kubeadm::program(
             spec,
@@ -192,26 +197,27 @@ async fn run_kubectl(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path| Ok(call.program(cluster, rootfs, &folder));
+    let program = |rootfs: &Path, _: &Digest| Ok(call.program(cluster, rootfs, &folder));
     run_program(host, id, cluster, program, cancel).await
 }
 
-/// Runs what `program` makes of the current rootfs, to its end.
+/// Runs what `program` makes of the current rootfs and its image, to its end.
 async fn run_program(
     host: Host,
     id: StepId,
     cluster: &ClusterName,
-    program: impl FnOnce(&Path) -> Result<Program, String>,
+    program: impl FnOnce(&Path, &Digest) -> Result<Program, String>,
     cancel: CancellationToken,
 ) -> StepOutcome {
     let started = async {
         let failed = |error: RootfsError| StepOutcome::Failed(chain(&error));
         let rootfs = host.rootfs.path(cluster).map_err(failed)?;
         let current = host.rootfs.current_generation(cluster).map_err(failed)?;
-        let layers = current.map(|generation| generation.layers).unwrap_or_default();
-        let program = program(&rootfs).map_err(StepOutcome::Failed)?;
+        let current = current
+            .ok_or_else(|| StepOutcome::Failed(format!("cluster {cluster} has no generation here")))?;
+        let program = program(&rootfs, &current.image).map_err(StepOutcome::Failed)?;
         host.scripts
-            .start(id, &program, &rootfs, &host.store, &layers)
+            .start(id, &program, &rootfs, &host.store, &current.layers)
             .await
             .map_err(|error| match error {
                 // It may have started all the same.

@@ -91,6 +91,7 @@ impl StepKind {
             StepAction::WriteHostsEntries { .. } => Self::WriteHostsEntries,
             StepAction::RemoveHostsEntries { .. } => Self::RemoveHostsEntries,
             StepAction::RunScript(_)
+            | StepAction::RunImageCommand(_)
             | StepAction::WaitForNodes { .. }
             | StepAction::DrainNode { .. }
             | StepAction::DeleteNode { .. } => Self::Script,

@@ -22,13 +22,15 @@ pub struct BadScript {
     reason: String,
 }
 
-/// A file of the rootfs, and how it is run.
+/// A program of the image, and how it is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
     /// The cluster whose rootfs has it.
     pub(super) cluster: ClusterName,
-    /// Path below the rootfs of the file that has to be the image's.
-    pub(super) path: String,
+    /// What it is, for people: the path of a script, `CMD 1`.
+    pub(super) name: String,
+    /// Path below the rootfs of the file that has to be the image's; none for what was proved otherwise.
+    pub(super) file: Option<String>,
     /// Seconds after which it is ended. 0: no limit.
     pub(super) time_limit_s: u32,
     /// What is executed.
@@ -84,27 +86,35 @@ pub fn check(spec: &ScriptSpec) -> Result<(), BadScript> {
     if parts.last().is_some_and(|name| name.starts_with('-')) {
         return bad("its name must not start with '-'".into());
     }
-    if spec.args.len() + spec.env.len() > MAX_SCRIPT_WORDS {
-        return bad(format!(
-            "at most {MAX_SCRIPT_WORDS} arguments and variables are allowed"
-        ));
-    }
     if spec.args.iter().any(|arg| arg.contains('\0')) {
         return bad("an argument has a NUL byte".into());
     }
-    for (name, value) in &spec.env {
+    check_environment(spec.args.len() + spec.env.len(), &spec.env).or_else(bad)
+}
+
+/// Whether `env` can be the environment of a program that is given `words` arguments and variables.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_environment(words: usize, env: &BTreeMap<String, String>) -> Result<(), String> {
+    if words > MAX_SCRIPT_WORDS {
+        return Err(format!(
+            "at most {MAX_SCRIPT_WORDS} arguments and variables are allowed"
+        ));
+    }
+    for (name, value) in env {
         let head = name
             .bytes()
             .next()
             .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         if !head || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return bad(format!(
+            return Err(format!(
                 "{name:?} is not the name of a variable: letters, digits and '_'"
             ));
         }
         // systemd drops such variables without a word.
         if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
-            return bad(format!("the value of {name} has control characters"));
+            return Err(format!("the value of {name} has control characters"));
         }
     }
     Ok(())
@@ -121,7 +131,8 @@ impl Program {
         env.extend(spec.env.clone());
         Ok(Self {
             cluster: spec.cluster.clone(),
-            path: spec.path.clone(),
+            name: spec.path.clone(),
+            file: Some(spec.path.clone()),
             time_limit_s: spec.time_limit_s,
             command: Command {
                 folder: rootfs.join(folder),
@@ -144,13 +155,40 @@ impl Program {
     ) -> Self {
         Self {
             cluster: cluster.clone(),
-            path: path.to_owned(),
+            name: path.to_owned(),
+            file: Some(path.to_owned()),
             time_limit_s,
             command: Command {
                 folder: rootfs.to_owned(),
                 program,
                 words,
                 env: login_environment(),
+            },
+            secret: None,
+        }
+    }
+
+    /// `line`, a shell line that was proved to be the image's, in the rootfs.
+    pub(crate) fn shell(
+        cluster: &ClusterName,
+        name: String,
+        rootfs: &Path,
+        line: &str,
+        env: &BTreeMap<String, String>,
+        time_limit_s: u32,
+    ) -> Self {
+        let mut whole = login_environment();
+        whole.extend(env.clone());
+        Self {
+            cluster: cluster.clone(),
+            name,
+            file: None,
+            time_limit_s,
+            command: Command {
+                folder: rootfs.to_owned(),
+                program: BASH.into(),
+                words: vec!["-c".into(), line.to_owned()],
+                env: whole,
             },
             secret: None,
         }

@@ -9,6 +9,7 @@
 
 mod command;
 mod environment;
+mod image_command;
 mod kept;
 mod output;
 mod proof;
@@ -26,8 +27,9 @@ use gantry_system::files;
 use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use command::{BASH, Program, SecretFile};
+pub(crate) use command::{BASH, Program, SecretFile, check_environment};
 pub use command::{BadScript, check};
+pub(crate) use image_command::image_command;
 pub use output::{LineSplitter, OutputLine, StepOutput};
 pub use proof::ProofError;
 pub use unit::{UnitState, unit_name};
@@ -119,7 +121,9 @@ impl Scripts {
         store: &Store,
         layers: &[Digest],
     ) -> Result<(), ScriptError> {
-        self.prove(store, layers, rootfs, &program.path)?;
+        if let Some(file) = &program.file {
+            self.prove(store, layers, rootfs, file)?;
+        }
         make_scripts_executable(rootfs)?;
         unit::discard(id).await.map_err(|source| systemd(id, source))?;
         let folder = self.make_folder(id)?;

@@ -63,7 +63,7 @@ fn arguments(id: StepId, program: &Program, outputs: &Path, environment: &Path) 
         format!("--unit={}", unit_name(id)),
         format!(
             "--description=Gantry: {} of cluster {}",
-            program.path, program.cluster
+            program.name, program.cluster
         ),
     ];
     let mut property = |text: String| arguments.push(format!("--property={text}"));

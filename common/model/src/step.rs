@@ -8,7 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterName, Digest, DigestError, GenerationId, KubeadmSpec, LayerDescriptor, ScriptOutcome, ScriptSpec,
+    ClusterName, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor,
+    ScriptOutcome, ScriptSpec,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -160,6 +161,8 @@ pub enum StepAction {
         /// The node's name.
         node: String,
     },
+    /// Run a command of the image.
+    RunImageCommand(ImageCommand),
 }
 
 /// One line of `/etc/hosts`.
@@ -179,6 +182,7 @@ impl StepAction {
             self,
             Self::RunScript(_)
                 | Self::Kubeadm(_)
+                | Self::RunImageCommand(_)
                 | Self::WaitForNodes { .. }
                 | Self::DrainNode { .. }
                 | Self::DeleteNode { .. }
@@ -202,6 +206,7 @@ impl StepAction {
             | Self::SetBalancer { cluster, .. }
             | Self::RemoveBalancer { cluster } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
+            Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunScript(script) => Some(&script.cluster),
         }
     }
@@ -221,6 +226,7 @@ impl StepAction {
             Self::RenderTemplates { .. } => "templates".into(),
             Self::Kubeadm(kubeadm) => kubeadm.act.title().into(),
             Self::WaitForNodes { .. } => "nodes ready".into(),
+            Self::RunImageCommand(command) => format!("CMD {}", u64::from(command.index) + 1),
             Self::DrainNode { node, .. } => format!("drain {node}"),
             Self::DeleteNode { node, .. } => format!("delete node {node}"),
             Self::SetBalancer { .. } => "balancer".into(),

@@ -6,6 +6,7 @@ use gantry_model::{Digest, ImageReference, LayerDescriptor};
 use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Store, Toc};
 use serde::{Deserialize, Serialize};
 
+use super::commands::ImageCommands;
 use super::kubeadm::ImageKubernetes;
 use super::templates::Templates;
 
@@ -38,8 +39,8 @@ pub struct PlanImage {
     pub template_mistakes: Vec<String>,
     /// What makes its hosts a Kubernetes cluster, if it brings that.
     pub kubernetes: Option<ImageKubernetes>,
-    /// How many commands it has that are to be run on a cluster that is complete.
-    pub commands: usize,
+    /// What is to be run on a cluster that is complete, if it brings that.
+    pub commands: Option<ImageCommands>,
 }
 
 /// A layer and its size on a host's disk.
@@ -83,7 +84,7 @@ impl PlanImage {
             template_mistakes: templates.mistakes(store)?,
             templates: templates.paths(),
             kubernetes: ImageKubernetes::read(&sources)?,
-            commands: image.commands().len(),
+            commands: ImageCommands::of(image),
         })
     }
 

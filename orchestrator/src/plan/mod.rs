@@ -7,6 +7,7 @@
 //! ```
 
 pub mod check;
+mod commands;
 mod environment;
 mod image;
 mod kubeadm;
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 use gantry_model::{ClusterName, Digest, ImageReference, Step, StepId};
 use serde::{Deserialize, Serialize};
 
+pub use commands::ImageCommands;
 pub use image::{PlanImage, PlanLayer};
 pub use kubeadm::{ImageKubernetes, KubeadmFile};
 pub use progress::refresh;

@@ -12,7 +12,7 @@ use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{
     Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, STAGE, Wave,
 };
-use super::{kubeadm, leave};
+use super::{commands, kubeadm, leave};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -49,6 +49,7 @@ pub fn plan(
     let registry = scripts::registry(clusterfile, image);
     let registry_host = clusterfile.first_master().address;
     let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
+    let mut first_rootfs = None;
     for host in &clusterfile.hosts {
         let report = inventory.report(host.address);
         let [stage, rootfs, scripts, last] = &mut waves[..] else {
@@ -57,6 +58,9 @@ pub fn plan(
         stage.steps.push(stage_step(host, image, report));
 
         let assemble = assemble_step(clusterfile, host, image, report);
+        if host.address == registry_host {
+            first_rootfs = Some(assemble.id);
+        }
         let mut after = vec![assemble.id];
         let fresh = assemble.is_to_do();
         rootfs.steps.push(assemble);
@@ -85,6 +89,9 @@ pub fn plan(
     }
     let members = kubeadm::waves(clusterfile, image, inventory)?;
     waves.extend(members.join);
+    if let Some(rootfs) = first_rootfs {
+        waves.extend(commands::wave(clusterfile, image, inventory, rootfs));
+    }
     let leave = leave::leave(clusterfile, image, inventory, leaving);
     waves.extend(leave.waves);
     // A node that leaves need not be ready.

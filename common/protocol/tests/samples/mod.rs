@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostsEntry, Inventory, JoinPass,
-    KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, ScriptOutcome, ScriptSpec, Step, StepAction,
-    StepId, StepOutcome, StepRecord, TocLocation,
+    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostsEntry, ImageCommand, Inventory,
+    JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, ScriptOutcome, ScriptSpec, Step,
+    StepAction, StepId, StepOutcome, StepRecord, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -173,6 +173,18 @@ fn actions() -> Vec<(&'static str, StepAction)> {
                 listen: ([127, 0, 0, 1], 6443).into(),
                 backends: vec![([10, 0, 0, 1], 6443).into()],
             },
+        ),
+        (
+            "Run/RunImageCommand",
+            StepAction::RunImageCommand(ImageCommand {
+                cluster: cluster.clone(),
+                command: "kubectl apply -f manifests".into(),
+                index: 1,
+                manifest: "{}".into(),
+                config: "{}".into(),
+                env: BTreeMap::from([("HostIP".to_owned(), "10.0.0.1".to_owned())]),
+                time_limit_s: 3600,
+            }),
         ),
         (
             "Run/DrainNode",

@@ -14,7 +14,7 @@ mod image;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepRecord};
+use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome, StepRecord};
 
 pub use image::{ImageKubernetes, KubeadmFile};
 
@@ -106,8 +106,8 @@ pub(super) fn waves(
     }
     ids.extend(workers.iter().map(|step| step.id));
     waves.push(wave("workers", workers));
-    // Commands of the image may be what makes nodes ready.
-    let ready = (kubernetes.kubectl && image.commands == 0)
+    let ready = kubernetes
+        .kubectl
         .then(|| wave("nodes", vec![nodes_step(clusterfile, first, &ids, inventory)]));
     Ok(Members { join: waves, ready })
 }
@@ -154,7 +154,7 @@ pub(super) fn is_member(clusterfile: &Clusterfile, report: Option<&HostReport>) 
         .and_then(|report| latest(clusterfile, report))
         .is_some_and(|record| {
             record.title != KubeadmAct::Reset.title()
-                && record.outcome.as_ref().is_some_and(|outcome| outcome.succeeded())
+                && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
         })
 }
 
@@ -238,8 +238,7 @@ fn latest<'a>(clusterfile: &Clusterfile, report: &'a HostReport) -> Option<&'a S
     let titles = ["kubeadm init", "kubeadm join", "kubeadm reset"];
     report
         .records(&clusterfile.name)
-        .filter(|record| titles.contains(&record.title.as_str()))
-        .last()
+        .rfind(|record| titles.contains(&record.title.as_str()))
 }
 
 fn nodes_step(

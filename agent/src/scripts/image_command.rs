@@ -1,0 +1,124 @@
+//! Proof that a command is one of the image's: generation ─ digest ─▶ manifest ─ digest ─▶ config ─▶ its commands.
+
+use std::path::Path;
+
+use gantry_model::{Digest, ImageCommand};
+use gantry_store::ImageConfig;
+use gantry_store::manifest::{LABEL_COMMANDS, Manifest};
+
+use super::Program;
+use crate::kubeadm::ADMIN;
+
+/// How kubectl and helm find the cluster.
+const KUBECONFIG: &str = "KUBECONFIG";
+
+/// How `spec` is run in the rootfs at `rootfs`, whose generation is of `image`.
+///
+/// # Errors
+/// When it is no command of that image.
+pub(crate) fn image_command(spec: &ImageCommand, image: &Digest, rootfs: &Path) -> Result<Program, String> {
+    prove(spec, image)?;
+    let mut env = spec.env.clone();
+    if Path::new(ADMIN).is_file() {
+        env.entry(KUBECONFIG.to_owned())
+            .or_insert_with(|| ADMIN.to_owned());
+    }
+    let name = format!("CMD {}", u64::from(spec.index) + 1);
+    Ok(Program::shell(
+        &spec.cluster,
+        name,
+        rootfs,
+        &spec.command,
+        &env,
+        spec.time_limit_s,
+    ))
+}
+
+fn prove(spec: &ImageCommand, image: &Digest) -> Result<(), String> {
+    let wrong = |what: &str| format!("{:?} is not run: {what}", spec.command);
+    if Digest::of(spec.manifest.as_bytes()) != *image {
+        return Err(wrong(
+            "its manifest is not that of the image on this host; apply again",
+        ));
+    }
+    let manifest: Manifest = serde_json::from_str(&spec.manifest)
+        .map_err(|error| wrong(&format!("its manifest cannot be read: {error}")))?;
+    if Digest::of(spec.config.as_bytes()) != manifest.config.digest {
+        return Err(wrong(
+            "its config is not that of the image on this host; apply again",
+        ));
+    }
+    let config: ImageConfig = serde_json::from_str(&spec.config)
+        .map_err(|error| wrong(&format!("its config cannot be read: {error}")))?;
+    let commands: Vec<String> = config
+        .config
+        .labels
+        .get(LABEL_COMMANDS)
+        .and_then(|list| serde_json::from_str(list).ok())
+        .unwrap_or_default();
+    let place = usize::try_from(spec.index).unwrap_or(usize::MAX);
+    if commands.get(place) == Some(&spec.command) {
+        Ok(())
+    } else {
+        Err(wrong("the image has another command there, or none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command, and the image whose second one it is.
+    fn command() -> (ImageCommand, Digest) {
+        let config = r#"{"architecture":"amd64","os":"linux","config":{"Labels":{"io.gantry.commands":"[\"true\",\"echo done\"]"}},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let digest = Digest::of(config.as_bytes());
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":{}}},"layers":[]}}"#,
+            config.len()
+        );
+        let image = Digest::of(manifest.as_bytes());
+        let spec = ImageCommand {
+            cluster: "demo".parse().unwrap(),
+            command: "echo done".into(),
+            index: 1,
+            manifest,
+            config: config.into(),
+            env: [("A".to_owned(), "1".to_owned())].into(),
+            time_limit_s: 60,
+        };
+        (spec, image)
+    }
+
+    #[test]
+    fn a_command_of_the_image_runs_in_the_rootfs() {
+        let (spec, image) = command();
+        let program = image_command(&spec, &image, Path::new("/r")).unwrap();
+        assert_eq!(program.command.folder, Path::new("/r"));
+        assert_eq!(program.command.words, ["-c", "echo done"]);
+        assert_eq!(program.command.env["A"], "1");
+    }
+
+    #[test]
+    fn what_is_not_the_images_is_not_run() {
+        let (spec, image) = command();
+        let refused =
+            |spec: &ImageCommand, image: &Digest| image_command(spec, image, Path::new("/r")).unwrap_err();
+        let other = ImageCommand {
+            command: "rm -rf /".into(),
+            ..spec.clone()
+        };
+        assert!(refused(&other, &image).contains("another command"));
+        let elsewhere = ImageCommand {
+            index: 7,
+            ..spec.clone()
+        };
+        assert!(refused(&elsewhere, &image).contains("or none"));
+        let forged = ImageCommand {
+            config: spec.config.replace("echo done", "rm -rf /"),
+            command: "rm -rf /".into(),
+            ..spec.clone()
+        };
+        assert!(refused(&forged, &image).contains("config"));
+        assert!(refused(&spec, &Digest::of(b"another image")).contains("manifest"));
+    }
+}
