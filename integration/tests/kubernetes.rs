@@ -40,6 +40,10 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         0,
         "nothing to do again"
     );
+    for (host, control_plane) in [(first, true), (bed.host(2), false)] {
+        let policy = host.run("test -e /etc/kubernetes/audit-policy.yml").unwrap();
+        assert_eq!(policy.succeeded(), control_plane, "{}", host.name());
+    }
     // What lets hosts in is nowhere to be read.
     for host in bed.hosts() {
         let told = host

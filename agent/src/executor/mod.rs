@@ -16,6 +16,7 @@
 mod handle;
 mod look;
 mod perform;
+mod programs;
 mod recover;
 mod step_watch;
 mod task;

@@ -2,36 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::path::Path;
 
-use gantry_model::{
-    ClusterName, Digest, GenerationId, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ScriptSpec, Step,
-    StepAction, StepId, StepOutcome,
-};
+use gantry_model::{ClusterName, Digest, GenerationId, LayerDescriptor, Step, StepAction, StepOutcome};
 use gantry_protocol::TransferProgress;
-use gantry_system::processes::ProcessError;
 use gantry_transport::Connection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::programs::{self, Attempt};
 use crate::balancer::Settings;
 use crate::host::Host;
 use crate::kubeadm::KubectlCall;
 use crate::rootfs::RootfsError;
-use crate::scripts::{Program, ScriptError};
-use crate::{kubeadm, scripts, staging, templates};
+use crate::{staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
 const MAX_REASON_LEN: usize = 4096;
-
-/// What one attempt at a step has beside the step.
-#[derive(Debug, Default)]
-pub(super) struct Attempt {
-    /// What lets this host join a cluster.
-    pub(super) pass: Option<JoinPass>,
-    /// An earlier attempt may have left something behind.
-    pub(super) again: bool,
-}
 
 /// Does `step` to its end, or until `cancel` is cancelled where that is possible.
 pub(super) async fn perform(
@@ -45,12 +31,9 @@ pub(super) async fn perform(
     let id = step.id();
     match step.action {
         StepAction::Stage { layers, .. } => stage(&host, peers, &layers, progress, cancel).await,
-        StepAction::RunScript(spec) => run_script(host, id, &spec, cancel).await,
-        StepAction::RunImageCommand(spec) => {
-            let program = |rootfs: &Path, image: &Digest| scripts::image_command(&spec, image, rootfs);
-            run_program(host, id, &spec.cluster, program, cancel).await
-        }
-        StepAction::Kubeadm(spec) => run_kubeadm(host, id, &spec, &attempt, cancel).await,
+        StepAction::RunScript(spec) => programs::run_script(host, id, &spec, cancel).await,
+        StepAction::RunImageCommand(spec) => programs::run_image_command(host, id, &spec, cancel).await,
+        StepAction::Kubeadm(spec) => programs::run_kubeadm(host, id, &spec, &attempt, cancel).await,
         StepAction::SetBalancer {
             cluster,
             listen,
@@ -67,7 +50,7 @@ pub(super) async fn perform(
             let call = KubectlCall::WaitForNodes {
                 limit_s: time_limit_s,
             };
-            run_kubectl(host, id, &cluster, call, cancel).await
+            programs::run_kubectl(host, id, &cluster, call, cancel).await
         }
         StepAction::DrainNode {
             cluster,
@@ -78,10 +61,10 @@ pub(super) async fn perform(
                 node,
                 limit_s: time_limit_s,
             };
-            run_kubectl(host, id, &cluster, call, cancel).await
+            programs::run_kubectl(host, id, &cluster, call, cancel).await
         }
         StepAction::DeleteNode { cluster, node } => {
-            run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
+            programs::run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
         }
         StepAction::AssembleRootfs {
             cluster,
@@ -106,18 +89,6 @@ pub(super) async fn perform(
         StepAction::RemoveUnusedLayers => on_thread(move || remove_unused_layers(&host).map(|()| None)).await,
         // Done by the task that owns the journal, without starting anything.
         StepAction::ForgetCluster { .. } => StepOutcome::Done { generation: None },
-    }
-}
-
-/// Waits for the end of a program that runs.
-pub(super) async fn watch_program(host: Host, id: StepId, cancel: CancellationToken) -> StepOutcome {
-    match host.scripts.watch(id, &cancel).await {
-        Ok(outcome) => StepOutcome::Script(outcome),
-        Err(error @ ScriptError::NotStarted { .. }) => StepOutcome::Failed(error.to_string()),
-        Err(error) => {
-            tracing::error!(step = %id.short(), "{}", chain(&error));
-            StepOutcome::Unknown
-        }
     }
 }
 
@@ -159,78 +130,6 @@ async fn stage(
             Ok(_) => StepOutcome::Done { generation: None },
             Err(error) => StepOutcome::Failed(chain(&error)),
         };
-    }
-}
-
-async fn run_script(host: Host, id: StepId, spec: &ScriptSpec, cancel: CancellationToken) -> StepOutcome {
-    let program =
-        |rootfs: &Path, _: &Digest| Program::script(spec, rootfs).map_err(|error| error.to_string());
-    run_program(host, id, &spec.cluster, program, cancel).await
-}
-
-async fn run_kubeadm(
-    host: Host,
-    id: StepId,
-    spec: &KubeadmSpec,
-    attempt: &Attempt,
-    cancel: CancellationToken,
-) -> StepOutcome {
-    let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Digest| match (&spec.act, &attempt.pass) {
-        (KubeadmAct::Join { .. }, None) => Err("a host joins with a pass only; apply again".to_owned()),
-        (_, pass) => Ok(kubeadm::program(
-            spec,
-            pass.as_ref(),
-            attempt.again,
-            rootfs,
-            &folder,
-        )),
-    };
-    run_program(host, id, &spec.cluster, program, cancel).await
-}
-
-async fn run_kubectl(
-    host: Host,
-    id: StepId,
-    cluster: &ClusterName,
-    call: KubectlCall,
-    cancel: CancellationToken,
-) -> StepOutcome {
-    let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Digest| Ok(call.program(cluster, rootfs, &folder));
-    run_program(host, id, cluster, program, cancel).await
-}
-
-/// Runs what `program` makes of the current rootfs and its image, to its end.
-async fn run_program(
-    host: Host,
-    id: StepId,
-    cluster: &ClusterName,
-    program: impl FnOnce(&Path, &Digest) -> Result<Program, String>,
-    cancel: CancellationToken,
-) -> StepOutcome {
-    let started = async {
-        let failed = |error: RootfsError| StepOutcome::Failed(chain(&error));
-        let rootfs = host.rootfs.path(cluster).map_err(failed)?;
-        let current = host.rootfs.current_generation(cluster).map_err(failed)?;
-        let current = current
-            .ok_or_else(|| StepOutcome::Failed(format!("cluster {cluster} has no generation here")))?;
-        let program = program(&rootfs, &current.image).map_err(StepOutcome::Failed)?;
-        host.scripts
-            .start(id, &program, &rootfs, &host.store, &current.layers)
-            .await
-            .map_err(|error| match error {
-                // It may have started all the same.
-                ScriptError::Systemd {
-                    source: ProcessError::TimedOut { .. },
-                    ..
-                } => StepOutcome::Unknown,
-                error => StepOutcome::Failed(chain(&error)),
-            })
-    };
-    match started.await {
-        Ok(()) => watch_program(host, id, cancel).await,
-        Err(outcome) => outcome,
     }
 }
 

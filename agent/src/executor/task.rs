@@ -12,9 +12,9 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{Answer, Command};
-use super::perform::Attempt;
+use super::programs::Attempt;
 use super::step_watch::{StepChannels, StepWatch, channels};
-use super::{look, perform};
+use super::{look, perform, programs};
 use crate::host::Host;
 use crate::journal::{Journal, StepKind};
 
@@ -197,7 +197,7 @@ impl Task {
     pub(super) fn attach(&mut self, id: StepId, kind: StepKind, title: String) {
         let cancel = CancellationToken::new();
         let (StepChannels { outcome, .. }, watch) = channels(id);
-        let work = perform::watch_program(self.host.clone(), id, cancel.clone());
+        let work = programs::watch_program(self.host.clone(), id, cancel.clone());
         let abort = self.steps.spawn(work);
         let running = Running {
             kind,

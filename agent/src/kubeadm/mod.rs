@@ -9,12 +9,14 @@ mod command;
 mod kubeconfig;
 mod kubectl;
 mod pass;
+mod statics;
 mod traces;
 
 pub(crate) use command::{check, program};
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::{KubectlCall, check_node};
 pub use pass::{PassError, issue};
+pub(crate) use statics::{place as place_statics, remove as remove_statics};
 pub(crate) use traces::traces;
 
 /// kubeadm, below the rootfs.

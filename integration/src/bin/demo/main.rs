@@ -64,7 +64,7 @@ fn play() -> Result<()> {
     std::os::unix::fs::symlink(&image, bed.operator().desk().join("rootfs"))?;
     stage.shell(
         bed.operator(),
-        "cat rootfs/Metadata; ls rootfs rootfs/{bin,etc,scripts}",
+        "cat rootfs/Metadata; ls rootfs rootfs/bin rootfs/etc rootfs/scripts",
     )?;
     stage.type_command(bed.operator(), "build -t kubernetes:v1.20.2 rootfs")?;
     stage.type_command(bed.operator(), "images")?;

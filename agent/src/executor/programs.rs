@@ -1,0 +1,134 @@
+//! Runs a program of the image for a step, to its end: a script, a command, kubeadm, kubectl.
+
+use std::path::Path;
+
+use gantry_model::{
+    ClusterName, Digest, ImageCommand, JoinPass, KubeadmAct, KubeadmSpec, ScriptSpec, StepId, StepOutcome,
+};
+use gantry_system::processes::ProcessError;
+use tokio_util::sync::CancellationToken;
+
+use super::perform::chain;
+use crate::host::Host;
+use crate::kubeadm::{self, KubectlCall};
+use crate::rootfs::RootfsError;
+use crate::scripts::{self, Program, ScriptError};
+
+/// What one attempt at a step has beside the step.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// What lets this host join a cluster.
+    pub(super) pass: Option<JoinPass>,
+    /// An earlier attempt may have left something behind.
+    pub(super) again: bool,
+}
+
+pub(super) async fn run_script(
+    host: Host,
+    id: StepId,
+    spec: &ScriptSpec,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let program =
+        |rootfs: &Path, _: &Digest| Program::script(spec, rootfs).map_err(|error| error.to_string());
+    run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+pub(super) async fn run_image_command(
+    host: Host,
+    id: StepId,
+    spec: &ImageCommand,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let program = |rootfs: &Path, image: &Digest| scripts::image_command(spec, image, rootfs);
+    run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+pub(super) async fn run_kubeadm(
+    host: Host,
+    id: StepId,
+    spec: &KubeadmSpec,
+    attempt: &Attempt,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let folder = host.scripts.folder(id);
+    let program = |rootfs: &Path, _: &Digest| match (&spec.act, &attempt.pass) {
+        (KubeadmAct::Join { .. }, None) => Err("a host joins with a pass only; apply again".to_owned()),
+        (act, pass) => {
+            match act {
+                KubeadmAct::Init
+                | KubeadmAct::Join {
+                    control_plane: true, ..
+                } => kubeadm::place_statics(rootfs),
+                KubeadmAct::Reset => kubeadm::remove_statics(rootfs),
+                KubeadmAct::Join { .. } => Ok(()),
+            }
+            .map_err(|error| error.to_string())?;
+            Ok(kubeadm::program(
+                spec,
+                pass.as_ref(),
+                attempt.again,
+                rootfs,
+                &folder,
+            ))
+        }
+    };
+    run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+pub(super) async fn run_kubectl(
+    host: Host,
+    id: StepId,
+    cluster: &ClusterName,
+    call: KubectlCall,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let folder = host.scripts.folder(id);
+    let program = |rootfs: &Path, _: &Digest| Ok(call.program(cluster, rootfs, &folder));
+    run_program(host, id, cluster, program, cancel).await
+}
+
+/// Runs what `program` makes of the current rootfs and its image, to its end.
+async fn run_program(
+    host: Host,
+    id: StepId,
+    cluster: &ClusterName,
+    program: impl FnOnce(&Path, &Digest) -> Result<Program, String>,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let started = async {
+        let failed = |error: RootfsError| StepOutcome::Failed(chain(&error));
+        let rootfs = host.rootfs.path(cluster).map_err(failed)?;
+        let current = host.rootfs.current_generation(cluster).map_err(failed)?;
+        let current = current
+            .ok_or_else(|| StepOutcome::Failed(format!("cluster {cluster} has no generation here")))?;
+        let program = program(&rootfs, &current.image).map_err(StepOutcome::Failed)?;
+        host.scripts
+            .start(id, &program, &rootfs, &host.store, &current.layers)
+            .await
+            .map_err(|error| match error {
+                // It may have started all the same.
+                ScriptError::Systemd {
+                    source: ProcessError::TimedOut { .. },
+                    ..
+                } => StepOutcome::Unknown,
+                error => StepOutcome::Failed(chain(&error)),
+            })
+    };
+    match started.await {
+        Ok(()) => watch_program(host, id, cancel).await,
+        Err(outcome) => outcome,
+    }
+}
+
+/// Waits for the end of a program that runs.
+pub(super) async fn watch_program(host: Host, id: StepId, cancel: CancellationToken) -> StepOutcome {
+    match host.scripts.watch(id, &cancel).await {
+        Ok(outcome) => StepOutcome::Script(outcome),
+        Err(error @ ScriptError::NotStarted { .. }) => StepOutcome::Failed(error.to_string()),
+        Err(error) => {
+            tracing::error!(step = %id.short(), "{}", chain(&error));
+            StepOutcome::Unknown
+        }
+    }
+}
