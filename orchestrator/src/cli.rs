@@ -71,6 +71,9 @@ pub enum Command {
     /// Bring an image's layers to the hosts, change nothing that runs there
     Stage(commands::stage::Args),
     /// Make the hosts what the Clusterfile says
+    ///
+    /// Where the image brings kubeadm, they become one Kubernetes cluster. Hosts that are new in the file join it; hosts
+    /// that are no longer in the file are drained, leave it and are given back as they were. The plan is shown first.
     Apply(commands::apply::Args),
     /// Show what is on the hosts
     Status(commands::status::Args),
