@@ -55,7 +55,8 @@ impl Wanted {
         }
     }
 
-    /// Addresses of hosts that were in the cluster when it was applied from here last, and are not in the file.
+    /// Addresses of hosts that were in the cluster when it was applied from here last, and are not in the file. Hosts whose
+    /// certificates were revoked since are given up: nobody waits for a host that burnt down.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -67,8 +68,12 @@ impl Wanted {
         };
         let applied = state.cluster(&clusterfile.name).plan()?;
         let stays = self.hosts();
+        let agents = state.agents().all()?;
+        let given_up = |host: &IpAddr| agents.get(host).is_some_and(|agent| agent.revoked);
         let before = applied.hosts.into_iter().map(|host| host.address);
-        Ok(before.filter(|host| !stays.contains(host)).collect())
+        Ok(before
+            .filter(|host| !stays.contains(host) && !given_up(host))
+            .collect())
     }
 
     /// Its image, from the store.
@@ -158,12 +163,16 @@ impl Prepared {
         hosts.sort_unstable();
         hosts.dedup();
         let code = preflight::exit_code(&self.findings);
+        let planned = |host: &&IpAddr| self.plan.hosts.iter().any(|one| one.address == **host);
+        let all = self.plan.hosts.len() + hosts.iter().filter(|host| !planned(host)).count();
         let message = format!(
-            "{} of {} hosts are not ready; nothing was changed",
-            hosts.len(),
-            self.plan.hosts.len()
+            "{} of {all} hosts are not ready; nothing was changed",
+            hosts.len()
         );
         let hint = match code {
+            ExitCode::Unreachable if self.all_leave(&hosts) => {
+                "a host that will not come back is given up with `gantry agents revoke HOST` and `kubectl delete node`"
+            }
             ExitCode::Unreachable => {
                 "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says"
             }
@@ -171,6 +180,17 @@ impl Prepared {
             _ => "put it right, or leave a check out with --skip-preflight=NAME",
         };
         Err(failure_hint(code, message, hint))
+    }
+
+    /// Whether none of `hosts` is to stay: those that leave are in a plan only when they answer.
+    fn all_leave(&self, hosts: &[IpAddr]) -> bool {
+        let stays = |host: &IpAddr| {
+            self.plan
+                .hosts
+                .iter()
+                .any(|one| one.address == *host && !one.leaves)
+        };
+        !hosts.iter().any(stays)
     }
 }
 
