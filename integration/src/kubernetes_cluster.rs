@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
 use crate::kubernetes_image::kubernetes_image;
-use crate::{Host, Testbed};
+use crate::{Applied, Host, Testbed};
 
 impl Testbed {
     /// Boots enrolled hosts that can be hosts of Kubernetes; the operator has the image `kubernetes:v1.20.2`, and a
@@ -52,6 +52,15 @@ impl Testbed {
             addresses(masters)
         );
         self.operator().put("Clusterfile", text).map(drop)
+    }
+
+    /// Applies the Clusterfile.
+    ///
+    /// # Errors
+    /// When it does not end well; the message holds what containers and kubelets say.
+    pub fn apply_kubernetes(&self) -> Result<Applied> {
+        let applied = self.operator().apply()?.ok();
+        applied.with_context(|| self.kubernetes_logs())
     }
 
     /// What containers and kubelets of all hosts say, for messages.

@@ -25,12 +25,7 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
         .collect();
 
-    operator
-        .apply()
-        .unwrap()
-        .ok()
-        .with_context(|| bed.kubernetes_logs())
-        .unwrap();
+    bed.apply_kubernetes().unwrap();
     assert_eq!(
         first.kubectl(NODES).unwrap(),
         "host1 v1.20.2 True;host2 v1.20.2 True;host3 v1.20.2 True;"
@@ -80,12 +75,7 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
 
     // A host that is no longer in the file leaves, and only it does.
     bed.write_clusterfile(1, 1).unwrap();
-    operator
-        .apply()
-        .unwrap()
-        .ok()
-        .with_context(|| bed.kubernetes_logs())
-        .unwrap();
+    bed.apply_kubernetes().unwrap();
     assert_eq!(
         first.kubectl(NODES).unwrap(),
         "host1 v1.20.2 True;host2 v1.20.2 True;"
@@ -126,12 +116,7 @@ fn assert_is_as_before(host: &Host, before: &Snapshot) {
 fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     let bed = Testbed::for_kubernetes(3, 1).unwrap();
     let (operator, worker) = (bed.operator(), bed.host(4));
-    operator
-        .apply()
-        .unwrap()
-        .ok()
-        .with_context(|| bed.kubernetes_logs())
-        .unwrap();
+    bed.apply_kubernetes().unwrap();
     let members = "get pods -n kube-system -l component=etcd \
                    -o jsonpath='{range .items[*]}{.spec.nodeName} {.status.phase};{end}'";
     // Kubelets tell of the pods they start by themselves a little later.
@@ -215,12 +200,7 @@ fn kubeadm_is_killed_a_host_loses_its_power_and_apply_again_ends_well() {
     worker.wait_for_agent().unwrap();
     worker.prepare_for_kubernetes().unwrap();
 
-    operator
-        .apply()
-        .unwrap()
-        .ok()
-        .with_context(|| bed.kubernetes_logs())
-        .unwrap();
+    bed.apply_kubernetes().unwrap();
     assert_eq!(
         first.kubectl(NODES).unwrap(),
         "host1 v1.20.2 True;host2 v1.20.2 True;"

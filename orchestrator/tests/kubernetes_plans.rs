@@ -1,0 +1,219 @@
+//! Plans that make hosts a Kubernetes cluster, as text, and what kubeadm is given. See `plans.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod planning;
+
+use std::net::IpAddr;
+
+use gantry::clusterfile::Clusterfile;
+use gantry::inventory::ClusterInventory;
+use gantry::plan::preflight::{self, Check};
+use gantry::plan::{
+    ImageCommands, ImageKubernetes, KubeadmFile, Plan, PlanImage, check, planner, render, reset,
+};
+use gantry_model::{ScriptOutcome, StepAction, StepOutcome};
+
+use planning::*;
+
+/// Hosts by role, and an image that makes them a cluster.
+fn kubernetes(masters: u8, nodes: u8, documents: &str) -> (Clusterfile, PlanImage) {
+    let hosts = |role: &str, first: u8, count: u8| {
+        let ips: Vec<String> = (first..first + count).map(|n| format!("10.0.0.{n}")).collect();
+        format!("    - {{ ips: [ {} ], roles: [ {role} ] }}\n", ips.join(", "))
+    };
+    let nodes = if nodes == 0 {
+        String::new()
+    } else {
+        hosts("node", 2 + masters, nodes)
+    };
+    let text = format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: kubernetes:v1.20.2\n  \
+         env: [ PodCIDR=100.64.0.0/10, SvcCIDR=10.96.0.0/22, \"CertSANs=api.example.test\" ]\n  hosts:\n{}{nodes}{documents}",
+        hosts("master", 2, masters)
+    );
+    let kubernetes = ImageKubernetes {
+        version: "v1.20.2".into(),
+        config: Some(KubeadmFile {
+            path: "etc/kubeadm.yml".into(),
+            text:
+                "kind: ClusterConfiguration\napiServer:\n  extraArgs: { profiling: 'false', v: '2' }\n---\n\
+                   kind: KubeletConfiguration\nmaxPods: 110\n"
+                    .into(),
+        }),
+        dns: true,
+        kubectl: true,
+    };
+    let image = PlanImage {
+        kubernetes: Some(kubernetes),
+        ..first_image()
+    };
+    (Clusterfile::parse("Clusterfile", &text).unwrap().0, image)
+}
+
+/// What kubeadm is given on a host.
+fn kubeadm_config(plan: &Plan, host: &str) -> String {
+    let on_host = plan
+        .steps()
+        .filter(|step| step.host == host.parse::<IpAddr>().unwrap());
+    let mut configs = on_host.filter_map(|step| match &step.step.action {
+        StepAction::Kubeadm(spec) => Some(spec.config.clone()),
+        _ => None,
+    });
+    configs.next().unwrap()
+}
+
+#[test]
+fn control_planes_join_one_at_a_time_and_workers_together() {
+    let (clusterfile, image) = kubernetes(3, 2, "");
+    let mut inventory = fresh(&clusterfile);
+    let first = plan(&clusterfile, &image, &inventory);
+    expect("kubernetes", &render::render(&first));
+    expect("kubeadm-init", &kubeadm_config(&first, "10.0.0.2"));
+    expect("kubeadm-join-control-plane", &kubeadm_config(&first, "10.0.0.3"));
+    expect("kubeadm-join-worker", &kubeadm_config(&first, "10.0.0.5"));
+    execute(&first, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+}
+
+#[test]
+fn a_cluster_that_runs_is_not_made_again() {
+    let (clusterfile, image) = kubernetes(1, 1, "");
+    let mut inventory = fresh(&clusterfile);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    let documents = "---\nkind: ClusterConfiguration\napiServer: { extraArgs: { v: '4' } }\n";
+    let (changed, image) = kubernetes(1, 1, documents);
+    let again = plan(&changed, &image, &inventory);
+    assert!(
+        to_run(&again).iter().all(|title| !title.starts_with("kubeadm")),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn a_worker_that_failed_to_join_joins_again_and_nobody_else_does() {
+    let (clusterfile, image) = kubernetes(1, 2, "");
+    let mut inventory = fresh(&clusterfile);
+    let fails = |host: &str, title: &str| {
+        (host == "10.0.0.4" && title == "kubeadm join")
+            .then_some(StepOutcome::Script(ScriptOutcome::Exited(1)))
+    };
+    let first = plan(&clusterfile, &image, &inventory);
+    execute(&first, &mut inventory, fails);
+    let again = plan(&clusterfile, &image, &inventory);
+    let joins: Vec<_> = again
+        .steps()
+        .filter(|step| step.is_to_do() && step.title == "kubeadm join")
+        .collect();
+    assert_eq!(joins.len(), 1);
+    assert_eq!(
+        (joins[0].host.to_string(), joins[0].reason.as_str()),
+        ("10.0.0.4".into(), "again: exit status 1")
+    );
+}
+
+#[test]
+fn the_operators_documents_go_over_the_images() {
+    let documents = "---\napiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\n\
+                     apiServer: { certSANs: [ own.example.test ], extraArgs: { v: '4' } }\n\
+                     ---\nkind: KubeletConfiguration\nmaxPods: 200\n\
+                     ---\nkind: InitConfiguration\nnodeRegistration: { ignorePreflightErrors: [ Swap ] }\n\
+                     ---\nkind: JoinConfiguration\nnodeRegistration: { kubeletExtraArgs: { node-labels: pool=a } }\n";
+    let (clusterfile, image) = kubernetes(1, 1, documents);
+    let plan = plan(&clusterfile, &image, &fresh(&clusterfile));
+    expect("kubeadm-init-operators", &kubeadm_config(&plan, "10.0.0.2"));
+    expect("kubeadm-join-operators", &kubeadm_config(&plan, "10.0.0.3"));
+}
+
+#[test]
+fn hosts_leave_their_cluster_before_their_scripts_clean_up() {
+    let (clusterfile, image) = kubernetes(1, 1, "");
+    let mut inventory = fresh(&clusterfile);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    let down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    expect("kubernetes-reset", &render::render(&down));
+}
+
+#[test]
+fn a_member_of_another_cluster_is_left_alone() {
+    let (clusterfile, image) = kubernetes(1, 0, "");
+    let mut inventory = fresh(&clusterfile);
+    on(&mut inventory, "10.0.0.2").inventory.facts.kubernetes = vec!["/etc/kubernetes/admin.conf".into()];
+    let plan = plan(&clusterfile, &image, &inventory);
+    let findings = preflight::preflight(&plan, &image, &inventory, &[]);
+    assert!(
+        findings
+            .iter()
+            .any(|one| one.check == Check::Leftovers && one.message.contains("admin.conf"))
+    );
+}
+
+#[test]
+fn a_host_that_is_no_longer_in_the_file_leaves() {
+    let (whole, image) = kubernetes(1, 2, "");
+    let mut inventory = fresh(&whole);
+    execute(&plan(&whole, &image, &inventory), &mut inventory, well);
+    let (smaller, image) = kubernetes(1, 1, "");
+    let gone: IpAddr = "10.0.0.4".parse().unwrap();
+    let leave = |inventory: &ClusterInventory| {
+        let plan = planner::plan(&smaller, &image, inventory, &[gone]).unwrap();
+        check::check(&plan).unwrap();
+        plan
+    };
+    let first = leave(&inventory);
+    expect("leave", &render::render(&first));
+    assert!(
+        first
+            .clone()
+            .without_left()
+            .hosts
+            .iter()
+            .all(|host| host.address != gone)
+    );
+
+    // Interrupted after kubeadm reset: pods are not drained from what is no node any more.
+    let fails = |_: &str, title: &str| title.starts_with("delete node").then_some(StepOutcome::Unknown);
+    let mut interrupted = inventory.clone();
+    let upto = |title: &str| {
+        let mut plan = first.clone();
+        let last = plan.waves.iter().position(|wave| wave.title == title).unwrap();
+        plan.waves.truncate(last + 1);
+        plan
+    };
+    execute(&upto("forget nodes"), &mut interrupted, fails);
+    let again = to_run(&leave(&interrupted));
+    assert!(
+        again
+            .iter()
+            .all(|title| !title.starts_with("drain") && title != "kubeadm reset"),
+        "{again:?}"
+    );
+    assert!(
+        again.iter().any(|title| title.starts_with("delete node")),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn commands_run_on_the_first_master_in_order_and_once() {
+    let (clusterfile, image) = kubernetes(1, 1, "");
+    let commands = ImageCommands {
+        lines: vec![
+            "kubectl apply -f manifests/network.yaml".into(),
+            "helm install db charts/db".into(),
+        ],
+        manifest: "{}".into(),
+        config: "{}".into(),
+    };
+    let image = PlanImage {
+        commands: Some(commands),
+        ..image
+    };
+    let mut inventory = fresh(&clusterfile);
+    let first = plan(&clusterfile, &image, &inventory);
+    expect("commands", &render::render(&first));
+    let fails =
+        |_: &str, title: &str| (title == "CMD 2").then_some(StepOutcome::Script(ScriptOutcome::Exited(1)));
+    execute(&first, &mut inventory, fails);
+    assert_eq!(to_run(&plan(&clusterfile, &image, &inventory)), ["CMD 2"]);
+}

@@ -1,0 +1,218 @@
+//! Clusterfiles, images and inventories to plan with, and what plans are compared with.
+
+#![allow(dead_code, reason = "every test program uses some of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::net::IpAddr;
+
+use gantry::clusterfile::Clusterfile;
+use gantry::inventory::{ClusterInventory, HostReport, HostState};
+use gantry::plan::{Plan, PlanImage, PlanLayer, check, planner};
+use gantry_model::{
+    Digest, DiskSpace, Generation, GenerationId, HostFacts, Inventory, LayerDescriptor, StepAction,
+    StepOutcome, StepRecord, TocLocation,
+};
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+pub(crate) fn clusterfile(image: &str, nodes: usize) -> Clusterfile {
+    let nodes: Vec<String> = (0..nodes)
+        .map(|n| format!("10.0.{}.{}", n / 250, n % 250 + 3))
+        .collect();
+    let text = format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: {image}\n  \
+         env: [ SvcCIDR=10.96.0.0/16 ]\n  hosts:\n    - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n    \
+         - {{ ips: [ {} ], roles: [ node ] }}\n",
+        nodes.join(", ")
+    );
+    Clusterfile::parse("Clusterfile", &text).unwrap().0
+}
+
+/// An image whose layers are named by words: images that share a word share a layer.
+pub(crate) fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage {
+    let layer = |word: &&str| PlanLayer {
+        descriptor: LayerDescriptor {
+            digest: Digest::of(word.as_bytes()),
+            size: 100 * MIB,
+            diff_id: Digest::of(b"diff"),
+            toc: TocLocation {
+                offset: 0,
+                compressed_len: 1,
+                len: 1,
+                digest: Digest::of(b"toc"),
+            },
+        },
+        unpacked: 300 * MIB,
+    };
+    PlanImage {
+        reference: name.parse().unwrap(),
+        digest: Digest::of(layers.join(" ").as_bytes()),
+        arch: "amd64".into(),
+        layers: layers.iter().map(layer).collect(),
+        env: [("FROM_IMAGE".to_owned(), "1".to_owned())].into(),
+        runtime: None,
+        scripts: scripts.iter().map(|&script| script.to_owned()).collect(),
+        templates: [].into(),
+        template_mistakes: vec![],
+        kubernetes: None,
+        commands: None,
+    }
+}
+
+pub(crate) fn first_image() -> PlanImage {
+    let scripts = [
+        "init.sh",
+        "docker.sh",
+        "init-kube.sh",
+        "init-registry.sh",
+        "clean.sh",
+    ];
+    image("kubernetes:v1.19.8", &["base", "bin"], &scripts)
+}
+
+pub(crate) fn second_image() -> PlanImage {
+    let scripts = [
+        "init.sh",
+        "docker.sh",
+        "init-kube.sh",
+        "init-registry.sh",
+        "clean.sh",
+    ];
+    image("my-kubernetes:v1", &["base", "bin", "daemon.json"], &scripts)
+}
+
+pub(crate) fn report(host: IpAddr) -> HostReport {
+    HostReport {
+        inventory: Inventory {
+            agent_version: "0.1.0".into(),
+            clock_ms: 0,
+            facts: HostFacts {
+                hostname: format!("host-{host}"),
+                machine_id: format!("id-{host}"),
+                os: "debian 12".into(),
+                kernel: "6.1.0".into(),
+                arch: "amd64".into(),
+                cpus: 2,
+                memory: 4 << 30,
+                swap: 0,
+                store_disk: DiskSpace {
+                    total: 50 << 30,
+                    free: 40 << 30,
+                },
+                ports: vec![],
+                runtimes: vec![],
+                missing_commands: vec![],
+                overlay: true,
+                kubernetes: vec![],
+            },
+            layers: vec![],
+            partial_layers: vec![],
+            generations: vec![],
+            current: vec![],
+            steps: vec![],
+        },
+        drift: vec![],
+        skew_ms: 0,
+        path: "quic".into(),
+    }
+}
+
+pub(crate) fn fresh(clusterfile: &Clusterfile) -> ClusterInventory {
+    let host = |address: IpAddr| (address, HostState::Reached(Box::new(report(address))));
+    ClusterInventory {
+        hosts: clusterfile.hosts.iter().map(|h| host(h.address)).collect(),
+    }
+}
+
+pub(crate) fn on<'a>(inventory: &'a mut ClusterInventory, host: &str) -> &'a mut HostReport {
+    match inventory.hosts.get_mut(&host.parse().unwrap()) {
+        Some(HostState::Reached(report)) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the hosts report after `plan` was executed; a step for which `fails` gives an outcome ends so.
+pub(crate) fn execute(
+    plan: &Plan,
+    inventory: &mut ClusterInventory,
+    fails: impl Fn(&str, &str) -> Option<StepOutcome>,
+) {
+    for step in plan.steps().filter(|step| step.is_to_do()) {
+        let host = step.host.to_string();
+        let report = on(inventory, &host);
+        let failure = fails(&host, &step.title);
+        let went_well = failure.is_none();
+        let at = i64::try_from(report.inventory.steps.len()).unwrap();
+        report.inventory.steps.retain(|record| record.id != step.id);
+        report.inventory.steps.push(StepRecord {
+            id: step.id,
+            cluster: step.step.action.cluster().cloned(),
+            title: step.title.clone(),
+            started_at: 100 + at,
+            ended_at: Some(100 + at),
+            outcome: Some(failure.unwrap_or(StepOutcome::Done { generation: None })),
+        });
+        report.drift.retain(|line| !line.starts_with(&step.title));
+        match &step.step.action {
+            StepAction::Stage { layers, .. } if went_well => {
+                report
+                    .inventory
+                    .layers
+                    .extend(layers.iter().map(|layer| layer.digest));
+            }
+            StepAction::AssembleRootfs {
+                cluster,
+                image,
+                layers,
+            } if went_well => {
+                let id = GenerationId(u32::try_from(report.inventory.generations.len()).unwrap() + 1);
+                let (cluster, layers) = (cluster.clone(), layers.clone());
+                report.inventory.current = vec![(cluster.clone(), id)];
+                report.inventory.generations.push(Generation {
+                    id,
+                    cluster,
+                    image: *image,
+                    layers,
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn well(_: &str, _: &str) -> Option<StepOutcome> {
+    None
+}
+
+pub(crate) fn plan(clusterfile: &Clusterfile, image: &PlanImage, inventory: &ClusterInventory) -> Plan {
+    let plan = planner::plan(clusterfile, image, inventory, &[]).unwrap();
+    check::check(&plan).unwrap();
+    plan
+}
+
+pub(crate) fn expect(story: &str, found: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/plans")
+        .join(format!("{story}.txt"));
+    let found = anstream::adapter::strip_str(found).to_string();
+    if std::env::var_os("GANTRY_WRITE_EXPECTED").is_some() {
+        std::fs::write(path, found).unwrap();
+    } else {
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            found,
+            "{story}"
+        );
+    }
+}
+
+/// Titles of the steps to run, each once, in order.
+pub(crate) fn to_run(plan: &Plan) -> Vec<String> {
+    let mut titles: Vec<String> = plan
+        .steps()
+        .filter(|step| step.is_to_do())
+        .map(|step| step.title.clone())
+        .collect();
+    titles.dedup();
+    titles
+}
