@@ -51,35 +51,21 @@ pub(super) fn leave(
         // Kubelets register with the host's name in small letters.
         let node = report.inventory.facts.hostname.to_lowercase();
         if image.kubernetes.is_some() {
+            let cluster = clusterfile.name.clone();
+            let on_first_master =
+                |action, reason| on_first_master(clusterfile, first, report, inventory, action, reason);
             if kubeadm::is_member(clusterfile, Some(report)) {
                 let action = StepAction::DrainNode {
-                    cluster: clusterfile.name.clone(),
+                    cluster: cluster.clone(),
                     node: node.clone(),
                     time_limit_s: DRAIN_LIMIT_S,
                 };
                 let reason = format!("pods of {address} move elsewhere");
-                drain.steps.push(on_first_master(
-                    clusterfile,
-                    first,
-                    report,
-                    inventory,
-                    action,
-                    reason,
-                ));
+                drain.steps.push(on_first_master(action, reason));
             }
-            let action = StepAction::DeleteNode {
-                cluster: clusterfile.name.clone(),
-                node,
-            };
+            let action = StepAction::DeleteNode { cluster, node };
             let reason = format!("{address} is no longer in the Clusterfile");
-            forget_nodes.steps.push(on_first_master(
-                clusterfile,
-                first,
-                report,
-                inventory,
-                action,
-                reason,
-            ));
+            forget_nodes.steps.push(on_first_master(action, reason));
         }
         let host = Host {
             address,

@@ -59,26 +59,21 @@ pub(crate) fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage 
     }
 }
 
+/// The scripts of a base image.
+const SCRIPTS: [&str; 5] = [
+    "init.sh",
+    "docker.sh",
+    "init-kube.sh",
+    "init-registry.sh",
+    "clean.sh",
+];
+
 pub(crate) fn first_image() -> PlanImage {
-    let scripts = [
-        "init.sh",
-        "docker.sh",
-        "init-kube.sh",
-        "init-registry.sh",
-        "clean.sh",
-    ];
-    image("kubernetes:v1.19.8", &["base", "bin"], &scripts)
+    image("kubernetes:v1.19.8", &["base", "bin"], &SCRIPTS)
 }
 
 pub(crate) fn second_image() -> PlanImage {
-    let scripts = [
-        "init.sh",
-        "docker.sh",
-        "init-kube.sh",
-        "init-registry.sh",
-        "clean.sh",
-    ];
-    image("my-kubernetes:v1", &["base", "bin", "daemon.json"], &scripts)
+    image("my-kubernetes:v1", &["base", "bin", "daemon.json"], &SCRIPTS)
 }
 
 pub(crate) fn report(host: IpAddr) -> HostReport {
