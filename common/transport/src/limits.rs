@@ -47,6 +47,9 @@ pub const INITIAL_WINDOW: u64 = 1 << 20;
 pub const MAX_UDP_PAYLOAD: u16 = 9216 - 28;
 /// Smallest UDP payload QUIC works with (RFC 9000, section 14).
 pub const MIN_UDP_PAYLOAD: u16 = 1200;
+/// When large datagrams seem to get lost, smaller ones are sent for this long (RFC 8899, section 4.3). On a busy
+/// machine a few late acknowledgements look the same, and jumbo frames are worth finding again soon.
+pub const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(1);
 /// Largest UDP datagram the kernel takes from one call, segmented or not.
 pub const MAX_UDP_DATAGRAM: usize = 65507;
 /// Datagrams the kernel cuts from one call (`UDP_MAX_SEGMENTS` of Linux 4.18; later ones take 128).

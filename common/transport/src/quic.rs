@@ -21,8 +21,8 @@ use ring::hmac;
 use gantry_protocol::limits::MAX_OPEN_STREAMS;
 
 use crate::limits::{
-    ACK_THRESHOLD, IDLE_TIMEOUT, INITIAL_WINDOW, KEEP_ALIVE, MAX_HANDSHAKES, MAX_STREAM_WINDOW,
-    MAX_UDP_PAYLOAD,
+    ACK_THRESHOLD, BLACK_HOLE_COOLDOWN, IDLE_TIMEOUT, INITIAL_WINDOW, KEEP_ALIVE, MAX_HANDSHAKES,
+    MAX_STREAM_WINDOW, MAX_UDP_PAYLOAD,
 };
 use crate::tls;
 
@@ -51,7 +51,7 @@ pub(crate) fn transport(receive_buffer: usize, payload: u16, keep_alive: KeepAli
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD));
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(payload);
+    mtu.upper_bound(payload).black_hole_cooldown(BLACK_HOLE_COOLDOWN);
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_TIMEOUT).expect("30 s fit")))

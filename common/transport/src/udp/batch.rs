@@ -43,8 +43,15 @@ pub(super) fn may_go_on(transmit: &Transmit<'_>) -> bool {
         .is_some_and(|segment| transmit.contents.len().is_multiple_of(segment))
 }
 
+/// Whether `transmit` fills a call: nothing could be added.
+pub(super) fn is_whole_call(transmit: &Transmit<'_>) -> bool {
+    transmit
+        .segment_size
+        .is_some_and(|segment| transmit.contents.len() == segment * most(segment))
+}
+
 /// How many datagrams of `segment` bytes one call may carry.
-fn most(segment: usize) -> usize {
+pub(super) fn most(segment: usize) -> usize {
     (MAX_UDP_DATAGRAM / segment.max(1)).clamp(1, MAX_SEGMENTS)
 }
 
@@ -166,6 +173,19 @@ mod tests {
         let lens: Vec<usize> = flush(&mut batch, true).iter().map(|(c, _)| c.len()).collect();
         assert_eq!(lens, [7 * 8972, 3 * 8972]);
         assert!(lens.iter().all(|len| *len <= MAX_UDP_DATAGRAM));
+    }
+
+    #[test]
+    fn a_call_of_jumbo_frames_is_whole_at_seven() {
+        let burst = vec![7; 7 * 8972];
+        assert!(is_whole_call(&transmit(&burst, Some(8972), PEER)));
+        assert!(!is_whole_call(&transmit(&burst[..6 * 8972], Some(8972), PEER)));
+        assert!(!is_whole_call(&transmit(&burst[..8972], None, PEER)));
+        assert!(!is_whole_call(&transmit(
+            &burst[..10 * SEGMENT],
+            Some(SEGMENT),
+            PEER
+        )));
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! quinn-rs/quinn#2189). At MTU 1500 that makes the cost of a call and of the way through the network stack four
 //! times as frequent as it need be; with jumbo frames ten are more than 65,507 bytes, the kernel refuses the
 //! call, quinn takes it for a loss and its black-hole detection drops the packet size to 1200 bytes. Here they are
-//! gathered into calls that are as large as the kernel takes, and no larger.
+//! gathered into calls that are as large as the kernel takes, and no larger. Of jumbo frames quinn is told to hand
+//! over one call's worth, which then is not copied.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -19,7 +21,7 @@ use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::batch::{Batch, may_go_on};
+use super::batch::{Batch, is_whole_call, may_go_on, most};
 use crate::strangers::Strangers;
 
 /// A socket for quinn. `strangers` counts what is not QUIC.
@@ -31,6 +33,7 @@ pub(crate) fn for_quinn(
         inner: TokioRuntime.wrap_udp_socket(socket)?,
         batch: Mutex::default(),
         held: Notify::new(),
+        segment: AtomicUsize::new(0),
     });
     let flusher = tokio::spawn(send_what_is_held(Arc::clone(&outgoing)));
     Ok(Arc::new(QuicSocket {
@@ -52,6 +55,8 @@ struct Outgoing {
     batch: Mutex<Batch>,
     /// Something waits in the batch.
     held: Notify,
+    /// Bytes of the datagrams that were sent last.
+    segment: AtomicUsize,
 }
 
 impl Outgoing {
@@ -59,11 +64,14 @@ impl Outgoing {
         if self.inner.max_transmit_segments() == 1 {
             return self.inner.try_send(transmit);
         }
+        if let Some(segment) = transmit.segment_size {
+            self.segment.store(segment, Ordering::Relaxed);
+        }
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         if !batch.takes(transmit) {
             batch.flush(true, |full| self.inner.try_send(full))?;
         }
-        let more = may_go_on(transmit);
+        let more = may_go_on(transmit) && !is_whole_call(transmit);
         if batch.is_empty() && !more {
             return self.inner.try_send(transmit);
         }
@@ -146,8 +154,10 @@ impl AsyncUdpSocket for QuicSocket {
         self.outgoing.inner.local_addr()
     }
 
+    /// Never more than one call takes of the datagrams sent last.
     fn max_transmit_segments(&self) -> usize {
-        self.outgoing.inner.max_transmit_segments()
+        let segment = self.outgoing.segment.load(Ordering::Relaxed);
+        self.outgoing.inner.max_transmit_segments().min(most(segment))
     }
 
     fn max_receive_segments(&self) -> usize {
