@@ -5,6 +5,7 @@ use std::error::Error;
 
 use gantry_model::{ClusterName, Digest, GenerationId, LayerDescriptor, Step, StepAction, StepOutcome};
 use gantry_protocol::TransferProgress;
+use gantry_system::memory;
 use gantry_transport::Connection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,11 @@ pub(super) async fn perform(
 ) -> StepOutcome {
     let id = step.id();
     match step.action {
-        StepAction::Stage { layers, .. } => stage(&host, peers, &layers, progress, cancel).await,
+        StepAction::Stage { layers, .. } => {
+            let outcome = stage(&host, peers, &layers, progress, cancel).await;
+            memory::give_back();
+            outcome
+        }
         StepAction::RunScript(spec) => programs::run_script(host, id, &spec, cancel).await,
         StepAction::RunImageCommand(spec) => programs::run_image_command(host, id, &spec, cancel).await,
         StepAction::Kubeadm(spec) => programs::run_kubeadm(host, id, &spec, &attempt, cancel).await,

@@ -4,8 +4,10 @@
 //! - [`mounts`]: overlay mounts, unmounting, the kernel's mount table
 //! - [`processes`]: run a command to its end within a time limit
 //! - [`clock`]: what time it is
+//! - [`memory`]: what this program itself holds
 
 pub mod clock;
 pub mod files;
+pub mod memory;
 pub mod mounts;
 pub mod processes;
