@@ -63,6 +63,16 @@ pub enum Command {
     Save(commands::save::Args),
     /// Read images from an OCI archive
     Load(commands::load::Args),
+    /// Bring an image in from a registry
+    Pull(commands::pull::Args),
+    /// Send an image to a registry
+    Push(commands::push::Args),
+    /// List the tags of a repository
+    Search(commands::search::Args),
+    /// Give a registry a name and a password
+    Login(commands::login::LoginArgs),
+    /// Forget the login to a registry
+    Logout(commands::login::LogoutArgs),
     /// Look after the image store
     Store(commands::store::Args),
 

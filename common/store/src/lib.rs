@@ -1,11 +1,13 @@
 //! The image store: blobs, chunks, layers, overlay mounts.
 
+mod admit;
 mod archive;
 mod blob_writer;
 mod blobs;
 mod check;
 mod check_layer;
 mod chunked_forms;
+mod contents;
 mod documents;
 mod error;
 mod image;
@@ -18,6 +20,8 @@ pub mod limits;
 mod lock;
 pub mod manifest;
 mod new_image;
+mod origins;
+mod partial_blob;
 mod raw_frame;
 mod reachable;
 pub mod receive;
@@ -37,11 +41,13 @@ pub use blob_writer::BlobWriter;
 pub use blobs::Blobs;
 pub use check::{CheckReport, Damage};
 pub use check_layer::LayerDamage;
+pub use contents::ImageContents;
 pub use error::StoreError;
 pub use image::Image;
 pub use lock::StoreLock;
 pub use manifest::{Descriptor, ImageConfig, Platform};
 pub use new_image::NewImage;
+pub use partial_blob::PartialBlob;
 pub use remove::Removal;
 pub use store::Store;
 

@@ -36,6 +36,8 @@ pub const ANNOTATION_TOC_DIGEST: &str = "io.github.containers.zstd-chunked.manif
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation in an index: the whole reference, as containerd writes it.
 pub const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
+/// Annotation of an index's entry that is a statement about an image, e.g. `attestation-manifest`.
+pub const ANNOTATION_REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 /// Label of a ClusterImage: its commands (`CMD` of the Kubefile) as a JSON list of shell lines.
 pub const LABEL_COMMANDS: &str = "io.gantry.commands";
 
@@ -88,6 +90,17 @@ impl Platform {
     }
 }
 
+/// `OS/ARCH[/VARIANT]`.
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Several manifests under one digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,6 +130,18 @@ pub struct Manifest {
     /// More about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The media type; a manifest of OCI need not say its own.
+    #[must_use]
+    pub fn media_type_or_oci(&self) -> String {
+        if self.media_type.is_empty() {
+            MEDIA_TYPE_MANIFEST.to_owned()
+        } else {
+            self.media_type.clone()
+        }
+    }
 }
 
 /// The config of an image.
@@ -217,6 +242,17 @@ impl Descriptor {
             diff_id,
             toc,
         })
+    }
+
+    /// Whether an entry of an index is an image, and not a statement about one: those have the platform
+    /// `unknown/unknown` (docker buildx attestations).
+    #[must_use]
+    pub fn is_image(&self) -> bool {
+        let unknown = self
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os == "unknown" || platform.architecture == "unknown");
+        !unknown && !self.annotations.contains_key(ANNOTATION_REFERENCE_TYPE)
     }
 
     /// The descriptor a manifest has for a chunked layer.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_system::files::remove_tree;
+use gantry_system::files::{remove_tree, space};
 
 use crate::{Blobs, StoreError, StoreLock};
 
@@ -16,6 +16,8 @@ use crate::{Blobs, StoreError, StoreLock};
 /// ROOT/store/chunked/<hex>.json     layer that arrived in another form -> its chunked form
 /// ROOT/store/layers/<hex>/          descriptor.json and toc of each unpacked layer
 /// ROOT/store/partial/<hex>/         layers whose transfer was interrupted
+/// ROOT/store/arriving/<hex>         beginnings of blobs that registries send; see [`crate::PartialBlob`]
+/// ROOT/store/origins.json           blob -> repositories that hold it
 /// ROOT/store/{lock,images.lock}     see [`StoreLock`]
 /// ROOT/store/tmp/                   what is being written
 /// ROOT/data/overlay2/<hex>/         unpacked layers
@@ -101,6 +103,29 @@ impl Store {
     /// When the lock file cannot be opened or made.
     pub fn try_exclusive(&self) -> Result<Option<StoreLock>, StoreError> {
         StoreLock::try_exclusive(&self.lock_path())
+    }
+
+    /// Whether there is room for `needed` more bytes.
+    ///
+    /// # Errors
+    /// When there is not, or nobody can say.
+    pub fn check_room(&self, needed: u64, what: &str) -> Result<(), StoreError> {
+        let dir = self.store_dir();
+        fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
+        let free = space(&dir).map_err(StoreError::io("look at", &dir))?.free;
+        if needed < free {
+            return Ok(());
+        }
+        Err(StoreError::NoSpace {
+            what: what.to_owned(),
+            needed,
+            free,
+            path: dir,
+        })
+    }
+
+    pub(crate) fn blobs_dir(&self) -> PathBuf {
+        self.store_dir().join("blobs/sha256")
     }
 
     fn lock_path(&self) -> PathBuf {

@@ -162,7 +162,8 @@ fn source_date_epoch() -> anyhow::Result<i64> {
     }
 }
 
-fn platform(text: &str) -> Result<Platform, String> {
+/// A platform as people write it.
+pub(super) fn platform(text: &str) -> Result<Platform, String> {
     let mut parts = text.split('/');
     let word = |part: Option<&str>| {
         let part = part?;

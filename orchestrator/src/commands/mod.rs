@@ -11,13 +11,18 @@ pub mod images;
 pub mod inspect;
 pub mod kubeconfig;
 pub mod load;
+pub mod login;
 pub mod logs;
 pub mod operator;
 pub mod plan;
 pub mod prepare;
+pub mod pull;
+pub mod push;
+pub mod registry;
 pub mod reset;
 pub mod rmi;
 pub mod save;
+pub mod search;
 pub mod stage;
 pub mod status;
 pub mod store;
@@ -46,6 +51,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rmi(args) => rmi::run(args, context),
         Command::Save(args) => save::run(args, context),
         Command::Load(args) => load::run(args, context),
+        Command::Pull(args) => pull::run(args, context),
+        Command::Push(args) => push::run(args, context),
+        Command::Search(args) => search::run(args, context),
+        Command::Login(args) => login::login(args, context),
+        Command::Logout(args) => login::logout(args, context),
         Command::Store(args) => store::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Stage(args) => stage::run(args, context),

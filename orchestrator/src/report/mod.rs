@@ -3,6 +3,7 @@
 //! - [`terminal`]: lines that move, one per host, for a terminal
 //! - [`plain`]: one line per thing that happened, for everything else
 //! - [`json`]: one JSON object per thing that happened, for programs, on standard output
+//! - [`transfers`]: blobs on their way to or from a registry
 //! - [`summary`]: what became of the hosts, failures grouped by cause
 
 pub mod json;
@@ -10,6 +11,7 @@ pub mod plain;
 mod printable;
 pub mod summary;
 pub mod terminal;
+pub mod transfers;
 
 use std::io::IsTerminal as _;
 

@@ -18,8 +18,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "common/transport",
         &["gantry-model", "gantry-protocol", "gantry-system"],
     ),
+    (
+        "common/registry-client",
+        &["gantry-model", "gantry-store", "gantry-system"],
+    ),
     ("agent", COMMON),
-    ("orchestrator", COMMON),
+    ("orchestrator", ORCHESTRATOR),
     ("integration", COMMON),
     ("packaging/xtask", &["gantry-agent"]),
 ];
@@ -27,6 +31,17 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 const COMMON: &[&str] = &[
     "gantry-model",
     "gantry-protocol",
+    "gantry-store",
+    "gantry-system",
+    "gantry-template",
+    "gantry-transport",
+];
+
+/// The agent asks no registry for anything.
+const ORCHESTRATOR: &[&str] = &[
+    "gantry-model",
+    "gantry-protocol",
+    "gantry-registry-client",
     "gantry-store",
     "gantry-system",
     "gantry-template",

@@ -1,10 +1,9 @@
 //! This module owns how bytes of an archive come into the store: decompressed, bounded, verified.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 use gantry_model::Digest;
-use gantry_system::files::space;
 
 use crate::manifest::MAX_MANIFEST_LEN;
 use crate::{Store, StoreError};
@@ -20,7 +19,7 @@ pub(super) fn take_blob(
     if store.blobs().size(digest)? == Some(size) && store.blobs().verify(digest, what).is_ok() {
         return Ok(());
     }
-    check_room(store, size, what)?;
+    store.check_room(size, what)?;
     store.blobs().put(content, digest, size, what)
 }
 
@@ -31,7 +30,7 @@ pub(super) fn take_file(
     size: u64,
     what: &str,
 ) -> Result<Digest, StoreError> {
-    check_room(store, size, what)?;
+    store.check_room(size, what)?;
     let mut writer = store.blobs().writer()?;
     let copied = io::copy(&mut content, &mut writer).map_err(|source| StoreError::Read {
         what: what.to_owned(),
@@ -46,21 +45,6 @@ pub(super) fn take_file(
         });
     }
     writer.finish().map(|(digest, _)| digest)
-}
-
-fn check_room(store: &Store, needed: u64, what: &str) -> Result<(), StoreError> {
-    let dir = store.store_dir();
-    fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
-    let free = space(&dir).map_err(StoreError::io("look at", &dir))?.free;
-    if needed < free {
-        return Ok(());
-    }
-    Err(StoreError::NoSpace {
-        what: what.to_owned(),
-        needed,
-        free,
-        path: dir,
-    })
 }
 
 pub(super) fn document(content: impl Read, what: &str) -> Result<Vec<u8>, StoreError> {

@@ -9,11 +9,9 @@ use gantry_model::{Digest, ImageReference};
 
 use super::arrivals::Arrivals;
 use super::docker;
-use crate::images::{check_layer_count, is_index, parse};
-use crate::manifest::{
-    ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index, MAX_CONFIG_LEN, MAX_MANIFEST_LEN, Manifest,
-};
-use crate::{Descriptor, ImageConfig, Store, StoreError};
+use crate::images::parse;
+use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index};
+use crate::{Descriptor, Store, StoreError};
 
 /// One image that [`Store::load`] brought in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,67 +112,6 @@ impl Store {
             images.push((target, names));
         }
         Ok(images)
-    }
-
-    /// Looks through an image that came, and gives every layer its chunked form.
-    fn take_image(
-        &self,
-        target: &Descriptor,
-        archive: &str,
-        event: &mut dyn FnMut(LoadEvent),
-    ) -> Result<(), StoreError> {
-        let what = format!("manifest {} of {archive}", target.digest);
-        let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
-        if is_index(&target.media_type) {
-            let index: Index = parse(&bytes, &what)?;
-            let here: Vec<_> = index
-                .manifests
-                .iter()
-                .filter(|entry| self.blobs().exists(&entry.digest))
-                .collect();
-            if here.is_empty() {
-                return Err(StoreError::malformed(
-                    what,
-                    "none of its platforms is in the archive",
-                ));
-            }
-            return here
-                .into_iter()
-                .try_for_each(|entry| self.take_image(entry, archive, event));
-        }
-        let manifest: Manifest = parse(&bytes, &what)?;
-        let what = format!("config {} of {archive}", manifest.config.digest);
-        let config_bytes = self
-            .blobs()
-            .read(&manifest.config.digest, &what, MAX_CONFIG_LEN)?;
-        let config: ImageConfig = parse(&config_bytes, &what)?;
-        check_layer_count(&manifest, &config, archive)?;
-        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            let what = format!("layer {} of {archive}", layer.digest);
-            match self.blobs().size(&layer.digest)? {
-                None => {
-                    let reason = format!("layer {} is missing", layer.digest);
-                    return Err(StoreError::CutShort {
-                        what: archive.to_owned(),
-                        reason,
-                    });
-                }
-                Some(size) if size != layer.size => {
-                    let found = format!("{size} bytes");
-                    return Err(StoreError::WrongSize {
-                        what,
-                        expected: layer.size,
-                        found,
-                    });
-                }
-                Some(_) => {}
-            }
-            let chunked = layer.chunked_layer(*diff_id);
-            if chunked.is_none_or(|chunked| self.blob_toc(&chunked).is_err()) {
-                self.chunk_layer(&layer.digest, diff_id, &what, event)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,209 @@
+//! This module owns where an image lies: its registry, its repository, and what it is called there.
+
+use std::fmt;
+
+use gantry_model::{Digest, ImageReference};
+
+/// Docker Hub, as names say it.
+const DOCKER_HUB: &str = "docker.io";
+/// Docker Hub, as its registry is reached.
+const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+/// Docker Hub's key in docker's own auth file.
+const DOCKER_HUB_KEY: &str = "index.docker.io";
+
+/// A registry: `HOST[:PORT]`, lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Registry(String);
+
+/// A repository of a registry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Repository {
+    registry: Registry,
+    path: String,
+}
+
+/// One image of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteImage {
+    /// Where it lies.
+    pub repository: Repository,
+    /// Its tag; none when it is named by its digest alone.
+    pub tag: Option<String>,
+    /// Its digest, where the name says it.
+    pub digest: Option<Digest>,
+}
+
+impl Registry {
+    /// The registry that `text` names: `HOST[:PORT]`, also as docker writes it into its auth file, `https://HOST/v1/`.
+    ///
+    /// # Errors
+    /// When it is no address, with the reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rest = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"))
+            .unwrap_or(text);
+        let host = rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
+        let (name, port) = host.split_once(':').map_or((&*host, None), |(n, p)| (n, Some(p)));
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        {
+            return Err(format!(
+                "{text:?} is not the address of a registry: write HOST or HOST:PORT"
+            ));
+        }
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err(format!("the port of {text:?} is not a number from 0 to 65535"));
+        }
+        Ok(match &*host {
+            DOCKER_HUB_KEY | DOCKER_HUB_HOST | "registry.hub.docker.com" => Self(DOCKER_HUB.to_owned()),
+            _ => Self(host),
+        })
+    }
+
+    /// What names and auth files call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The host that is connected to, with its port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        if self.0 == DOCKER_HUB {
+            DOCKER_HUB_HOST
+        } else {
+            &self.0
+        }
+    }
+
+    /// What docker calls it in its auth file and towards credential helpers.
+    #[must_use]
+    pub fn docker_key(&self) -> &str {
+        if self.0 == DOCKER_HUB {
+            "https://index.docker.io/v1/"
+        } else {
+            &self.0
+        }
+    }
+}
+
+impl Repository {
+    /// A repository; `path` is one as [`ImageReference`] has checked it.
+    #[must_use]
+    pub fn new(registry: Registry, path: &str) -> Self {
+        let path = if registry.0 == DOCKER_HUB && !path.contains('/') {
+            format!("library/{path}")
+        } else {
+            path.to_owned()
+        };
+        Self { registry, path }
+    }
+
+    /// The repository of a full name; the registry of a short one is Docker Hub.
+    ///
+    /// # Errors
+    /// When the registry's address is none.
+    pub fn of(name: &ImageReference) -> Result<Self, String> {
+        let registry = Registry::parse(name.domain().unwrap_or(DOCKER_HUB))?;
+        Ok(Self::new(registry, name.path()))
+    }
+
+    /// Its registry.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Its path, e.g. `library/nginx`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl RemoteImage {
+    /// Where the image of this name lies.
+    ///
+    /// # Errors
+    /// When the registry's address is none.
+    pub fn of(name: &ImageReference) -> Result<Self, String> {
+        Ok(Self {
+            repository: Repository::of(name)?,
+            tag: name.tag().map(str::to_owned),
+            digest: name.digest().copied(),
+        })
+    }
+
+    /// What is asked for: the digest if there is one, else the tag.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, Some(tag)) => tag.clone(),
+            (None, None) => "latest".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.path)
+    }
+}
+
+impl fmt::Display for RemoteImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_registries() {
+        for (name, host, path) in [
+            ("nginx", "registry-1.docker.io", "library/nginx"),
+            ("grafana/loki:3", "registry-1.docker.io", "grafana/loki"),
+            ("docker.io/nginx", "registry-1.docker.io", "library/nginx"),
+            ("sea.hub:5000/kubernetes:v1", "sea.hub:5000", "kubernetes"),
+            ("localhost/a/b/c", "localhost", "a/b/c"),
+        ] {
+            let repository = Repository::of(&name.parse().unwrap()).unwrap();
+            assert_eq!(
+                (repository.registry().host(), repository.path()),
+                (host, path),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_registry_has_one_spelling() {
+        assert_eq!(
+            Registry::parse("https://index.docker.io/v1/").unwrap().name(),
+            "docker.io"
+        );
+        assert_eq!(Registry::parse("Sea.Hub:5000").unwrap().name(), "sea.hub:5000");
+        for wrong in ["", "a b", "host:port", "https:///x", "ho\nst"] {
+            assert!(Registry::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

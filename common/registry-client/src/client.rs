@@ -1,0 +1,175 @@
+//! This module owns [`RegistryClient`]: all registries, as one user of one machine sees them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::Url;
+
+use crate::connections::{Connections, cause};
+use crate::printable::printable;
+use crate::requests::send_error;
+use crate::token::Authorizations;
+use crate::transfer::{Event, Events};
+use crate::{Credentials, Endpoint, Places, RegistriesConf, RegistryError, Repository, RetryPolicy};
+
+/// How registries are talked to.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where configuration lies.
+    pub places: Places,
+    /// Accept any certificate, and plain HTTP where TLS is not spoken, from the registries that names name.
+    pub insecure: bool,
+    /// The folder of certificates to use instead of those of the configuration.
+    pub certificates: Option<PathBuf>,
+    /// Credentials to use instead of those of auth files.
+    pub credentials: Option<Credentials>,
+    /// How often to try again.
+    pub retry: RetryPolicy,
+}
+
+/// A client of image registries. Cheap to clone.
+#[derive(Clone)]
+pub struct RegistryClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    conf: RegistriesConf,
+    connections: Connections,
+    authorizations: tokio::sync::Mutex<Authorizations>,
+    /// Where each insecure registry answered: over TLS, or without.
+    origins: Mutex<HashMap<String, Url>>,
+    events: Events,
+}
+
+impl std::fmt::Debug for RegistryClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryClient")
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RegistryClient {
+    /// A client; it tells `events` what happens.
+    ///
+    /// # Errors
+    /// When a `registries.conf` is not valid.
+    pub fn new(settings: Settings, events: Events) -> Result<Self, RegistryError> {
+        let conf = RegistriesConf::load(&settings.places)?;
+        let connections = Connections::new(settings.places.clone(), settings.certificates.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                conf,
+                connections,
+                authorizations: tokio::sync::Mutex::default(),
+                origins: Mutex::default(),
+                events,
+            }),
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    pub(crate) fn conf(&self) -> &RegistriesConf {
+        &self.inner.conf
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.inner.connections
+    }
+
+    pub(crate) fn authorizations(&self) -> &tokio::sync::Mutex<Authorizations> {
+        &self.inner.authorizations
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        (self.inner.events)(event);
+    }
+
+    /// Where to ask for a repository, mirrors first.
+    pub(crate) fn endpoints(
+        &self,
+        repository: &Repository,
+        by_digest: bool,
+    ) -> Result<Vec<Endpoint>, RegistryError> {
+        let mut endpoints = self.conf().endpoints(repository, by_digest)?;
+        for endpoint in &mut endpoints {
+            endpoint.insecure |= self.settings().insecure;
+        }
+        Ok(endpoints)
+    }
+
+    /// Where to send what goes into a repository.
+    pub(crate) fn destination(&self, repository: &Repository) -> Result<Endpoint, RegistryError> {
+        let endpoints = self.endpoints(repository, false)?;
+        Ok(endpoints
+            .into_iter()
+            .next_back()
+            .expect("the registry itself is always last"))
+    }
+
+    /// `https://HOST/`; where that may be, `http://HOST/`, if TLS is not spoken there.
+    pub(crate) async fn origin(&self, endpoint: &Endpoint) -> Result<Url, RegistryError> {
+        let registry = endpoint.repository.registry();
+        let address = |scheme: &str| {
+            let text = format!("{scheme}://{}/", registry.host());
+            text.parse::<Url>()
+                .map_err(|error| RegistryError::Name(format!("registry {registry} is no address: {error}")))
+        };
+        let secure = address("https")?;
+        if !endpoint.insecure {
+            return Ok(secure);
+        }
+        if let Some(known) = self.origins().get(registry.name()) {
+            return Ok(known.clone());
+        }
+        let mut tries = 0;
+        let found = loop {
+            let mut failure = None;
+            let mut answered = None;
+            for origin in [secure.clone(), address("http")?] {
+                let ping = origin.join("v2/").expect("a path follows an address");
+                match self.connections().client(&ping, true)?.get(ping).send().await {
+                    Ok(_) => answered = Some(origin),
+                    Err(error) => {
+                        tracing::debug!(%registry, scheme = origin.scheme(), reason = %printable(&cause(&error)), "no answer");
+                        failure.get_or_insert_with(|| send_error(registry.name(), &error));
+                    }
+                }
+                if answered.is_some() {
+                    break;
+                }
+            }
+            match (answered, failure) {
+                (Some(origin), _) => break origin,
+                (None, Some(mut failure)) => {
+                    failure.transient = true;
+                    tries += 1;
+                    self.wait_after(failure, tries, registry.name()).await?;
+                }
+                (None, None) => unreachable!("both ways were tried"),
+            }
+        };
+        self.origins().insert(registry.name().to_owned(), found.clone());
+        Ok(found)
+    }
+
+    /// The address of something of a repository: `manifests/v1`, `blobs/sha256:…`.
+    pub(crate) async fn url(&self, endpoint: &Endpoint, rest: &str) -> Result<Url, RegistryError> {
+        let path = format!("v2/{}/{rest}", endpoint.repository.path());
+        let origin = self.origin(endpoint).await?;
+        origin
+            .join(&path)
+            .map_err(|error| RegistryError::Name(format!("{} is no address: {error}", endpoint.repository)))
+    }
+
+    fn origins(&self) -> std::sync::MutexGuard<'_, HashMap<String, Url>> {
+        self.inner.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

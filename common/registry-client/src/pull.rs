@@ -1,0 +1,278 @@
+//! This module owns pulling an image: its documents are read and checked, what is missing of its blobs is fetched, and only
+//! when all of it is here does a name lead to it.
+
+mod manifest;
+
+use std::collections::BTreeSet;
+
+use futures_util::{TryStreamExt as _, stream};
+use gantry_model::{Digest, ImageReference};
+use gantry_store::manifest::{Index, MAX_LAYERS, Manifest};
+use gantry_store::{Descriptor, LoadEvent, LoadedImage, Platform, Store};
+
+pub(crate) use self::manifest::RemoteManifest;
+use crate::client::RegistryClient;
+use crate::limits::{MAX_INDEX_ENTRIES, PARALLEL_BLOBS};
+use crate::transfer::Event;
+use crate::{Endpoint, RegistryError, RemoteImage};
+
+/// Which images of an index are pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Platforms {
+    /// The one for this platform.
+    One(Platform),
+    /// Every one, and what else the index names.
+    All,
+}
+
+/// How an image is pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullOptions {
+    /// Which images of an index.
+    pub platforms: Platforms,
+}
+
+/// An image that was pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// Its name and digest.
+    pub image: LoadedImage,
+    /// The repository it came from, `REGISTRY/PATH`.
+    pub repository: String,
+}
+
+/// What an image consists of, before any of its blobs is here.
+#[derive(Debug, Default)]
+struct Plan {
+    documents: Vec<Vec<u8>>,
+    blobs: Vec<Descriptor>,
+}
+
+impl RegistryClient {
+    /// Brings the image that `name` means into the store, under that name. `event` is told of layers that are given
+    /// their chunked form.
+    ///
+    /// What an interrupted pull brought is used by the next one.
+    ///
+    /// # Errors
+    /// When no registry has it, or what one sends is not what it announced; the name leads where it led before then.
+    pub async fn pull(
+        &self,
+        store: &Store,
+        name: &ImageReference,
+        options: &PullOptions,
+        event: impl FnMut(LoadEvent) + Send + 'static,
+    ) -> Result<Pulled, RegistryError> {
+        let _nothing_vanishes = store.share()?;
+        let mut first = None;
+        for full in self.conf().full_names(name)? {
+            let wanted = RemoteImage::of(&full).map_err(RegistryError::Name)?;
+            for endpoint in self.endpoints(&wanted.repository, wanted.digest.is_some())? {
+                match self.fetch_image(store, name, &wanted, &endpoint, options).await {
+                    Ok(target) => return self.admit(store, name, target, &endpoint, event).await,
+                    Err(error) if error.is_of_this_registry() => {
+                        if endpoint.mirror {
+                            self.event(Event::Passed {
+                                reason: error.to_string(),
+                            });
+                        }
+                        // The registry itself is asked last, and what it says matters most.
+                        if first.is_none() || !endpoint.mirror {
+                            first = Some(error);
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Err(first.expect("a name leads to one registry at least"))
+    }
+
+    /// Fetches everything an image needs from one registry.
+    async fn fetch_image(
+        &self,
+        store: &Store,
+        name: &ImageReference,
+        wanted: &RemoteImage,
+        endpoint: &Endpoint,
+        options: &PullOptions,
+    ) -> Result<Descriptor, RegistryError> {
+        let top = self.top_manifest(store, name, wanted, endpoint).await?;
+        let mut plan = Plan::default();
+        if top.is_index() {
+            for entry in entries(&top, endpoint, options)? {
+                let digest = entry.digest.to_string();
+                let manifest = match store_document(store, &entry.digest) {
+                    Some(bytes) => RemoteManifest::known(&entry, bytes),
+                    None => self.manifest(endpoint, &digest, Some(&entry)).await?,
+                };
+                // An index within an index names nothing that could be run here.
+                if !manifest.is_index() {
+                    plan.add(&manifest, endpoint)?;
+                }
+                plan.documents.push(manifest.bytes);
+            }
+        } else {
+            plan.add(&top, endpoint)?;
+        }
+        let target = top.descriptor.clone();
+        plan.documents.push(top.bytes);
+        self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
+        let (store, documents) = (store.clone(), plan.documents);
+        crate::transfer::on_thread(move || {
+            documents
+                .iter()
+                .try_for_each(|bytes| store.blobs().put_bytes(bytes).map(drop))
+        })
+        .await?;
+        Ok(target)
+    }
+
+    /// The manifest that the name leads to. One that is here already is not sent again.
+    async fn top_manifest(
+        &self,
+        store: &Store,
+        name: &ImageReference,
+        wanted: &RemoteImage,
+        endpoint: &Endpoint,
+    ) -> Result<RemoteManifest, RegistryError> {
+        let reference = wanted.reference();
+        if let Ok(target) = store.target(name)
+            && let Some(bytes) = store_document(store, &target.digest)
+        {
+            let same = match wanted.digest {
+                Some(digest) => digest == target.digest,
+                None => self.manifest_digest(endpoint, &reference, "pull").await? == Some(target.digest),
+            };
+            if same {
+                return Ok(RemoteManifest::known(&target, bytes));
+            }
+        }
+        let manifest = self.manifest(endpoint, &reference, None).await?;
+        match wanted.digest {
+            Some(expected) if expected != manifest.descriptor.digest => Err(RegistryError::WrongDigest {
+                registry: endpoint.repository.registry().name().to_owned(),
+                what: format!("manifest of {wanted}"),
+                expected,
+                found: manifest.descriptor.digest,
+            }),
+            _ => Ok(manifest),
+        }
+    }
+
+    async fn fetch_blobs(
+        &self,
+        store: &Store,
+        endpoint: &Endpoint,
+        blobs: &[Descriptor],
+    ) -> Result<(), RegistryError> {
+        let bytes = blobs
+            .iter()
+            .fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+        store.check_room(bytes, &format!("what is missing of {}", endpoint.repository))?;
+        self.event(Event::Planned {
+            blobs: blobs.len(),
+            bytes,
+        });
+        let fetches = blobs
+            .iter()
+            .map(|blob| Ok(self.fetch_blob(endpoint, blob, store)));
+        stream::iter(fetches)
+            .try_buffer_unordered(PARALLEL_BLOBS)
+            .try_collect::<()>()
+            .await
+    }
+
+    async fn admit(
+        &self,
+        store: &Store,
+        name: &ImageReference,
+        target: Descriptor,
+        endpoint: &Endpoint,
+        mut event: impl FnMut(LoadEvent) + Send + 'static,
+    ) -> Result<Pulled, RegistryError> {
+        let repository = endpoint.repository.to_string();
+        let (store, name, source) = (store.clone(), name.clone(), repository.clone());
+        let image = crate::transfer::on_thread(move || {
+            let image = store.admit(&target, &name, &source, &mut event)?;
+            let contents = store.contents(&name, None)?;
+            store.add_origin(&source, contents.blobs.iter().map(|blob| blob.digest))?;
+            Ok(image)
+        })
+        .await?;
+        Ok(Pulled { image, repository })
+    }
+}
+
+impl Plan {
+    /// Adds the blobs of a manifest.
+    fn add(&mut self, manifest: &RemoteManifest, endpoint: &Endpoint) -> Result<(), RegistryError> {
+        let parsed: Manifest = manifest.parse(endpoint)?;
+        if parsed.layers.len() > MAX_LAYERS {
+            let reason = format!(
+                "it has {} layers, more than the {MAX_LAYERS} that are accepted",
+                parsed.layers.len()
+            );
+            return Err(manifest.malformed(endpoint, reason));
+        }
+        self.blobs.push(parsed.config);
+        self.blobs.extend(parsed.layers);
+        Ok(())
+    }
+
+    /// The blobs that are not in the store, each once.
+    fn missing(&self, store: &Store) -> Result<Vec<Descriptor>, RegistryError> {
+        let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
+        for blob in &self.blobs {
+            if seen.insert(blob.digest) && store.blobs().size(&blob.digest)? != Some(blob.size) {
+                missing.push(blob.clone());
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// The entries of an index that are wanted.
+fn entries(
+    top: &RemoteManifest,
+    endpoint: &Endpoint,
+    options: &PullOptions,
+) -> Result<Vec<Descriptor>, RegistryError> {
+    let index: Index = top.parse(endpoint)?;
+    let count = index.manifests.len();
+    if count > MAX_INDEX_ENTRIES {
+        let reason = format!("it names {count} images, more than the {MAX_INDEX_ENTRIES} that are accepted");
+        return Err(top.malformed(endpoint, reason));
+    }
+    let Platforms::One(wanted) = &options.platforms else {
+        return Ok(index.manifests);
+    };
+    let fits = |entry: &&Descriptor| {
+        entry.platform.as_ref().is_some_and(|platform| {
+            let variant = wanted.variant.is_none() || wanted.variant == platform.variant;
+            platform.os == wanted.os && platform.architecture == wanted.architecture && variant
+        })
+    };
+    if let Some(entry) = index.manifests.iter().find(fits) {
+        return Ok(vec![entry.clone()]);
+    }
+    let images = index.manifests.iter().filter(|entry| entry.is_image());
+    let there: Vec<String> = images
+        .filter_map(|entry| entry.platform.as_ref())
+        .map(ToString::to_string)
+        .collect();
+    Err(RegistryError::NotFound {
+        registry: endpoint.repository.registry().name().to_owned(),
+        what: format!("an image of {} for {wanted}", endpoint.repository),
+        reason: format!(
+            "there is one for {}",
+            crate::printable::printable(&there.join(", "))
+        ),
+    })
+}
+
+/// A document that is in the store, whole.
+fn store_document(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+    let limit = gantry_store::manifest::MAX_MANIFEST_LEN;
+    store.blobs().read(digest, "image manifest", limit).ok()
+}

@@ -1,0 +1,339 @@
+//! What travels between a store and a registry, and what does not; cuts, waits and refusals on the way.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::time::Duration;
+
+use gantry_registry_client::{Event, How, Platforms, PullOptions, PushOptions, RegistryError};
+use gantry_store::Platform;
+
+use self::support::{Desk, FakeRegistry, Fault, name, noise};
+
+fn options() -> PullOptions {
+    PullOptions {
+        platforms: Platforms::One(Platform::host()),
+    }
+}
+
+/// A registry that holds an image with one layer of noise, and the desk it was pushed from.
+async fn with_image(len: usize) -> (FakeRegistry, Desk, String) {
+    let (registry, desk) = (FakeRegistry::start().await, Desk::new());
+    let image = format!("{}/team/a:v1", registry.host);
+    let name = desk.image(&image, &[("etc/noise", &noise(len))]);
+    desk.client()
+        .push(&desk.store, &name, &name, &PushOptions::default())
+        .await
+        .unwrap();
+    registry.seen();
+    desk.events();
+    (registry, desk, image)
+}
+
+async fn pull(desk: &Desk, image: &str) -> Result<(), RegistryError> {
+    desk.client()
+        .pull(&desk.store, &name(image), &options(), |_| {})
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn what_was_pushed_is_pulled_and_nothing_travels_twice() {
+    let (registry, desk, image) = with_image(3_000_000).await;
+    let other = Desk::new();
+    pull(&other, &image).await.unwrap();
+    let (pushed, pulled) = (
+        desk.store.image(&name(&image)).unwrap(),
+        other.store.image(&name(&image)).unwrap(),
+    );
+    assert_eq!(pushed, pulled);
+    assert!(other.store.check().unwrap().damage.is_empty());
+    registry.seen();
+
+    pull(&other, &image).await.unwrap();
+    let seen: Vec<_> = registry.seen().iter().map(|seen| seen.method.clone()).collect();
+    assert_eq!(
+        seen,
+        ["GET", "HEAD"],
+        "the second pull looks where the registry is and what the tag leads to"
+    );
+    desk.client()
+        .push(&desk.store, &name(&image), &name(&image), &PushOptions::default())
+        .await
+        .unwrap();
+    let sent: usize = registry.seen().iter().map(|seen| seen.body_len).sum();
+    assert_eq!(sent, 0, "the second push sends nothing");
+}
+
+#[tokio::test]
+async fn of_a_changed_image_only_what_changed_travels() {
+    let (registry, desk, image) = with_image(3_000_000).await;
+    // The same config and layer under another tag: only the manifest is new there.
+    let tag = name(&image.replace("v1", "v2"));
+    desk.client()
+        .push(&desk.store, &name(&image), &tag, &PushOptions::default())
+        .await
+        .unwrap();
+    let sent: usize = registry.seen().iter().map(|seen| seen.body_len).sum();
+    assert!(sent < 2000, "{sent} bytes were sent");
+}
+
+#[tokio::test]
+async fn a_blob_of_another_repository_is_taken_from_there() {
+    let (registry, desk, image) = with_image(3_000_000).await;
+    let elsewhere = name(&image.replace("team/a", "other/b"));
+    desk.client()
+        .push(&desk.store, &name(&image), &elsewhere, &PushOptions::default())
+        .await
+        .unwrap();
+    let sent: usize = registry.seen().iter().map(|seen| seen.body_len).sum();
+    assert!(sent < 2000, "{sent} bytes were sent");
+    let mounted = desk.events().into_iter().filter(|event| {
+        matches!(
+            event,
+            Event::Done {
+                how: How::Mounted,
+                ..
+            }
+        )
+    });
+    assert_eq!(mounted.count(), 2, "config and layer are mounted");
+    let other = Desk::new();
+    pull(&other, &elsewhere.to_string()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pull_goes_on_where_it_was_cut() {
+    let (registry, desk, image) = with_image(3_000_000).await;
+    let layer = desk.store.image(&name(&image)).unwrap().layers[0].clone();
+    let mut cuts = 0;
+    registry.faults(move |seen| {
+        let cut = seen.path.contains(&layer.digest.to_string()) && cuts < 2;
+        cuts += u32::from(cut);
+        cut.then_some(Fault::Cut(1_000_000))
+    });
+    let other = Desk::new();
+    pull(&other, &image).await.unwrap();
+    let layer = layer.digest.to_string();
+    let ranges: Vec<_> = registry
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.path.contains(&layer))
+        .map(|seen| seen.range)
+        .collect();
+    assert_eq!(
+        ranges,
+        [None, Some("bytes=1000000-".into()), Some("bytes=2000000-".into())]
+    );
+}
+
+#[tokio::test]
+async fn a_later_command_goes_on_where_an_earlier_one_gave_up() {
+    let (registry, desk, image) = with_image(3_000_000).await;
+    let layer = desk.store.image(&name(&image)).unwrap().layers[0]
+        .digest
+        .to_string();
+    let cut = layer.clone();
+    let mut first = true;
+    registry.faults(move |seen| match seen.path.contains(&cut) {
+        true if std::mem::take(&mut first) => Some(Fault::Cut(1_500_000)),
+        true => Some(Fault::Status(503, Vec::new())),
+        false => None,
+    });
+    let other = Desk::new();
+    let error = pull(&other, &image).await.unwrap_err().to_string();
+    assert!(error.contains("as the test says (503)"), "{error}");
+    assert!(other.store.images().unwrap().is_empty());
+    registry.seen();
+    registry.faults(|_| None);
+    pull(&other, &image).await.unwrap();
+    let asked = registry
+        .seen()
+        .into_iter()
+        .find(|seen| seen.path.contains(&layer))
+        .unwrap();
+    assert_eq!(asked.range.as_deref(), Some("bytes=1500000-"));
+}
+
+#[tokio::test]
+async fn a_push_goes_on_where_it_was_cut() {
+    let (registry, desk) = (FakeRegistry::start().await, Desk::new());
+    let image = desk.image(
+        &format!("{}/a:v1", registry.host),
+        &[("noise", &noise(9_000_000))],
+    );
+    let mut first = true;
+    registry.faults(move |seen| {
+        (seen.method == "PATCH" && std::mem::take(&mut first)).then_some(Fault::Swallow(5_000_000))
+    });
+    desk.client()
+        .push(&desk.store, &image, &image, &PushOptions::default())
+        .await
+        .unwrap();
+    let layer = desk.store.image(&image).unwrap().layers[0].clone();
+    assert_eq!(registry.blob_len(&layer.digest), Some(layer.size as usize));
+    let patches: Vec<_> = registry
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.method == "PATCH")
+        .collect();
+    assert_eq!(patches.len(), 2);
+    assert_eq!(
+        patches[0].body_len + patches[1].body_len,
+        layer.size as usize,
+        "no byte was sent twice"
+    );
+}
+
+#[tokio::test]
+async fn a_registry_says_when_to_come_back() {
+    let (registry, _, image) = with_image(1000).await;
+    let mut first = true;
+    registry.faults(move |seen| {
+        (seen.path.contains("/manifests/") && std::mem::take(&mut first))
+            .then(|| Fault::Status(429, vec![("retry-after", "1".to_owned())]))
+    });
+    let other = Desk::new();
+    let started = tokio::time::Instant::now();
+    pull(&other, &image).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    let waits: Vec<_> = other
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::Waiting { .. }))
+        .collect();
+    assert!(
+        matches!(&waits[..], [Event::Waiting { wait, .. }] if *wait == Duration::from_secs(1)),
+        "{waits:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_mirror_that_cannot_help_is_passed_over() {
+    let (registry, _, image) = with_image(1000).await;
+    let mirror = FakeRegistry::start().await;
+    let other = Desk::new();
+    let conf = |mirror: &str| {
+        format!(
+            "[[registry]]\nprefix = \"hub.corp\"\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\n",
+            registry.host
+        )
+    };
+    other.write("registries.conf", &conf(&mirror.host));
+    let wanted = image.replace(&registry.host, "hub.corp");
+    pull(&other, &wanted).await.unwrap();
+    assert!(
+        mirror.seen().iter().any(|seen| seen.path.contains("/manifests/")),
+        "the mirror is asked first"
+    );
+    assert!(other.store.image(&name(&wanted)).is_ok());
+
+    // The other way round: what the mirror has is not asked of the registry.
+    let third = Desk::new();
+    third.write(
+        "registries.conf",
+        &conf(&registry.host).replacen(&registry.host, "127.0.0.1:1", 1),
+    );
+    pull(&third, &wanted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_for_what_is_done() {
+    let (registry, desk, image) = with_image(100_000).await;
+    let realm = format!("http://{}/token", registry.host);
+    registry.want_token_of(realm);
+    let other = Desk::new();
+    other.write(
+        "auth.json",
+        &format!(
+            r#"{{"auths": {{"{}": {{"auth": "b3BzOmdlaGVpbQ=="}}}}}}"#,
+            registry.host
+        ),
+    );
+    pull(&other, &image).await.unwrap();
+    let tokens: Vec<_> = registry
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.path.starts_with("/token"))
+        .collect();
+    assert_eq!(tokens.len(), 1, "{tokens:?}");
+    assert!(
+        tokens[0]
+            .path
+            .contains("scope=repository%3Ateam%2Fa%3Apull&account=ops"),
+        "{}",
+        tokens[0].path
+    );
+    assert_eq!(tokens[0].authorization.as_deref(), Some("Basic b3BzOmdlaGVpbQ=="));
+
+    // To take a blob from another repository is to read that one.
+    desk.write(
+        "auth.json",
+        &format!(
+            r#"{{"auths": {{"{}": {{"auth": "b3BzOmdlaGVpbQ=="}}}}}}"#,
+            registry.host
+        ),
+    );
+    let elsewhere = name(&image.replace("team/a", "b"));
+    desk.client()
+        .push(&desk.store, &name(&image), &elsewhere, &PushOptions::default())
+        .await
+        .unwrap();
+    let tokens = registry
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.path.starts_with("/token"));
+    assert!(tokens.into_iter().any(|seen| {
+        seen.path
+            .contains("scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Ateam%2Fa%3Apull")
+    }));
+}
+
+#[tokio::test]
+async fn who_is_refused_is_told_to_log_in() {
+    let (registry, _, image) = with_image(1000).await;
+    registry.want_password("Basic b3BzOmdlaGVpbQ==");
+    let other = Desk::new();
+    let error = pull(&other, &image).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("`gantry login {}`", registry.host)),
+        "{error}"
+    );
+    other.write(
+        "auth.json",
+        &format!(
+            r#"{{"auths": {{"{}": {{"auth": "b3BzOndyb25n"}}}}}}"#,
+            registry.host
+        ),
+    );
+    let error = pull(&other, &image).await.unwrap_err().to_string();
+    assert!(error.contains("to ops: 401 unauthorized"), "{error}");
+    other.write(
+        "auth.json",
+        &format!(
+            r#"{{"auths": {{"{}": {{"auth": "b3BzOmdlaGVpbQ=="}}}}}}"#,
+            registry.host
+        ),
+    );
+    pull(&other, &image).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_not_blamed_on_the_registry() {
+    let (registry, desk) = (FakeRegistry::start().await, Desk::new());
+    let image = desk.image(&format!("{}/a:v1", registry.host), &[("noise", &noise(100_000))]);
+    let layer = desk.store.image(&image).unwrap().layers[0].clone();
+    let path = desk.store.blobs().path(&layer.digest);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = desk
+        .client()
+        .push(&desk.store, &image, &image, &PushOptions::default())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("does not match its digest"), "{error}");
+    assert_eq!(error.exit_code(), gantry_model::ExitCode::Verification);
+    assert!(registry.manifest("a/manifests/v1").is_none());
+}
