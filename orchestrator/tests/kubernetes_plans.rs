@@ -12,7 +12,7 @@ use gantry::plan::preflight::{self, Check};
 use gantry::plan::{
     ImageCommands, ImageKubernetes, KubeadmFile, Plan, PlanImage, check, planner, render, reset,
 };
-use gantry_model::{ScriptOutcome, StepAction, StepOutcome};
+use gantry_model::{HostNetwork, ScriptOutcome, StepAction, StepOutcome};
 
 use planning::*;
 
@@ -43,6 +43,8 @@ fn kubernetes(masters: u8, nodes: u8, documents: &str) -> (Clusterfile, PlanImag
         }),
         dns: true,
         kubectl: true,
+        programs: ["conntrack".to_owned()].into(),
+        turns_swap_off: false,
     };
     let image = PlanImage {
         kubernetes: Some(kubernetes),
@@ -146,6 +148,67 @@ fn a_member_of_another_cluster_is_left_alone() {
             .iter()
             .any(|one| one.check == Check::Leftovers && one.message.contains("admin.conf"))
     );
+}
+
+#[test]
+fn what_kubernetes_asks_of_its_hosts_is_asked_of_all_at_once() {
+    let (clusterfile, image) = kubernetes(1, 3, "");
+    let mut inventory = fresh(&clusterfile);
+    let network = |range: &str, interface: &str| HostNetwork {
+        range: range.parse().unwrap(),
+        interface: interface.into(),
+    };
+    let facts = &mut on(&mut inventory, "10.0.0.2").inventory.facts;
+    facts.etcd_disk.free = 2 << 30;
+    facts.missing_tools = ["conntrack", "crictl", "nsenter", "tar"]
+        .map(str::to_owned)
+        .into();
+    let facts = &mut on(&mut inventory, "10.0.0.3").inventory.facts;
+    facts.swap = 4 << 30;
+    facts.cgroups.retain(|name| name != "memory");
+    facts.networks = vec![network("10.0.0.0/24", "eth0"), network("10.96.2.0/24", "eth1")];
+    on(&mut inventory, "10.0.0.4").inventory.facts.hostname = "HOST-10.0.0.3".into();
+    on(&mut inventory, "10.0.0.5").inventory.facts.hostname = "my_host".into();
+    let findings = |documents: &str, inventory: &ClusterInventory| {
+        let (clusterfile, _) = kubernetes(1, 3, documents);
+        let plan = plan(&clusterfile, &image, inventory);
+        preflight::preflight(&plan, &image, inventory, &[])
+    };
+    expect(
+        "kubernetes-preflight",
+        &preflight::render(&findings("", &inventory)),
+    );
+
+    // Whoever says that kubelet bears swap is heard, by kubeadm too.
+    let bears = "---\nkind: KubeletConfiguration\nfailSwapOn: false\n";
+    assert!(
+        findings(bears, &inventory)
+            .iter()
+            .all(|one| one.check != Check::Swap)
+    );
+    let (bearing, _) = kubernetes(1, 3, bears);
+    let planned = plan(&bearing, &image, &inventory);
+    let ignored: Vec<_> = planned
+        .steps()
+        .filter_map(|step| match &step.step.action {
+            StepAction::Kubeadm(spec) => Some(spec.ignored_checks.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ignored, vec![vec!["Swap".to_owned()]; 4]);
+    // A document for all of them, with ranges that hold each other.
+    let overlapping = "---\nkind: ClusterConfiguration\nnetworking: { podSubnet: 10.96.0.0/11 }\n";
+    let found = findings(overlapping, &fresh(&clusterfile));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].check, Check::Networks);
+    let wrong = "---\nkind: ClusterConfiguration\nnetworking: { podSubnet: 10.96.0.0 }\n";
+    let refused = planner::plan(&kubernetes(1, 0, wrong).0, &image, &inventory, &[]).unwrap_err();
+    assert!(refused.to_string().contains("podSubnet"), "{refused}");
+
+    // Members have all that, or run without.
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    let left = findings("", &inventory);
+    assert!(left.iter().all(|one| one.check == Check::Identity), "{left:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! This module owns gathering [`HostFacts`]: what this host is and has, read anew each time.
 
+mod cgroups;
+mod networks;
 mod overlay;
 mod text;
 
@@ -37,6 +39,11 @@ const EXPECTED_COMMANDS: [&str; 18] = [
     "md5sum",
 ];
 
+/// What kubeadm's own preflight insists on (kubernetes/cmd/kubeadm/app/preflight, the mandatory `InPathCheck`s).
+const KUBEADM_TOOLS: [&str; 6] = ["conntrack", "crictl", "ip", "iptables", "mount", "nsenter"];
+/// Where etcd of a control plane keeps its data.
+const ETCD_FOLDER: &str = "/var/lib/etcd";
+
 /// Why the facts are not known.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {source}", path.display())]
@@ -50,7 +57,7 @@ pub struct FactsError {
 /// What a minimal host does not have (a machine id, an os-release file) is empty, not an error.
 ///
 /// # Errors
-/// When the space of `store` cannot be read.
+/// When the space of `store`, or where etcd would be, cannot be read.
 pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
     let failed = |source| FactsError {
         path: store.to_owned(),
@@ -59,6 +66,11 @@ pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
     std::fs::create_dir_all(store).map_err(failed)?;
     let space = files::space(store).map_err(failed)?;
     let (memory, swap) = memory_and_swap();
+    let etcd = nearest(Path::new(ETCD_FOLDER));
+    let etcd_space = files::space(etcd).map_err(|source| FactsError {
+        path: etcd.to_owned(),
+        source,
+    })?;
     Ok(HostFacts {
         hostname: System::host_name().unwrap_or_default(),
         machine_id: read("/etc/machine-id").trim().to_owned(),
@@ -79,14 +91,34 @@ pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
             .filter(|name| is_command(name))
             .map(|&name| name.to_owned())
             .collect(),
-        missing_commands: EXPECTED_COMMANDS
-            .iter()
-            .filter(|name| !is_command(name))
-            .map(|&name| name.to_owned())
-            .collect(),
+        missing_commands: missing(&EXPECTED_COMMANDS),
         overlay: overlay::works_in(store),
         kubernetes: kubeadm::traces(),
+        missing_tools: missing(&KUBEADM_TOOLS),
+        cgroups: cgroups::controllers(),
+        etcd_disk: DiskSpace {
+            total: etcd_space.total,
+            free: etcd_space.free,
+        },
+        etcd_beside_store: device(etcd).is_some() && device(etcd) == device(store),
+        networks: networks::networks(),
     })
+}
+
+/// The folder that is there of `folder` and those above it.
+fn nearest(folder: &Path) -> &Path {
+    let mut above = folder.ancestors();
+    above.find(|folder| folder.is_dir()).unwrap_or(folder)
+}
+
+fn device(folder: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(std::fs::metadata(folder).ok()?.dev())
+}
+
+fn missing(commands: &[&str]) -> Vec<String> {
+    let missing = commands.iter().filter(|name| !is_command(name));
+    missing.map(|&name| name.to_owned()).collect()
 }
 
 fn memory_and_swap() -> (u64, u64) {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Generation, GenerationId, StepRecord};
+use crate::{Digest, Generation, GenerationId, IpRange, StepRecord};
 
 /// The name of a cluster: a DNS label, because it becomes folder names, unit names and host names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -104,6 +104,25 @@ pub struct HostFacts {
     pub overlay: bool,
     /// Files and folders that only a member of a Kubernetes cluster has.
     pub kubernetes: Vec<String>,
+    /// Commands that kubeadm's own preflight asks for and that are missing on this host.
+    pub missing_tools: Vec<String>,
+    /// Controllers of control groups that kubelet may use, by the names of cgroup v1: `cpu`, `memory`, `pids`.
+    pub cgroups: Vec<String>,
+    /// Space where etcd would keep its data.
+    pub etcd_disk: DiskSpace,
+    /// Whether that is the file system on which layers lie.
+    pub etcd_beside_store: bool,
+    /// Networks this host has addresses in or routes to, loopback, link-local and default routes left out.
+    pub networks: Vec<HostNetwork>,
+}
+
+/// A network that a host has an address in or a route to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostNetwork {
+    /// Its addresses.
+    pub range: IpRange,
+    /// The interface that leads there, e.g. `eth0`.
+    pub interface: String,
 }
 
 /// Space on one file system, in bytes.

@@ -160,6 +160,7 @@ fn plan(keep_going: bool) -> Plan {
             .collect(),
     };
     Plan {
+        kubernetes: None,
         version: PLAN_VERSION,
         purpose: Purpose::Apply,
         cluster: cluster.clone(),
@@ -167,6 +168,7 @@ fn plan(keep_going: bool) -> Plan {
         hosts: hosts
             .iter()
             .map(|host| PlannedHost {
+                etcd: false,
                 leaves: false,
                 address: *host,
                 seen: None,

@@ -46,15 +46,15 @@ pub(super) fn leave(
             address,
             seen: report.latest(&clusterfile.name, "rootfs").map(|record| record.id),
             ports: Vec::new(),
+            etcd: false,
             leaves: true,
         });
-        // Kubelets register with the host's name in small letters.
-        let node = report.inventory.facts.hostname.to_lowercase();
+        let node = kubeadm::node_name(&report.inventory.facts.hostname);
         if image.kubernetes.is_some() {
             let cluster = clusterfile.name.clone();
             let on_first_master =
                 |action, reason| on_first_master(clusterfile, first, report, inventory, action, reason);
-            if kubeadm::is_member(clusterfile, Some(report)) {
+            if kubeadm::is_member(&clusterfile.name, Some(report)) {
                 let action = StepAction::DrainNode {
                     cluster: cluster.clone(),
                     node: node.clone(),

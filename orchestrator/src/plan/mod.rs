@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use commands::ImageCommands;
 pub use image::{PlanImage, PlanLayer};
-pub use kubeadm::{ImageKubernetes, KubeadmFile};
+pub use kubeadm::{ImageKubernetes, KubeadmFile, KubernetesNeeds};
 pub use progress::refresh;
 
 /// The version of the plan's JSON form. A number is never reused.
@@ -48,6 +48,9 @@ pub struct Plan {
     pub cluster: ClusterName,
     /// The image the cluster shall run; none when it is taken down.
     pub image: Option<PlannedImage>,
+    /// What Kubernetes asks of hosts before they become members, where the plan makes them some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesNeeds>,
     /// The hosts, in the order of the Clusterfile.
     pub hosts: Vec<PlannedHost>,
     /// What is done: a wave starts when every host has ended the one before.
@@ -85,6 +88,9 @@ pub struct PlannedHost {
     pub seen: Option<StepId>,
     /// TCP ports that have to be free before the cluster comes to the host.
     pub ports: Vec<u16>,
+    /// It is to keep a copy of the cluster's data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub etcd: bool,
     /// It is no longer in the Clusterfile: the plan takes it out of the cluster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaves: bool,

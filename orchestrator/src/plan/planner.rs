@@ -112,6 +112,7 @@ pub fn plan(
             reference: image.reference.clone(),
             digest: image.digest,
         }),
+        kubernetes: kubeadm::needs(clusterfile, image)?,
         hosts,
         waves: waves.into_iter().filter(|wave| !wave.steps.is_empty()).collect(),
     })
@@ -130,6 +131,7 @@ pub(super) fn planned_hosts(clusterfile: &Clusterfile, inventory: &ClusterInvent
             address: host.address,
             seen: seen(host.address),
             ports: ports_of(host.role, registry),
+            etcd: host.role == Role::Master,
             leaves: false,
         }
     };

@@ -39,6 +39,7 @@ pub fn plan(
         purpose: Purpose::Reset,
         cluster: clusterfile.name.clone(),
         image: None,
+        kubernetes: None,
         hosts: planned_hosts(clusterfile, inventory),
         waves: std::iter::once(leave)
             .chain(down.waves())

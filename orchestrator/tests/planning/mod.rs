@@ -99,6 +99,16 @@ pub(crate) fn report(host: IpAddr) -> HostReport {
                 missing_commands: vec![],
                 overlay: true,
                 kubernetes: vec![],
+                missing_tools: vec![],
+                cgroups: ["cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids"]
+                    .map(str::to_owned)
+                    .into(),
+                etcd_disk: DiskSpace {
+                    total: 50 << 30,
+                    free: 40 << 30,
+                },
+                etcd_beside_store: true,
+                networks: vec![],
             },
             layers: vec![],
             partial_layers: vec![],

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostsEntry, ImageCommand, Inventory,
-    JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, ScriptOutcome, ScriptSpec, Step,
-    StepAction, StepId, StepOutcome, StepRecord, TocLocation,
+    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry,
+    ImageCommand, Inventory, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort,
+    ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome, StepRecord, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -303,6 +303,17 @@ fn inventory() -> Inventory {
         missing_commands: vec!["conntrack".into()],
         overlay: true,
         kubernetes: vec!["/etc/kubernetes/admin.conf".into()],
+        missing_tools: vec!["conntrack".into()],
+        cgroups: vec!["cpu".into(), "memory".into()],
+        etcd_disk: DiskSpace {
+            total: 100 << 30,
+            free: 40 << 30,
+        },
+        etcd_beside_store: true,
+        networks: vec![HostNetwork {
+            range: "192.0.2.0/24".parse().unwrap(),
+            interface: "eth0".into(),
+        }],
     };
     let id = GenerationId(2);
     let record = |outcome: Option<StepOutcome>| StepRecord {

@@ -29,6 +29,33 @@ pub(super) fn of(
     host: &Host,
     act: &KubeadmAct,
 ) -> anyhow::Result<String> {
+    let documents = documents(clusterfile, image, host, act)?;
+    let text = |document| serde_saphyr::to_string(document).context("kubeadm's configuration has no text");
+    let texts: Vec<String> = documents.values().map(text).collect::<anyhow::Result<_>>()?;
+    Ok(texts.join("---\n"))
+}
+
+/// What kubelets are told.
+///
+/// # Errors
+/// As [`of`].
+pub(super) fn of_kubelet(clusterfile: &Clusterfile, image: &PlanImage) -> anyhow::Result<Json> {
+    let mut init = documents(clusterfile, image, clusterfile.first_master(), &KubeadmAct::Init)?;
+    Ok(init
+        .remove(&KubernetesKind::KubeletConfiguration)
+        .unwrap_or_default())
+}
+
+/// The documents for `act` on `host`.
+///
+/// # Errors
+/// As [`of`].
+pub(super) fn documents(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+    act: &KubeadmAct,
+) -> anyhow::Result<KubernetesDocuments> {
     let of_image = of_image(clusterfile, image, host)?;
     let version = image
         .kubernetes
@@ -46,7 +73,7 @@ pub(super) fn of(
         KubeadmAct::Join { .. } => &[KubernetesKind::JoinConfiguration],
         KubeadmAct::Reset => &[],
     };
-    let mut texts = Vec::new();
+    let mut documents = KubernetesDocuments::new();
     for &kind in kinds {
         let mut document = Json::Object(Map::new());
         for layer in [of_image.get(&kind), clusterfile.kubernetes.get(&kind)]
@@ -74,9 +101,9 @@ pub(super) fn of(
         };
         // The form that this image's kubeadm reads, whatever form the documents were written for.
         merge(&mut document, &json!({ "apiVersion": api, "kind": kind.name() }));
-        texts.push(serde_saphyr::to_string(&document).context("kubeadm's configuration has no text")?);
+        documents.insert(kind, document);
     }
-    Ok(texts.join("---\n"))
+    Ok(documents)
 }
 
 fn init(document: &mut Json, clusterfile: &Clusterfile, image: &PlanImage, host: &Host) {

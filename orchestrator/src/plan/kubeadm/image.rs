@@ -1,5 +1,7 @@
 //! This module owns [`ImageKubernetes`]: what an image brings to make hosts a Kubernetes cluster.
 
+use std::collections::BTreeSet;
+
 use gantry_store::{ChunkSource, EntryKind, LayerError, TocEntry};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,9 @@ const CONFIG_PATHS: [&str; 4] = [
 const METADATA: &str = "Metadata";
 /// What waits for nodes, below the rootfs.
 const KUBECTL: &str = "bin/kubectl";
+/// Folders of programs and of scripts, below the rootfs.
+const PROGRAMS: &str = "bin/";
+const SCRIPTS: &str = "scripts/";
 /// The DNS server's repository in the registry's tree, wherever below its repositories.
 const DNS_REPOSITORY: &str = "/coredns/_manifests";
 /// Longest file of an image that is read for a plan, in bytes.
@@ -33,6 +38,10 @@ pub struct ImageKubernetes {
     pub dns: bool,
     /// Whether it has kubectl.
     pub kubectl: bool,
+    /// Programs in its `bin` folder, which its scripts bring to the host.
+    pub programs: BTreeSet<String>,
+    /// Whether a script of it turns swap off.
+    pub turns_swap_off: bool,
 }
 
 /// A file that configures kubeadm.
@@ -80,6 +89,8 @@ impl ImageKubernetes {
                 layer.toc().entries().iter().any(is_dns)
             }),
             kubectl: find(layers, KUBECTL).is_some(),
+            programs: below(layers, PROGRAMS),
+            turns_swap_off: turns_swap_off(layers)?,
         }))
     }
 }
@@ -99,6 +110,28 @@ fn find<'a>(layers: &'a [ChunkSource], path: &str) -> Option<(&'a ChunkSource, &
         }
     }
     None
+}
+
+/// Names of the regular files in a folder of the merged layers.
+fn below(layers: &[ChunkSource], folder: &str) -> BTreeSet<String> {
+    let entries = layers.iter().flat_map(|layer| layer.toc().entries());
+    entries
+        .filter_map(|entry| entry.path.strip_prefix(folder))
+        .filter(|name| !name.contains('/') && find(layers, &format!("{folder}{name}")).is_some())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// By what a script says, not by what it does: base images do it in the one that starts before kubelet.
+fn turns_swap_off(layers: &[ChunkSource]) -> Result<bool, LayerError> {
+    for script in below(layers, SCRIPTS) {
+        let text = text(layers, &format!("{SCRIPTS}{script}"))?.unwrap_or_default();
+        let mut lines = text.lines().map(str::trim_start);
+        if lines.any(|line| !line.starts_with('#') && line.contains("swapoff")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn text(layers: &[ChunkSource], path: &str) -> Result<Option<String>, LayerError> {

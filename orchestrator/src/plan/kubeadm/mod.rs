@@ -11,12 +11,19 @@
 
 mod config;
 mod image;
+mod needs;
+mod node_name;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome, StepRecord};
+use gantry_model::{
+    ClusterName, ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome, StepRecord,
+};
 
 pub use image::{ImageKubernetes, KubeadmFile};
+pub use needs::KubernetesNeeds;
+pub(super) use needs::needs;
+pub(super) use node_name::{is_node_name, node_name};
 
 use super::planner::{API_SERVER_PORT, hosts_entries_step};
 use super::progress::{state_step, why_to_do};
@@ -37,6 +44,8 @@ const NODES_LIMIT_S: u32 = 600;
 const DNS_PHASE: &str = "addon/coredns";
 /// With an image list that names a DNS server, pulling it in advance fails.
 const PULL_CHECK: &str = "ImagePull";
+/// Where kubelets bear swap, kubeadm need not mind it.
+const SWAP_CHECK: &str = "Swap";
 
 /// The waves that make hosts a cluster.
 #[derive(Default)]
@@ -95,7 +104,7 @@ pub(super) fn waves(
         let mut steps = vec![step];
         // From now on its own API server answers it, whatever becomes of the others.
         let report = inventory.report(host.address);
-        if !is_member(clusterfile, report) {
+        if !is_member(&clusterfile.name, report) {
             steps.push(hosts_entries_step(clusterfile, host, host.address, report));
         }
         waves.push(wave("control plane joins", steps));
@@ -123,7 +132,7 @@ pub(super) fn api_server(
     match host.role {
         _ if image.kubernetes.is_none() => clusterfile.first_master().address,
         Role::Node => BALANCER.ip(),
-        Role::Master if is_member(clusterfile, report) => host.address,
+        Role::Master if is_member(&clusterfile.name, report) => host.address,
         Role::Master => clusterfile.first_master().address,
     }
 }
@@ -149,9 +158,9 @@ pub(super) fn balancer_step(
 }
 
 /// Whether the host is a member of the cluster.
-pub(super) fn is_member(clusterfile: &Clusterfile, report: Option<&HostReport>) -> bool {
+pub(super) fn is_member(cluster: &ClusterName, report: Option<&HostReport>) -> bool {
     report
-        .and_then(|report| latest(clusterfile, report))
+        .and_then(|report| latest(cluster, report))
         .is_some_and(|record| {
             record.title != KubeadmAct::Reset.title()
                 && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
@@ -160,7 +169,7 @@ pub(super) fn is_member(clusterfile: &Clusterfile, report: Option<&HostReport>) 
 
 /// The step by which `host` leaves the cluster, if it ever began to join.
 pub(super) fn reset(clusterfile: &Clusterfile, report: &HostReport, after: &[StepId]) -> Option<Step> {
-    latest(clusterfile, report).filter(|record| record.title != KubeadmAct::Reset.title())?;
+    latest(&clusterfile.name, report).filter(|record| record.title != KubeadmAct::Reset.title())?;
     let spec = KubeadmSpec {
         cluster: clusterfile.name.clone(),
         act: KubeadmAct::Reset,
@@ -184,6 +193,7 @@ fn step(
     inventory: &ClusterInventory,
 ) -> anyhow::Result<PlannedStep> {
     let without_dns = image.kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.dns);
+    let bears_swap = needs::bears_swap(&config::of_kubelet(clusterfile, image)?);
     let init = act == KubeadmAct::Init;
     let spec = KubeadmSpec {
         cluster: clusterfile.name.clone(),
@@ -194,11 +204,11 @@ fn step(
         } else {
             vec![]
         },
-        ignored_checks: if without_dns {
-            vec![PULL_CHECK.into()]
-        } else {
-            vec![]
-        },
+        ignored_checks: [(without_dns, PULL_CHECK), (bears_swap, SWAP_CHECK)]
+            .into_iter()
+            .filter(|(ignored, _)| *ignored)
+            .map(|(_, check)| check.to_owned())
+            .collect(),
         time_limit_s: TIME_LIMIT_S,
     };
     let step = Step {
@@ -218,7 +228,7 @@ fn state(
 ) -> (Mark, String) {
     let record = inventory
         .report(host)
-        .and_then(|report| latest(clusterfile, report));
+        .and_then(|report| latest(&clusterfile.name, report));
     let Some(record) = record.filter(|record| record.title != KubeadmAct::Reset.title()) else {
         return (Mark::Add, super::progress::NOT_DONE.into());
     };
@@ -234,10 +244,10 @@ fn state(
 }
 
 /// The latest run of kubeadm on a host.
-fn latest<'a>(clusterfile: &Clusterfile, report: &'a HostReport) -> Option<&'a StepRecord> {
+fn latest<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
     let titles = ["kubeadm init", "kubeadm join", "kubeadm reset"];
     report
-        .records(&clusterfile.name)
+        .records(cluster)
         .rfind(|record| titles.contains(&record.title.as_str()))
 }
 

@@ -1,5 +1,8 @@
 //! What speaks against changing these hosts, found in one pass before anything is changed.
 
+mod identity;
+mod kubernetes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -45,6 +48,16 @@ pub enum Check {
     Commands,
     /// The host is not part of another Kubernetes cluster
     Leftovers,
+    /// Swap is off, or kubelet is told to bear it
+    Swap,
+    /// The kernel has the controllers of control groups that kubelet needs
+    Cgroups,
+    /// Commands that kubeadm needs are there, or in the image
+    Tools,
+    /// etcd's data fits on the host's disk
+    EtcdDisk,
+    /// The addresses of pods and services are nobody else's
+    Networks,
 }
 
 impl fmt::Display for Check {
@@ -60,6 +73,11 @@ impl fmt::Display for Check {
             Self::Ports => "ports",
             Self::Commands => "commands",
             Self::Leftovers => "leftovers",
+            Self::Swap => "swap",
+            Self::Cgroups => "cgroups",
+            Self::Tools => "tools",
+            Self::EtcdDisk => "etcd-disk",
+            Self::Networks => "networks",
         })
     }
 }
@@ -144,8 +162,10 @@ pub fn preflight(
                 add(Check::Leftovers, text);
             }
         }
+        kubernetes::host(plan, image, host, report, &mut add);
     }
-    identity(inventory, &mut findings);
+    kubernetes::cluster(plan, &mut findings);
+    identity::identity(plan, inventory, &mut findings);
     findings.retain(|finding| !skip.contains(&finding.check));
     findings.sort_by_key(|finding| (finding.check, finding.host));
     findings
@@ -206,6 +226,21 @@ fn arch(image: &PlanImage, facts: &HostFacts, add: &mut impl FnMut(Check, String
 }
 
 fn disk(image: &PlanImage, report: &HostReport, add: &mut impl FnMut(Check, String)) {
+    let needed = still_needed(image, report);
+    let free = report.inventory.facts.store_disk.free;
+    if needed > 0 && needed + ROOM_TO_SPARE > free {
+        let message = format!(
+            "the image needs {} below /var/lib/gantry (and {} to spare), {} are free",
+            bytes(needed),
+            bytes(ROOM_TO_SPARE),
+            bytes(free)
+        );
+        add(Check::Disk, message);
+    }
+}
+
+/// Bytes of the image that are still to come to the host's disk.
+fn still_needed(image: &PlanImage, report: &HostReport) -> u64 {
     let present = &report.inventory.layers;
     let missing = image
         .layers
@@ -218,17 +253,7 @@ fn disk(image: &PlanImage, report: &HostReport, add: &mut impl FnMut(Check, Stri
         .iter()
         .map(|(_, bytes)| bytes)
         .sum();
-    let needed = unpacked.saturating_sub(partial);
-    let free = report.inventory.facts.store_disk.free;
-    if needed > 0 && needed + ROOM_TO_SPARE > free {
-        let message = format!(
-            "the image needs {} below /var/lib/gantry (and {} to spare), {} are free",
-            bytes(needed),
-            bytes(ROOM_TO_SPARE),
-            bytes(free)
-        );
-        add(Check::Disk, message);
-    }
+    unpacked.saturating_sub(partial)
 }
 
 fn ports(ours: &[u16], facts: &HostFacts, add: &mut impl FnMut(Check, String)) {
@@ -249,34 +274,5 @@ fn ports(ours: &[u16], facts: &HostFacts, add: &mut impl FnMut(Check, String)) {
             taken.join(", ")
         );
         add(Check::Ports, message);
-    }
-}
-
-fn identity(inventory: &ClusterInventory, findings: &mut Vec<Finding>) {
-    let mut machines: BTreeMap<&str, IpAddr> = BTreeMap::new();
-    let mut names: BTreeMap<&str, IpAddr> = BTreeMap::new();
-    for (host, report) in inventory.reached() {
-        let facts = &report.inventory.facts;
-        let mut add = |message| {
-            findings.push(Finding {
-                check: Check::Identity,
-                host,
-                message,
-            });
-        };
-        if let Some(other) = (!facts.machine_id.is_empty())
-            .then(|| machines.insert(&facts.machine_id, host))
-            .flatten()
-        {
-            add(format!(
-                "it has the machine-id of {other}: two addresses of one host, or a cloned disk; \
-                         for a clone run `systemd-machine-id-setup` after removing /etc/machine-id"
-            ));
-        } else if let Some(other) = names.insert(&facts.hostname, host) {
-            add(format!(
-                "it has the host name {:?} of {other}; set another one with `hostnamectl`",
-                facts.hostname
-            ));
-        }
     }
 }
