@@ -311,7 +311,7 @@ fn inventory() -> Inventory {
         },
         etcd_beside_store: true,
         networks: vec![HostNetwork {
-            range: "192.0.2.0/24".parse().unwrap(),
+            range: "192.0.2.0/24".parse().expect("it is a range"),
             interface: "eth0".into(),
         }],
     };
