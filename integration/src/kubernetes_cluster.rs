@@ -48,7 +48,8 @@ impl Testbed {
             "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata:\n  name: demo\nspec:\n  image: kubernetes:v1.20.2\n  \
              hosts:\n    - ips: [{}]\n      roles: [master]\n{nodes}\
              ---\n# These hosts have no kernel modules to look at.\nkind: InitConfiguration\n{checks}\n---\n\
-             kind: JoinConfiguration\n{checks}\n",
+             kind: JoinConfiguration\n{checks}\n---\n# Their disk is this machine's, which may be fuller than kubelet likes.\n\
+             kind: KubeletConfiguration\nevictionHard: {{ imagefs.available: 1Gi, nodefs.available: 1Gi }}\n",
             addresses(masters)
         );
         self.operator().put("Clusterfile", text).map(drop)
