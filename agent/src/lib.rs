@@ -13,17 +13,19 @@
 //! ```
 //!
 //! Reading order: [`config`], [`run`] (start and stop), [`enrolment`], [`server`], [`executor`], [`journal`], then
-//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`kubeadm`], [`balancer`], [`hosts_file`]; and what is reported: [`facts`],
-//! [`status`].
+//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`kubeadm`], [`etcd`], [`balancer`],
+//! [`hosts_file`]; and what is reported: [`facts`], [`status`].
 
 pub mod balancer;
 pub mod cli;
 pub mod config;
 pub mod enrolment;
+mod etcd;
 pub mod executor;
 pub mod facts;
 pub mod host;
 pub mod hosts_file;
+mod https;
 pub mod identity;
 pub mod journal;
 pub mod kubeadm;

@@ -85,6 +85,14 @@ pub enum Command {
     /// Where the image brings kubeadm, they become one Kubernetes cluster. Hosts that are new in the file join it; hosts
     /// that are no longer in the file are drained, leave it and are given back as they were. The plan is shown first.
     Apply(commands::apply::Args),
+    /// Add hosts to a cluster: edits its Clusterfile and applies it
+    #[command(visible_alias = "scale-up")]
+    Join(commands::scale::JoinArgs),
+    /// Take hosts out of a cluster: edits its Clusterfile and applies it
+    ///
+    /// A control plane leaves only if etcd keeps its quorum without it. Hosts that do not answer are given up with --force:
+    /// the cluster forgets them, and they are cleaned by the first apply after they are back.
+    Delete(commands::scale::DeleteArgs),
     /// Show what is on the hosts
     Status(commands::status::Args),
     /// Get the administrator's access to a cluster, for kubectl

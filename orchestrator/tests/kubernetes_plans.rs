@@ -7,10 +7,10 @@ mod planning;
 use std::net::IpAddr;
 
 use gantry::clusterfile::Clusterfile;
-use gantry::inventory::ClusterInventory;
+use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::preflight::{self, Check};
 use gantry::plan::{
-    ImageCommands, ImageKubernetes, KubeadmFile, Plan, PlanImage, check, planner, render, reset,
+    ImageCommands, ImageKubernetes, KubeadmFile, Leaving, Plan, PlanImage, check, planner, render, reset,
 };
 use gantry_model::{HostNetwork, ScriptOutcome, StepAction, StepOutcome};
 
@@ -217,9 +217,9 @@ fn a_host_that_is_no_longer_in_the_file_leaves() {
     let mut inventory = fresh(&whole);
     execute(&plan(&whole, &image, &inventory), &mut inventory, well);
     let (smaller, image) = kubernetes(1, 1, "");
-    let gone: IpAddr = "10.0.0.4".parse().unwrap();
+    let gone = leaving(&plan(&whole, &image, &inventory), "10.0.0.4", false);
     let leave = |inventory: &ClusterInventory| {
-        let plan = planner::plan(&smaller, &image, inventory, &[gone]).unwrap();
+        let plan = planner::plan(&smaller, &image, inventory, std::slice::from_ref(&gone)).unwrap();
         check::check(&plan).unwrap();
         plan
     };
@@ -228,10 +228,10 @@ fn a_host_that_is_no_longer_in_the_file_leaves() {
     assert!(
         first
             .clone()
-            .without_left()
+            .without_left(&[])
             .hosts
             .iter()
-            .all(|host| host.address != gone)
+            .all(|host| host.address != gone.host.address)
     );
 
     // Interrupted after kubeadm reset: pods are not drained from what is no node any more.
@@ -255,6 +255,107 @@ fn a_host_that_is_no_longer_in_the_file_leaves() {
         again.iter().any(|title| title.starts_with("delete node")),
         "{again:?}"
     );
+}
+
+/// A host of `applied` that is no longer in the Clusterfile.
+fn leaving(applied: &Plan, host: &str, given_up: bool) -> Leaving {
+    let address: IpAddr = host.parse().unwrap();
+    let planned = applied.hosts.iter().find(|one| one.address == address);
+    Leaving {
+        host: planned.unwrap().clone(),
+        given_up,
+    }
+}
+
+#[test]
+fn of_control_planes_etcd_loses_one_member_at_a_time_and_only_those_it_can_do_without() {
+    let (whole, image) = kubernetes(3, 1, "");
+    let mut inventory = fresh(&whole);
+    execute(&plan(&whole, &image, &inventory), &mut inventory, well);
+    let applied = plan(&whole, &image, &inventory);
+    // 10.0.0.3 and the one that began it all go; 10.0.0.4 stays.
+    let text = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  image: kubernetes:v1.20.2\n  \
+                env: [ PodCIDR=100.64.0.0/10, SvcCIDR=10.96.0.0/22, \"CertSANs=api.example.test\" ]\n  hosts:\n    \
+                - { ips: [ 10.0.0.9, 10.0.0.4 ], roles: [ master ] }\n    - { ips: [ 10.0.0.5 ], roles: [ node ] }\n";
+    let (changed, _) = Clusterfile::parse("Clusterfile", text).unwrap();
+    let new: IpAddr = "10.0.0.9".parse().unwrap();
+    inventory
+        .hosts
+        .insert(new, HostState::Reached(Box::new(report(new))));
+    let gone = ["10.0.0.2", "10.0.0.3"].map(|host| leaving(&applied, host, false));
+    let plan = planner::plan(&changed, &image, &inventory, &gone).unwrap();
+    expect("leave-control-planes", &render::render(&plan));
+    let inits = plan
+        .steps()
+        .filter(|step| step.title == "kubeadm init" && step.is_to_do());
+    assert_eq!(inits.count(), 0, "a new first master begins no other cluster");
+
+    // Whatever was found out before, etcd is asked again right before a member leaves.
+    let mut interrupted = plan.clone();
+    let leave = plan.waves.iter().position(|wave| wave.title == "leave").unwrap();
+    interrupted.waves.truncate(leave + 1);
+    execute(&interrupted, &mut inventory, |_, title| {
+        (title == "kubeadm reset").then_some(StepOutcome::Unknown)
+    });
+    let again = planner::plan(&changed, &image, &inventory, &gone).unwrap();
+    assert!(to_run(&again).contains(&"etcd quorum without 10.0.0.2".to_owned()));
+
+    // Nobody of the cluster is left in the file: that would be another cluster.
+    let text = text.replace("10.0.0.9, 10.0.0.4", "10.0.0.9");
+    let (other, _) = Clusterfile::parse("Clusterfile", &text).unwrap();
+    let mut others = fresh(&whole);
+    execute(&applied_anew(&whole, &image), &mut others, well);
+    others
+        .hosts
+        .insert(new, HostState::Reached(Box::new(report(new))));
+    let refused = planner::plan(&other, &image, &others, &gone).unwrap_err();
+    assert!(refused.to_string().contains("another cluster"), "{refused}");
+}
+
+fn applied_anew(clusterfile: &Clusterfile, image: &PlanImage) -> Plan {
+    plan(clusterfile, image, &fresh(clusterfile))
+}
+
+#[test]
+fn a_host_that_is_given_up_is_forgotten_and_given_back_when_it_is_back() {
+    let (whole, image) = kubernetes(3, 1, "");
+    let mut inventory = fresh(&whole);
+    execute(&plan(&whole, &image, &inventory), &mut inventory, well);
+    let applied = plan(&whole, &image, &inventory);
+    let (smaller, _) = kubernetes(2, 0, "");
+    let text = "10.0.0.4";
+    let silent = inventory.hosts.remove(&text.parse().unwrap()).unwrap();
+    let worker = leaving(&applied, "10.0.0.5", true);
+    inventory.hosts.remove(&worker.host.address);
+    let gone = [leaving(&applied, text, true), worker];
+    let plan = planner::plan(&smaller, &image, &inventory, &gone).unwrap();
+    expect("give-up", &render::render(&plan));
+    execute(&plan, &mut inventory, well);
+    let kept = plan.without_left(&[gone[1].host.address]);
+    assert_eq!(
+        kept.hosts.len(),
+        3,
+        "the one that is not lost for good is to be given back"
+    );
+    let again = planner::plan(&smaller, &image, &inventory, &gone).unwrap();
+    assert_eq!(again.to_do(), 0);
+
+    inventory.hosts.insert(text.parse().unwrap(), silent);
+    let back = leaving(&kept, text, false);
+    let plan = planner::plan(&smaller, &image, &inventory, &[back]).unwrap();
+    let steps = to_run(&plan);
+    assert!(!steps.iter().any(|title| title.starts_with("drain")), "{steps:?}");
+    for title in [
+        "kubeadm reset",
+        "delete node host-10.0.0.4",
+        "clean.sh",
+        "forget cluster",
+    ] {
+        assert!(
+            steps.contains(&title.to_owned()),
+            "{title} is missing in {steps:?}"
+        );
+    }
 }
 
 #[test]

@@ -8,20 +8,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-/// How long an answer may take, with the connection if there is none yet.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// Longest answer that is read, in bytes: a line for each of some thirty checks.
-const MAX_ANSWER_LEN: usize = 16 << 10;
+use crate::https::HttpsConnection;
+
+/// How long an answer may take, with the connection if there is none yet: an API server itself waits 2 s for its etcd.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+/// How long a host may take to accept a connection, when its answer is late.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// What API servers since v1.16 say about themselves; it covers what `/livez` covers.
 const READY: &str = "/readyz";
 /// What older ones do.
@@ -41,16 +41,16 @@ pub(super) enum Health {
 /// What asks one API server how it is.
 pub(super) struct Probe {
     address: SocketAddr,
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
     path: &'static str,
-    kept: Option<TlsStream<TcpStream>>,
+    kept: Option<HttpsConnection>,
 }
 
 impl Probe {
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            connector: TlsConnector::from(Arc::new(client())),
+            config: Arc::new(client()),
             path: READY,
             kept: None,
         }
@@ -59,16 +59,29 @@ impl Probe {
     /// Asks once.
     pub(super) async fn ask(&mut self) -> Health {
         match timeout(ANSWER_LIMIT, self.status()).await {
-            Err(_) => Health::Silent(format!("no answer within {} s", ANSWER_LIMIT.as_secs())),
+            Err(_) => {
+                // Whatever it was going to say, it belongs to this question.
+                self.kept = None;
+                self.late().await
+            }
             Ok(Err(error)) if is_alert(&error) => Health::Ready,
             Ok(Err(error)) => Health::Silent(error.to_string()),
             // Strangers are told nothing where anonymous access is off; but it is there.
             Ok(Ok((200 | 401 | 403, _))) => Health::Ready,
-            Ok(Ok((status, body))) => Health::NotReady(reason(status, &body)),
+            Ok(Ok((status, body))) => Health::NotReady(reason(status, &String::from_utf8_lossy(&body))),
         }
     }
 
-    async fn status(&mut self) -> io::Result<(u16, String)> {
+    /// How a server is whose answer did not come: it has too much to do, or its host has no power.
+    async fn late(&self) -> Health {
+        let reason = format!("no answer within {} s", ANSWER_LIMIT.as_secs());
+        match timeout(CONNECT_LIMIT, TcpStream::connect(self.address)).await {
+            Ok(Ok(_)) => Health::NotReady(reason),
+            _ => Health::Silent(reason),
+        }
+    }
+
+    async fn status(&mut self) -> io::Result<(u16, Bytes)> {
         let answer = self.answer().await?;
         if answer.0 != 404 || self.path == HEALTHY {
             return Ok(answer);
@@ -77,85 +90,15 @@ impl Probe {
         self.answer().await
     }
 
-    async fn answer(&mut self) -> io::Result<(u16, String)> {
-        if let Some(stream) = self.kept.take() {
+    async fn answer(&mut self) -> io::Result<(u16, Bytes)> {
+        if let Some(kept) = &mut self.kept {
             // It may have been closed since the last time, which tells nothing.
-            if let Ok(answer) = self.request(stream).await {
+            if let Ok(answer) = kept.request(self.path, None).await {
                 return Ok(answer);
             }
         }
-        let stream = self.connect().await?;
-        self.request(stream).await
-    }
-
-    async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
-        self.connector
-            .connect(ServerName::from(self.address.ip()), stream)
-            .await
-    }
-
-    /// One request (RFC 9112); the connection is kept when where its answer ends is known.
-    async fn request(&mut self, mut stream: TlsStream<TcpStream>) -> io::Result<(u16, String)> {
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: gantry-balancer\r\nAccept: text/plain\r\n\r\n",
-            self.path, self.address
-        );
-        stream.write_all(request.as_bytes()).await?;
-        stream.flush().await?;
-        let mut bytes = Vec::new();
-        loop {
-            if let Some(answer) = Answer::of(&bytes)? {
-                if answer.is_kept {
-                    self.kept = Some(stream);
-                }
-                return Ok((answer.status, answer.body));
-            }
-            let room = MAX_ANSWER_LEN - bytes.len();
-            if room == 0 {
-                return Err(io::Error::other("its answer is too long"));
-            }
-            if (&mut stream).take(room as u64).read_buf(&mut bytes).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-}
-
-struct Answer {
-    status: u16,
-    body: String,
-    is_kept: bool,
-}
-
-impl Answer {
-    /// The answer in `bytes`; none while it is not whole.
-    fn of(bytes: &[u8]) -> io::Result<Option<Self>> {
-        let text = String::from_utf8_lossy(bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            return Ok(None);
-        };
-        let mut lines = head.split("\r\n");
-        let status = lines
-            .next()
-            .and_then(|line| line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok());
-        let status = status.ok_or_else(|| io::Error::other("it does not speak HTTP"))?;
-        let fields = || lines.clone().filter_map(|line| line.split_once(':'));
-        let field = |wanted: &str| {
-            fields()
-                .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
-                .map(|(_, value)| value.trim())
-        };
-        let length = field("content-length").and_then(|length| length.parse::<usize>().ok());
-        if length.is_some_and(|length| body.len() < length) {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            status,
-            body: body.to_owned(),
-            is_kept: length == Some(body.len()) && field("connection").is_none_or(|value| value != "close"),
-        }))
+        let fresh = HttpsConnection::connect(self.address, Arc::clone(&self.config)).await?;
+        self.kept.insert(fresh).request(self.path, None).await
     }
 }
 
@@ -239,16 +182,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_when_its_body_is() {
-        let head =
-            "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: 26\r\n\r\n";
-        let body = "[+]ping ok\n[-]etcd failed\n";
-        assert!(Answer::of(&head.as_bytes()[..40]).unwrap().is_none());
-        assert!(Answer::of(head.as_bytes()).unwrap().is_none());
-        let answer = Answer::of(format!("{head}{body}").as_bytes()).unwrap().unwrap();
-        assert!(answer.is_kept);
-        assert_eq!(reason(answer.status, &answer.body), "status 500: etcd failed");
-        assert!(Answer::of(b"SSH-2.0-OpenSSH\r\n\r\n").is_err());
-        assert!(!Answer::of(b"HTTP/1.0 200 OK\r\n\r\nok").unwrap().unwrap().is_kept);
+    fn a_server_that_is_not_ready_names_the_checks_that_failed() {
+        let body = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\nreadyz check failed\n";
+        assert_eq!(reason(500, body), "status 500: etcd failed");
+        assert_eq!(reason(503, ""), "status 503");
     }
 }

@@ -94,7 +94,11 @@ pub(super) fn already_done(
             backends,
         } => done(host.balancers.is(cluster, &Settings::new(*listen, backends))),
         StepAction::RemoveBalancer { cluster } => done(host.balancers.is_removed(cluster)),
-        StepAction::RemoveUnusedLayers | StepAction::ForgetCluster { .. } => Ok(None),
+        // What held once need not hold now; members are looked at by the step itself.
+        StepAction::RemoveUnusedLayers
+        | StepAction::ForgetCluster { .. }
+        | StepAction::CheckQuorum { .. }
+        | StepAction::RemoveEtcdMember { .. } => Ok(None),
     }
 }
 

@@ -22,6 +22,7 @@ mod step_watch;
 mod task;
 
 pub use handle::{Answer, Executor};
+pub(crate) use perform::chain;
 pub use step_watch::StepWatch;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::balancer::Settings;
 use crate::host::Host;
 use crate::kubeadm::KubectlCall;
 use crate::rootfs::RootfsError;
-use crate::{staging, templates};
+use crate::{etcd, staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
 const MAX_REASON_LEN: usize = 4096;
@@ -71,6 +71,8 @@ pub(super) async fn perform(
         StepAction::DeleteNode { cluster, node } => {
             programs::run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
         }
+        StepAction::CheckQuorum { address, .. } => ended(etcd::remove(address, true).await),
+        StepAction::RemoveEtcdMember { address, .. } => ended(etcd::remove(address, false).await),
         StepAction::AssembleRootfs {
             cluster,
             image,

@@ -72,6 +72,10 @@ pub enum StepKind {
     SetBalancer,
     /// Removes the balancer.
     RemoveBalancer,
+    /// Looks at etcd's members.
+    CheckQuorum,
+    /// Removes one of them.
+    RemoveEtcdMember,
 }
 
 impl StepKind {
@@ -98,6 +102,8 @@ impl StepKind {
             StepAction::Kubeadm(_) => Self::Kubeadm,
             StepAction::SetBalancer { .. } => Self::SetBalancer,
             StepAction::RemoveBalancer { .. } => Self::RemoveBalancer,
+            StepAction::CheckQuorum { .. } => Self::CheckQuorum,
+            StepAction::RemoveEtcdMember { .. } => Self::RemoveEtcdMember,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

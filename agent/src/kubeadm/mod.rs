@@ -6,6 +6,7 @@
 //! ```
 
 mod command;
+mod health;
 mod kubeconfig;
 mod kubectl;
 mod pass;
@@ -13,6 +14,7 @@ mod statics;
 mod traces;
 
 pub(crate) use command::{check, program};
+pub(crate) use health::health;
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::{KubectlCall, check_node};
 pub use pass::{PassError, issue};

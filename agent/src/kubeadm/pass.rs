@@ -75,14 +75,7 @@ pub async fn issue(host: &Host, cluster: &ClusterName, control_plane: bool) -> R
             cluster: cluster.clone(),
         });
     }
-    let rootfs = host.rootfs.path(cluster)?;
-    let layers = host
-        .rootfs
-        .current_generation(cluster)?
-        .map(|generation| generation.layers);
-    host.scripts
-        .prove(&host.store, &layers.unwrap_or_default(), &rootfs, PROGRAM)?;
-    let kubeadm = rootfs.join(PROGRAM);
+    let kubeadm = proved(host, cluster, PROGRAM)?;
 
     let token = format!("{}.{}", random(6)?, random(16)?);
     let certificate_key = control_plane.then(random_key).transpose()?;
@@ -113,6 +106,21 @@ pub async fn issue(host: &Host, cluster: &ClusterName, control_plane: bool) -> R
         ca_hash: ca_hash(&fs::read(CA).map_err(io("read", Path::new(CA)))?)?,
         certificate_key,
     })
+}
+
+/// A program of the cluster's rootfs, which is the image's.
+///
+/// # Errors
+/// When it is not.
+pub(super) fn proved(host: &Host, cluster: &ClusterName, program: &str) -> Result<PathBuf, PassError> {
+    let rootfs = host.rootfs.path(cluster)?;
+    let layers = host
+        .rootfs
+        .current_generation(cluster)?
+        .map(|generation| generation.layers);
+    host.scripts
+        .prove(&host.store, &layers.unwrap_or_default(), &rootfs, program)?;
+    Ok(rootfs.join(program))
 }
 
 async fn run(kubeadm: &Path, words: &[&str], what: &'static str) -> Result<String, PassError> {

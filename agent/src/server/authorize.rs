@@ -12,6 +12,7 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Inventory => (false, "the inventory"),
         Request::Logs { .. } => (false, "logs"),
         Request::Drift { .. } => (false, "drift"),
+        Request::ClusterHealth { .. } => (false, "a cluster's health"),
         Request::Run(_) | Request::RunJoin { .. } => (true, "running a step"),
         Request::JoinPass { .. } => (true, "a pass into a cluster"),
         Request::Kubeconfig { .. } => (true, "a cluster's kubeconfig"),
@@ -53,7 +54,10 @@ mod tests {
                 step: step.id(),
                 follow: true,
             },
-            Request::Drift { cluster },
+            Request::Drift {
+                cluster: cluster.clone(),
+            },
+            Request::ClusterHealth { cluster },
         ];
         let changing = [
             Request::Run(step.clone()),

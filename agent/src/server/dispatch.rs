@@ -21,6 +21,7 @@ impl Server {
             Request::Run(step) => self.run(step, None, connection, send).await,
             Request::RunJoin { step, pass } => self.run(step, Some(pass), connection, send).await,
             Request::Kubeconfig { cluster } => reply(self.kubeconfig(&cluster), send).await,
+            Request::ClusterHealth { cluster } => reply(self.cluster_health(&cluster).await, send).await,
             Request::JoinPass {
                 cluster,
                 control_plane,
@@ -118,6 +119,14 @@ impl Server {
                 message: error.to_string(),
             }),
         }
+    }
+
+    async fn cluster_health(&self, cluster: &ClusterName) -> Result<Reply, Refusal> {
+        let health = kubeadm::health(&self.host, cluster).await;
+        health.map(Reply::ClusterHealth).map_err(|error| Refusal {
+            kind: RefusalKind::NotFound,
+            message: error.to_string(),
+        })
     }
 
     async fn join_pass(&self, cluster: &ClusterName, control_plane: bool) -> Result<Reply, Refusal> {

@@ -3,7 +3,9 @@
 //! Plain values: no I/O, no clock, no async. Every type here is printed, stored or sent somewhere, and keeps
 //! the same name in the code, the files, the logs and the flags.
 
+mod cluster_health;
 mod digest;
+mod etcd;
 mod exit_code;
 mod generation;
 mod host;
@@ -15,7 +17,9 @@ mod layer;
 mod script;
 mod step;
 
+pub use cluster_health::{ClusterHealth, NodeHealth};
 pub use digest::{Digest, DigestError};
+pub use etcd::{EtcdMember, EtcdMembers, QuorumError};
 pub use exit_code::ExitCode;
 pub use generation::{Generation, GenerationId};
 pub use host::{ClusterName, ClusterNameError, DiskSpace, HostFacts, HostNetwork, Inventory, ListeningPort};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -163,13 +163,27 @@ pub enum StepAction {
     },
     /// Run a command of the image.
     RunImageCommand(ImageCommand),
+    /// Make sure that etcd keeps its quorum without one of its members. Changes nothing; done on a control plane.
+    CheckQuorum {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The member's address.
+        address: IpAddr,
+    },
+    /// Let etcd forget one of its members, if it is one and etcd keeps its quorum. Done on a control plane.
+    RemoveEtcdMember {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The member's address.
+        address: IpAddr,
+    },
 }
 
 /// One line of `/etc/hosts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostsEntry {
     /// The address.
-    pub address: std::net::IpAddr,
+    pub address: IpAddr,
     /// The names that lead to it.
     pub names: Vec<String>,
 }
@@ -203,6 +217,8 @@ impl StepAction {
             | Self::WaitForNodes { cluster, .. }
             | Self::DrainNode { cluster, .. }
             | Self::DeleteNode { cluster, .. }
+            | Self::CheckQuorum { cluster, .. }
+            | Self::RemoveEtcdMember { cluster, .. }
             | Self::SetBalancer { cluster, .. }
             | Self::RemoveBalancer { cluster } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
@@ -231,6 +247,8 @@ impl StepAction {
             Self::DeleteNode { node, .. } => format!("delete node {node}"),
             Self::SetBalancer { .. } => "balancer".into(),
             Self::RemoveBalancer { .. } => "remove balancer".into(),
+            Self::CheckQuorum { address, .. } => format!("etcd quorum without {address}"),
+            Self::RemoveEtcdMember { address, .. } => format!("remove etcd member {address}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gantry_model::{Inventory, JoinPass, StepOutcome};
+use gantry_model::{ClusterHealth, Inventory, JoinPass, StepOutcome};
 use serde::{Deserialize, Serialize};
 
 /// The first message an agent sends on a request's stream. Append-only.
@@ -23,6 +23,8 @@ pub enum Reply {
     JoinPass(JoinPass),
     /// The answer to `Kubeconfig`: a file of that kind. Secret.
     Kubeconfig(String),
+    /// The answer to `ClusterHealth`.
+    ClusterHealth(ClusterHealth),
 }
 
 /// Why an agent does not do what it was asked.

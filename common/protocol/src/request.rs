@@ -55,4 +55,10 @@ pub enum Request {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// What a cluster of which this host is a control plane is like: nodes, etcd. Answered by
+    /// `Reply::ClusterHealth`. Role: reader.
+    ClusterHealth {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod document;
+pub mod edit;
 pub mod kubernetes;
 pub mod mistake;
 pub mod schema;

@@ -1,7 +1,7 @@
 //! `gantry apply`: read → image → inventory → preflight → plan → execute → report.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueHint;
@@ -12,6 +12,8 @@ use super::agents::revocations;
 use super::confirm::confirm;
 use super::connect::{self, ConnectArgs};
 use super::prepare::{Wanted, prepare};
+use super::scale;
+use crate::clusterfile::Source;
 use crate::context::Context;
 use crate::execute::{self, MAX_WAITING_EVENTS, RunOutcome, Settings};
 use crate::output::print;
@@ -28,19 +30,30 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE", default_value = "Clusterfile", value_hint = ValueHint::FilePath)]
     file: PathBuf,
 
+    #[command(flatten)]
+    apply: ApplyArgs,
+}
+
+/// How a Clusterfile is applied.
+#[derive(Debug, clap::Args)]
+pub struct ApplyArgs {
     /// Do not ask
     #[arg(short, long)]
-    yes: bool,
+    pub(super) yes: bool,
+
+    /// Give hosts up that are to leave and do not answer: the cluster forgets them
+    #[arg(long)]
+    force: bool,
 
     /// Leave this preflight check out; may be given several times
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     skip_preflight: Vec<Check>,
 
     #[command(flatten)]
-    execute: ExecuteArgs,
+    pub(super) execute: ExecuteArgs,
 
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
 }
 
 /// How a plan is executed and shown.
@@ -64,7 +77,34 @@ pub struct ExecuteArgs {
 /// # Errors
 /// When anything before the execution refuses; failures of hosts are reported and give the exit code.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let wanted = Wanted::read(&args.file)?;
+    apply(&Wanted::read(&args.file)?, None, &args.apply, context)
+}
+
+/// Applies an edited Clusterfile; it is written to `file` when everything that can be checked before was.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn apply_edited(
+    source: Source,
+    file: &Path,
+    args: &ApplyArgs,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
+    let clusterfile = Box::new(source.clusterfile()?);
+    apply(
+        &Wanted::Clusterfile(source, clusterfile),
+        Some(file),
+        args,
+        context,
+    )
+}
+
+fn apply(
+    wanted: &Wanted,
+    edited: Option<&Path>,
+    args: &ApplyArgs,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
     let image = wanted.image(&connect::store(context)?)?;
     let state = State::new(context.root());
     let dialer = connect::dialer(context, &args.connect)?;
@@ -74,20 +114,25 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let detached = "what runs on the hosts goes on; run the same command again to follow it to its end";
     connect::block_on(
         async {
-            let prepared = prepare(&wanted, &image, &state, &dialer, &args.skip_preflight).await?;
+            let prepared = prepare(wanted, &image, &state, &dialer, &args.skip_preflight, args.force).await?;
             prepared.refuse_on_findings()?;
             let plan = prepared.plan;
             if context.identity().is_none() {
                 // A host that is lost by now is met again, and named, when its steps run.
                 drop(revocations::deliver(&state, &dialer, Some(&wanted.hosts())).await?);
             }
-            let source = if let Wanted::Clusterfile(source, _) = &wanted {
+            let source = if let Wanted::Clusterfile(source, _) = wanted {
                 Some(source)
             } else {
                 None
             };
+            let write_edited = || match (edited, source) {
+                (Some(file), Some(source)) => scale::write(source, file),
+                _ => Ok(()),
+            };
             if plan.to_do() == 0 {
-                cluster.save(source, &plan)?;
+                write_edited()?;
+                cluster.save(source, &plan.clone().without_left(&state.agents().revoked()?))?;
                 dialer.close().await;
                 anstream::eprintln!("{}: nothing to do.", plan.cluster);
                 args.execute.nothing()?;
@@ -98,12 +143,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 anstream::eprintln!("Nothing was done.");
                 return Ok(ExitCode::Interrupted);
             }
+            write_edited()?;
             cluster.save(source, &plan)?;
             let outcome = args.execute.run(&plan, &dialer).await?;
             dialer.close().await;
             if outcome.exit_code() == ExitCode::Done {
                 // Hosts that have left are no longer asked about.
-                cluster.save(source, &plan.without_left())?;
+                let lost = state.agents().revoked()?;
+                cluster.save(source, &plan.without_left(&lost))?;
             }
             Ok(outcome.exit_code())
         },

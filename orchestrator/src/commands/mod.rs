@@ -1,5 +1,6 @@
 //! The commands, one file each: what happens, in order.
 
+mod addresses;
 pub mod agents;
 pub mod apply;
 pub mod build;
@@ -13,6 +14,7 @@ pub mod kubeconfig;
 pub mod load;
 pub mod login;
 pub mod logs;
+mod membership;
 pub mod operator;
 pub mod plan;
 pub mod prepare;
@@ -23,6 +25,7 @@ pub mod reset;
 pub mod rmi;
 pub mod save;
 pub mod search;
+pub mod scale;
 pub mod stage;
 pub mod status;
 pub mod store;
@@ -60,6 +63,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan::run(args, context),
         Command::Stage(args) => stage::run(args, context),
         Command::Apply(args) => apply::run(args, context),
+        Command::Join(args) => scale::join(args, context),
+        Command::Delete(args) => scale::delete(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Kubeconfig(args) => kubeconfig::run(args, context),
         Command::Logs(args) => logs::run(args, context),

@@ -35,6 +35,10 @@ pub struct Args {
     #[arg(long)]
     detailed_exitcode: bool,
 
+    /// Give hosts up that are to leave and do not answer: the cluster forgets them
+    #[arg(long)]
+    force: bool,
+
     /// Leave this preflight check out; may be given several times
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     skip_preflight: Vec<Check>,
@@ -59,6 +63,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 &State::new(context.root()),
                 &dialer,
                 &args.skip_preflight,
+                args.force,
             )
             .await;
             dialer.close().await;

@@ -6,12 +6,12 @@ use std::path::Path;
 use gantry_model::ExitCode;
 use gantry_store::{Image, Store, StoreError};
 
+use super::membership;
 use crate::clusterfile::{Clusterfile, Source};
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::inventory::ClusterInventory;
-use crate::inventory::gather::gather;
 use crate::plan::preflight::{self, Check};
-use crate::plan::{self, Plan, PlanImage};
+use crate::plan::{self, Leaving, Place, Plan, PlanImage, PlannedHost};
 use crate::session::Sessions;
 use crate::state::{State, known_clusters};
 
@@ -51,29 +51,23 @@ impl Wanted {
     pub fn hosts(&self) -> Vec<IpAddr> {
         match self {
             Self::Clusterfile(_, clusterfile) => clusterfile.hosts.iter().map(|host| host.address).collect(),
-            Self::Plan(plan) => plan.hosts.iter().map(|host| host.address).collect(),
+            Self::Plan(plan) => {
+                let asked = plan.hosts.iter().filter(|host| host.place != Place::GivenUp);
+                asked.map(|host| host.address).collect()
+            }
         }
     }
 
-    /// Addresses of hosts that were in the cluster when it was applied from here last, and are not in the file. Hosts whose
-    /// certificates were revoked since are given up: nobody waits for a host that burnt down.
+    /// The hosts of the cluster when it was applied from here last; none when it was not, or for a saved plan.
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub fn leaving(&self, state: &State) -> anyhow::Result<Vec<IpAddr>> {
-        let (Self::Clusterfile(_, clusterfile), true) =
-            (self, known_clusters(state)?.contains(self.cluster()))
-        else {
+    pub fn applied(&self, state: &State) -> anyhow::Result<Vec<PlannedHost>> {
+        let known = matches!(self, Self::Clusterfile(..)) && known_clusters(state)?.contains(self.cluster());
+        if !known {
             return Ok(Vec::new());
-        };
-        let applied = state.cluster(&clusterfile.name).plan()?;
-        let stays = self.hosts();
-        let agents = state.agents().all()?;
-        let given_up = |host: &IpAddr| agents.get(host).is_some_and(|agent| agent.revoked);
-        let before = applied.hosts.into_iter().map(|host| host.address);
-        Ok(before
-            .filter(|host| !stays.contains(host) && !given_up(host))
-            .collect())
+        }
+        Ok(state.cluster(self.cluster()).plan()?.hosts)
     }
 
     /// Its image, from the store.
@@ -104,7 +98,7 @@ impl Wanted {
         &self,
         image: &PlanImage,
         inventory: &ClusterInventory,
-        leaving: &[IpAddr],
+        leaving: &[Leaving],
     ) -> anyhow::Result<Plan> {
         let mut plan = match self {
             Self::Clusterfile(_, clusterfile) => plan::planner::plan(clusterfile, image, inventory, leaving)?,
@@ -137,12 +131,14 @@ pub async fn prepare<S: Sessions>(
     state: &State,
     sessions: &S,
     skip: &[Check],
+    force: bool,
 ) -> anyhow::Result<Prepared> {
-    let leaving = wanted.leaving(state)?;
-    let hosts = [wanted.hosts(), leaving.clone()].concat();
-    let inventory = gather(sessions, &hosts, Some(wanted.cluster())).await;
+    let applied = wanted.applied(state)?;
+    let (inventory, leaving) = membership::ask(wanted, &applied, state, sessions, force).await?;
+    membership::refuse_changes(wanted, &applied, &inventory)?;
     let plan = wanted.plan(image, &inventory, &leaving)?;
-    let findings = preflight::preflight(&plan, image, &inventory, skip);
+    let mut findings = preflight::preflight(&plan, image, &inventory, skip);
+    findings.extend(membership::quorum(&plan, sessions).await);
     Ok(Prepared { plan, findings })
 }
 
@@ -171,7 +167,8 @@ impl Prepared {
         );
         let hint = match code {
             ExitCode::Unreachable if self.all_leave(&hosts) => {
-                "a host that will not come back is given up with `gantry agents revoke HOST` and `kubectl delete node`"
+                "--force gives it up: the cluster forgets it, and it is cleaned when it is back; for one that never will be, \
+                 `gantry agents revoke HOST` does the same for good"
             }
             ExitCode::Unreachable => {
                 "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says"
@@ -188,7 +185,7 @@ impl Prepared {
             self.plan
                 .hosts
                 .iter()
-                .any(|one| one.address == *host && !one.leaves)
+                .any(|one| one.address == *host && one.place.is_to_stay())
         };
         !hosts.iter().any(stays)
     }

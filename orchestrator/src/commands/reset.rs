@@ -7,7 +7,7 @@ use clap::ValueHint;
 use gantry_model::{Digest, ExitCode};
 use gantry_store::Store;
 
-use super::apply::ExecuteArgs;
+use super::apply::{ApplyArgs, ExecuteArgs};
 use super::confirm::confirm;
 use super::connect::{self, ConnectArgs};
 use super::prepare::read_image;
@@ -40,6 +40,19 @@ pub struct Args {
 
     #[command(flatten)]
     connect: ConnectArgs,
+}
+
+impl Args {
+    /// What `gantry delete --all` means.
+    pub(super) fn whole(file: PathBuf, apply: ApplyArgs) -> Self {
+        Self {
+            file,
+            yes: apply.yes,
+            no_clean: false,
+            execute: apply.execute,
+            connect: apply.connect,
+        }
+    }
 }
 
 /// Takes the cluster down on every host that can be reached.

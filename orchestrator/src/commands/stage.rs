@@ -52,6 +52,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 &State::new(context.root()),
                 &dialer,
                 &args.skip_preflight,
+                false,
             )
             .await?;
             prepared.refuse_on_findings()?;

@@ -9,6 +9,7 @@ use gantry_model::{ClusterName, Digest, ExitCode, StepAction};
 use crate::clusterfile::Source;
 use crate::context::Context;
 use crate::exit::failure_hint;
+use crate::plan::Place;
 use crate::state::{State, known_clusters};
 
 /// Which cluster.
@@ -75,7 +76,8 @@ impl WhichArgs {
             .as_ref()
             .map(|image| image.reference.to_string())
             .zip(layers);
-        let hosts = plan.hosts.iter().map(|host| host.address).collect();
+        let hosts = plan.hosts.iter().filter(|host| host.place != Place::GivenUp);
+        let hosts = hosts.map(|host| host.address).collect();
         Ok(Some(Which {
             cluster,
             hosts,

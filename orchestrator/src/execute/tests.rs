@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gantry_model::{
-    ClusterName, Digest, ExitCode, Inventory, JoinPass, ScriptOutcome, Step, StepAction, StepId, StepOutcome,
+    ClusterHealth, ClusterName, Digest, ExitCode, Inventory, JoinPass, ScriptOutcome, Step, StepAction,
+    StepId, StepOutcome,
 };
 use gantry_protocol::StepEvent;
 
@@ -59,6 +60,10 @@ impl Sessions for Agents {
 
 impl AgentSession for Agent {
     async fn kubeconfig(&self, _: &ClusterName) -> Result<String, SessionError> {
+        unreachable!("no step asks for it")
+    }
+
+    async fn cluster_health(&self, _: &ClusterName) -> Result<ClusterHealth, SessionError> {
         unreachable!("no step asks for it")
     }
 
@@ -169,7 +174,8 @@ fn plan(keep_going: bool) -> Plan {
             .iter()
             .map(|host| PlannedHost {
                 etcd: false,
-                leaves: false,
+                node: String::new(),
+                place: crate::plan::Place::Stays,
                 address: *host,
                 seen: None,
                 ports: vec![],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gantry_model::ExitCode;
 
-use super::{PLAN_VERSION, Plan};
+use super::{PLAN_VERSION, Place, Plan};
 use crate::exit::{failure, failure_hint};
 use crate::inventory::ClusterInventory;
 
@@ -63,7 +63,7 @@ pub fn check(plan: &Plan) -> anyhow::Result<()> {
 /// When a host has a rootfs step that is neither the one seen then nor one of the plan.
 pub fn check_current(plan: &Plan, inventory: &ClusterInventory) -> anyhow::Result<()> {
     let planned: BTreeSet<_> = plan.steps().map(|step| step.id).collect();
-    for host in &plan.hosts {
+    for host in plan.hosts.iter().filter(|host| host.place != Place::GivenUp) {
         let latest = inventory
             .report(host.address)
             .and_then(|report| report.latest(&plan.cluster, "rootfs"));

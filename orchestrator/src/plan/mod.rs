@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use commands::ImageCommands;
 pub use image::{PlanImage, PlanLayer};
 pub use kubeadm::{ImageKubernetes, KubeadmFile, KubernetesNeeds};
+pub use leave::Leaving;
 pub use progress::refresh;
 
 /// The version of the plan's JSON form. A number is never reused.
@@ -91,9 +92,33 @@ pub struct PlannedHost {
     /// It is to keep a copy of the cluster's data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub etcd: bool,
-    /// It is no longer in the Clusterfile: the plan takes it out of the cluster.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub leaves: bool,
+    /// The name of its node; empty when its agent did not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// Whether it is to be there when the plan is done.
+    #[serde(default, skip_serializing_if = "Place::is_to_stay")]
+    pub place: Place,
+}
+
+/// Whether a host is to be in the cluster when a plan is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// It is in the Clusterfile.
+    #[default]
+    Stays,
+    /// It is no longer in the Clusterfile: the plan takes it out of the cluster and gives it back as it was.
+    Leaves,
+    /// It is no longer in the Clusterfile and does not answer: the cluster forgets it. It is given back when it is back.
+    GivenUp,
+}
+
+impl Place {
+    /// Whether it stays.
+    #[must_use]
+    pub fn is_to_stay(&self) -> bool {
+        *self == Self::Stays
+    }
 }
 
 /// Steps that may run side by side on different hosts. On one host they run in this order.
@@ -185,10 +210,14 @@ impl Plan {
         self
     }
 
-    /// The plan without the hosts that it took out of the cluster, and their steps.
+    /// The plan without the hosts that it took out of the cluster, and their steps. Those that were given up are kept,
+    /// because they have to be given back, unless they are `lost` for good.
     #[must_use]
-    pub fn without_left(mut self) -> Self {
-        self.hosts.retain(|host| !host.leaves);
+    pub fn without_left(mut self, lost: &[IpAddr]) -> Self {
+        let is_to_be_given_back =
+            |host: &PlannedHost| host.place == Place::GivenUp && !lost.contains(&host.address);
+        self.hosts
+            .retain(|host| host.place.is_to_stay() || is_to_be_given_back(host));
         let stays = |host: IpAddr| self.hosts.iter().any(|one| one.address == host);
         for wave in &mut self.waves {
             wave.steps.retain(|step| stays(step.host));

@@ -10,7 +10,8 @@ use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{
-    Mark, PLAN_VERSION, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose, STAGE, Wave,
+    Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
+    STAGE, Wave,
 };
 use super::{commands, kubeadm, leave};
 use crate::clusterfile::{Clusterfile, Host, Role};
@@ -32,7 +33,7 @@ pub fn plan(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
-    leaving: &[IpAddr],
+    leaving: &[Leaving],
 ) -> anyhow::Result<Plan> {
     if !image.template_mistakes.is_empty() {
         return Err(failure_hint(
@@ -69,7 +70,7 @@ pub fn plan(
             after.push(templates.id);
             rootfs.steps.push(templates);
         }
-        let api_server = kubeadm::api_server(clusterfile, image, host, report);
+        let api_server = kubeadm::api_server(clusterfile, image, inventory, host);
         rootfs
             .steps
             .push(hosts_entries_step(clusterfile, host, api_server, report));
@@ -88,11 +89,12 @@ pub fn plan(
         }
     }
     let members = kubeadm::waves(clusterfile, image, inventory)?;
+    let leave = leave::leave(clusterfile, image, inventory, leaving);
+    waves.push(leave.give_up);
     waves.extend(members.join);
     if let Some(rootfs) = first_rootfs {
         waves.extend(commands::wave(clusterfile, image, inventory, rootfs));
     }
-    let leave = leave::leave(clusterfile, image, inventory, leaving);
     waves.extend(leave.waves);
     // A node that leaves need not be ready.
     waves.extend(members.ready);
@@ -132,7 +134,11 @@ pub(super) fn planned_hosts(clusterfile: &Clusterfile, inventory: &ClusterInvent
             seen: seen(host.address),
             ports: ports_of(host.role, registry),
             etcd: host.role == Role::Master,
-            leaves: false,
+            node: inventory
+                .report(host.address)
+                .map(|report| kubeadm::node_name(&report.inventory.facts.hostname))
+                .unwrap_or_default(),
+            place: Place::Stays,
         }
     };
     clusterfile.hosts.iter().map(host).collect()

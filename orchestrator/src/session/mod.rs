@@ -11,7 +11,7 @@ pub mod remote;
 
 use std::net::IpAddr;
 
-use gantry_model::{ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
+use gantry_model::{ClusterHealth, ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
 
@@ -51,6 +51,12 @@ pub trait AgentSession: Send + Sync {
 
     /// The kubeconfig of the administrator of `cluster`, of which this host is a control plane.
     fn kubeconfig(&self, cluster: &ClusterName) -> impl Future<Output = Result<String, SessionError>> + Send;
+
+    /// What `cluster` is like, of which this host is a control plane.
+    fn cluster_health(
+        &self,
+        cluster: &ClusterName,
+    ) -> impl Future<Output = Result<ClusterHealth, SessionError>> + Send;
 
     /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer. A step by
     /// which the host joins a cluster needs a `pass`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_model::{ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
+use gantry_model::{ClusterHealth, ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
 use gantry_protocol::{CloseCode, Reply, Request, StepEvent};
 use gantry_transport::{Connection, Path, RecvStream, StreamError};
 use tokio::sync::mpsc;
@@ -103,6 +103,14 @@ impl AgentSession for RemoteSession {
         }
     }
 
+    async fn cluster_health(&self, cluster: &ClusterName) -> Result<ClusterHealth, SessionError> {
+        let cluster = cluster.clone();
+        match self.ask(&Request::ClusterHealth { cluster }).await? {
+            (Reply::ClusterHealth(health), _) => Ok(health),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
     async fn run(
         &self,
         step: &Step,
@@ -179,6 +187,7 @@ fn unexpected(reply: &Reply) -> SessionError {
         Reply::Refused(_) => "a refusal",
         Reply::JoinPass(_) => "a pass into a cluster",
         Reply::Kubeconfig(_) => "a kubeconfig",
+        Reply::ClusterHealth(_) => "a cluster's health",
     };
     SessionError::Protocol(format!("{kind} came where another answer was due"))
 }

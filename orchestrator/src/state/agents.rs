@@ -54,6 +54,18 @@ impl State {
 }
 
 impl AgentBook {
+    /// Addresses of hosts whose certificates were revoked: they are lost for good.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn revoked(&self) -> anyhow::Result<Vec<IpAddr>> {
+        let agents = self.all()?.into_iter();
+        Ok(agents
+            .filter(|(_, agent)| agent.revoked)
+            .map(|(host, _)| host)
+            .collect())
+    }
+
     /// Every enrolled host.
     ///
     /// # Errors

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    ClusterName, Digest, DiskSpace, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry,
-    ImageCommand, Inventory, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort,
-    ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome, StepRecord, TocLocation,
+    ClusterHealth, ClusterName, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId,
+    HostFacts, HostNetwork, HostsEntry, ImageCommand, Inventory, JoinPass, KubeadmAct, KubeadmSpec,
+    LayerDescriptor, ListeningPort, NodeHealth, ScriptOutcome, ScriptSpec, Step, StepAction, StepId,
+    StepOutcome, StepRecord, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -195,6 +196,20 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             },
         ),
         (
+            "Run/CheckQuorum",
+            StepAction::CheckQuorum {
+                cluster: cluster.clone(),
+                address: [192, 0, 2, 1].into(),
+            },
+        ),
+        (
+            "Run/RemoveEtcdMember",
+            StepAction::RemoveEtcdMember {
+                cluster: cluster.clone(),
+                address: [192, 0, 2, 1].into(),
+            },
+        ),
+        (
             "Run/DeleteNode",
             StepAction::DeleteNode {
                 cluster: cluster.clone(),
@@ -261,6 +276,11 @@ fn requests(to: &mut Vec<Sample>) {
         "Request::Kubeconfig",
         &Request::Kubeconfig { cluster: cluster() },
     );
+    put(
+        to,
+        "Request::ClusterHealth",
+        &Request::ClusterHealth { cluster: cluster() },
+    );
     put(to, "Request::RunJoin", &Request::RunJoin { step, pass: pass() });
     put(to, "Request::Cancel", &Request::Cancel { step: step_id() });
     put(
@@ -271,6 +291,25 @@ fn requests(to: &mut Vec<Sample>) {
         },
     );
     put(to, "Request::Drift", &Request::Drift { cluster: cluster() });
+}
+
+fn health() -> ClusterHealth {
+    ClusterHealth {
+        nodes: vec![NodeHealth {
+            name: "node1".into(),
+            address: Some([192, 0, 2, 1].into()),
+            version: "v1.20.2".into(),
+            problem: Some("Kubelet stopped posting node status.".into()),
+            cordoned: true,
+        }],
+        etcd: EtcdMembers(vec![EtcdMember {
+            name: "node1".into(),
+            address: [192, 0, 2, 1].into(),
+            learner: false,
+            problem: None,
+        }]),
+        problems: vec!["etcd: no answer".into()],
+    }
 }
 
 fn pass() -> JoinPass {
@@ -358,6 +397,7 @@ fn replies(to: &mut Vec<Sample>) {
         "Reply::Kubeconfig",
         &Reply::Kubeconfig("kind: Config\n".into()),
     );
+    put(to, "Reply::ClusterHealth", &Reply::ClusterHealth(health()));
     put(to, "Reply::JoinPass", &Reply::JoinPass(pass()));
     for (name, kind) in [
         ("Reply::Refused/Forbidden", RefusalKind::Forbidden),

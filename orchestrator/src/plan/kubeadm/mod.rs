@@ -78,7 +78,10 @@ pub(super) fn waves(
             "Metadata of a rootfs says {\"version\":\"v1.20.2\",\"arch\":\"amd64\"}",
         ));
     }
-    let first = clusterfile.first_master();
+    let first = anchor(clusterfile, inventory);
+    if !is_member(&clusterfile.name, inventory.report(first.address)) {
+        refuse_a_second_cluster(clusterfile, inventory)?;
+    }
     let init = step(clusterfile, image, first, KubeadmAct::Init, &[], inventory)?;
     let mut ids = vec![init.id];
     let mut waves = vec![wave("control plane", vec![init])];
@@ -121,19 +124,47 @@ pub(super) fn waves(
     Ok(Members { join: waves, ready })
 }
 
+/// The control plane that is asked about the cluster and lets hosts into it: the first master that is in it already. While
+/// there is none, the first of all, which begins it.
+pub(super) fn anchor<'a>(clusterfile: &'a Clusterfile, inventory: &ClusterInventory) -> &'a Host {
+    let mut masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
+    masters
+        .find(|host| is_member(&clusterfile.name, inventory.report(host.address)))
+        .unwrap_or_else(|| clusterfile.first_master())
+}
+
+/// Without any control plane of the cluster that runs, `kubeadm init` would begin another one.
+fn refuse_a_second_cluster(clusterfile: &Clusterfile, inventory: &ClusterInventory) -> anyhow::Result<()> {
+    let Some((member, _)) = inventory
+        .reached()
+        .find(|(_, report)| is_member(&clusterfile.name, Some(report)))
+    else {
+        return Ok(());
+    };
+    Err(failure_hint(
+        ExitCode::Input,
+        format!(
+            "{member} is a member of cluster {}, and none of the masters in the Clusterfile is: they would begin another \
+             cluster of that name",
+            clusterfile.name
+        ),
+        "keep one of its control planes in the Clusterfile until others have joined it",
+    ))
+}
+
 /// Where the API server's name leads on a host: a control plane's own; the first master's before it is one; on workers
 /// to the balancer.
 pub(super) fn api_server(
     clusterfile: &Clusterfile,
     image: &PlanImage,
+    inventory: &ClusterInventory,
     host: &Host,
-    report: Option<&HostReport>,
 ) -> IpAddr {
     match host.role {
         _ if image.kubernetes.is_none() => clusterfile.first_master().address,
         Role::Node => BALANCER.ip(),
-        Role::Master if is_member(&clusterfile.name, report) => host.address,
-        Role::Master => clusterfile.first_master().address,
+        Role::Master if is_member(&clusterfile.name, inventory.report(host.address)) => host.address,
+        Role::Master => anchor(clusterfile, inventory).address,
     }
 }
 
@@ -167,9 +198,13 @@ pub(super) fn is_member(cluster: &ClusterName, report: Option<&HostReport>) -> b
         })
 }
 
-/// The step by which `host` leaves the cluster, if it ever began to join.
+/// The step by which `host` leaves the cluster, if it ever began to join and has not left.
 pub(super) fn reset(clusterfile: &Clusterfile, report: &HostReport, after: &[StepId]) -> Option<Step> {
-    latest(&clusterfile.name, report).filter(|record| record.title != KubeadmAct::Reset.title())?;
+    let left = |record: &&StepRecord| {
+        record.title == KubeadmAct::Reset.title()
+            && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
+    };
+    latest(&clusterfile.name, report).filter(|record| !left(record))?;
     let spec = KubeadmSpec {
         cluster: clusterfile.name.clone(),
         act: KubeadmAct::Reset,

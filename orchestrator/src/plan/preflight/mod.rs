@@ -2,6 +2,7 @@
 
 mod identity;
 mod kubernetes;
+pub(crate) mod quorum;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,6 +59,9 @@ pub enum Check {
     EtcdDisk,
     /// The addresses of pods and services are nobody else's
     Networks,
+    /// etcd keeps its quorum without the control planes that leave (cannot be skipped)
+    #[value(skip)]
+    Quorum,
 }
 
 impl fmt::Display for Check {
@@ -78,6 +82,7 @@ impl fmt::Display for Check {
             Self::Tools => "tools",
             Self::EtcdDisk => "etcd-disk",
             Self::Networks => "networks",
+            Self::Quorum => "quorum",
         })
     }
 }
@@ -125,7 +130,7 @@ pub fn preflight(
             });
         };
         // What a host lacks does not keep it from leaving.
-        if host.leaves {
+        if !host.place.is_to_stay() {
             continue;
         }
         let facts = &report.inventory.facts;

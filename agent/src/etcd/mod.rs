@@ -1,0 +1,13 @@
+//! The etcd of a cluster, asked on one of its control planes through the JSON form of its API (etcd.io, "gRPC gateway")
+//! with the client certificate that kubeadm made for health checks.
+//!
+//! ```text
+//! members: who is there (local member) ─▶ how is each of them (every member) ─▶ EtcdMembers
+//! remove: members ─ would it keep its quorum? ─▶ remove
+//! ```
+
+mod client;
+mod members;
+
+pub(crate) use client::EtcdError;
+pub(crate) use members::{members, remove};
