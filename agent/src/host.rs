@@ -1,6 +1,9 @@
 //! This module owns [`Host`]: the one door through which steps change this host.
 
+use std::path::PathBuf;
+
 use gantry_store::Store;
+use gantry_transport::Identity;
 
 use crate::balancer::Balancers;
 use crate::config::Config;
@@ -19,6 +22,8 @@ pub struct Host {
     pub hosts_file: HostsFile,
     /// Scripts and their outputs.
     pub scripts: Scripts,
+    /// The certificate that the agent itself shows.
+    pub(crate) own_certificate: PathBuf,
     /// What leads to the API servers.
     pub(crate) balancers: Balancers,
 }
@@ -32,6 +37,7 @@ impl Host {
             store,
             hosts_file: HostsFile::new(&config.hosts_file),
             scripts: Scripts::new(&config.steps()),
+            own_certificate: config.identity().join(Identity::CERTIFICATE_FILE),
             balancers: Balancers::new(&config.balancers()),
         }
     }

@@ -25,6 +25,26 @@ impl IdentityKeeper {
         }
     }
 
+    /// A request (DER) for a new certificate for this agent's key.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn signing_request(&self) -> Result<Vec<u8>, IdentityError> {
+        self.listener.identity().signing_request()
+    }
+
+    /// Takes a new certificate (DER): durable first, then shown to whoever connects.
+    ///
+    /// # Errors
+    /// When it is not for this agent, our CA did not sign it, or it cannot be written.
+    pub fn take_certificate(&self, certificate: &[u8]) -> Result<(), IdentityError> {
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = self.listener.identity().with_certificate(certificate)?;
+        newer.save(&self.folder)?;
+        self.listener.replace_identity(newer);
+        Ok(())
+    }
+
     /// Takes a revocation list (DER): durable first, then heeded; connections of those it names are closed.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //! [`hosts_file`]; and what is reported: [`facts`], [`status`].
 
 pub mod balancer;
+mod certificates;
 pub mod cli;
 pub mod config;
 pub mod enrolment;

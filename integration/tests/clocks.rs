@@ -34,6 +34,28 @@ fn an_agent_whose_certificate_ended_is_refused_until_it_is_enrolled_anew() {
 }
 
 #[test]
+fn an_agents_certificate_that_is_about_to_end_is_renewed_by_apply() {
+    let bed = Testbed::enrolled(1).unwrap();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator.clusterfile("demo:v1", &[host]).unwrap();
+    let now = SystemTime::now();
+    host.dates_certificate(operator, now - 340 * DAY, now + 25 * DAY)
+        .unwrap();
+    let applied = operator.apply().unwrap().ok().unwrap().finished;
+    assert!(
+        applied.stderr.contains("certificate was about to end"),
+        "{applied}"
+    );
+    let ends =
+        host.must("openssl x509 -noout -checkend 31000000 -in /var/lib/gantry/agent/identity/cert.pem");
+    ends.unwrap();
+    let again = operator.apply().unwrap().ok().unwrap().finished;
+    assert!(!again.stderr.contains("certificate"), "{again}");
+}
+
+#[test]
 fn a_clock_a_day_off_is_called_clock_skew() {
     let bed = Testbed::enrolled(1).unwrap();
     let (operator, host) = (bed.operator(), bed.host(1));

@@ -95,6 +95,8 @@ pub enum Command {
     Delete(commands::scale::DeleteArgs),
     /// Show what is on the hosts
     Status(commands::status::Args),
+    /// List certificates of a cluster and of Gantry, renew them
+    Certs(commands::certs::Args),
     /// Get the administrator's access to a cluster, for kubectl
     Kubeconfig(commands::kubeconfig::Args),
     /// Show what a step wrote on a host

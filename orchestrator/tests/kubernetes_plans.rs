@@ -10,9 +10,12 @@ use gantry::clusterfile::Clusterfile;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::preflight::{self, Check};
 use gantry::plan::{
-    ImageCommands, ImageKubernetes, KubeadmFile, Leaving, Plan, PlanImage, check, planner, render, reset,
+    ImageCommands, ImageKubernetes, KubeadmFile, Leaving, Plan, PlanImage, check, planner, render, renew,
+    reset,
 };
-use gantry_model::{HostNetwork, ScriptOutcome, StepAction, StepOutcome};
+use gantry_model::{
+    CertificateKeeper, CertificateRecord, HostNetwork, ScriptOutcome, StepAction, StepOutcome,
+};
 
 use planning::*;
 
@@ -356,6 +359,53 @@ fn a_host_that_is_given_up_is_forgotten_and_given_back_when_it_is_back() {
             "{title} is missing in {steps:?}"
         );
     }
+}
+
+#[test]
+fn control_planes_get_new_certificates_one_after_the_other_before_theirs_end() {
+    const DAY: i64 = 24 * 3600;
+    let (clusterfile, image) = kubernetes(2, 1, "");
+    let mut inventory = fresh(&clusterfile);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    let ends = |inventory: &mut ClusterInventory, host: &str, file: &str, days: i64, keeper| {
+        on(inventory, host)
+            .inventory
+            .certificates
+            .push(CertificateRecord {
+                file: file.into(),
+                subject: "somebody".into(),
+                not_after: days * DAY + 60,
+                keeper,
+            });
+    };
+    let (apiserver, ca) = ("/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/pki/ca.crt");
+    for host in ["10.0.0.2", "10.0.0.3"] {
+        ends(&mut inventory, host, apiserver, 200, CertificateKeeper::Kubeadm);
+        ends(&mut inventory, host, ca, 20, CertificateKeeper::Nobody);
+    }
+    ends(&mut inventory, "10.0.0.4", ca, 5, CertificateKeeper::Nobody);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+
+    let hosts: Vec<IpAddr> = clusterfile.hosts.iter().map(|host| host.address).collect();
+    let when_asked = renew::plan(&clusterfile.name, &hosts, &inventory, false);
+    check::check(&when_asked).unwrap();
+    expect("renew", &render::render(&when_asked));
+    assert_eq!(
+        renew::plan(&clusterfile.name, &hosts, &inventory, true).to_do(),
+        0
+    );
+
+    for (host, days) in [("10.0.0.2", 12), ("10.0.0.3", -1)] {
+        ends(
+            &mut inventory,
+            host,
+            "/etc/kubernetes/admin.conf",
+            days,
+            CertificateKeeper::Kubeadm,
+        );
+    }
+    let due = plan(&clusterfile, &image, &inventory);
+    expect("certificates-end", &render::render(&due));
 }
 
 #[test]

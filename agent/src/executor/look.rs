@@ -86,7 +86,8 @@ pub(super) fn already_done(
         | StepAction::RunImageCommand(_)
         | StepAction::WaitForNodes { .. }
         | StepAction::DrainNode { .. }
-        | StepAction::DeleteNode { .. } => Ok(journal.done(step.id()).cloned()),
+        | StepAction::DeleteNode { .. }
+        | StepAction::RenewCertificates { .. } => Ok(journal.done(step.id()).cloned()),
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {
             cluster,

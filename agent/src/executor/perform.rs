@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::programs::{self, Attempt};
 use crate::balancer::Settings;
 use crate::host::Host;
-use crate::kubeadm::KubectlCall;
+use crate::kubeadm::{self, KubectlCall};
 use crate::rootfs::RootfsError;
 use crate::{etcd, staging, templates};
 
@@ -71,6 +71,7 @@ pub(super) async fn perform(
         StepAction::DeleteNode { cluster, node } => {
             programs::run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
         }
+        StepAction::RenewCertificates { cluster, .. } => ended(kubeadm::renew(&host, &cluster).await),
         StepAction::CheckQuorum { address, .. } => ended(etcd::remove(address, true).await),
         StepAction::RemoveEtcdMember { address, .. } => ended(etcd::remove(address, false).await),
         StepAction::AssembleRootfs {

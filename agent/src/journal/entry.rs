@@ -76,6 +76,8 @@ pub enum StepKind {
     CheckQuorum,
     /// Removes one of them.
     RemoveEtcdMember,
+    /// Renews certificates.
+    RenewCertificates,
 }
 
 impl StepKind {
@@ -102,6 +104,7 @@ impl StepKind {
             StepAction::Kubeadm(_) => Self::Kubeadm,
             StepAction::SetBalancer { .. } => Self::SetBalancer,
             StepAction::RemoveBalancer { .. } => Self::RemoveBalancer,
+            StepAction::RenewCertificates { .. } => Self::RenewCertificates,
             StepAction::CheckQuorum { .. } => Self::CheckQuorum,
             StepAction::RemoveEtcdMember { .. } => Self::RemoveEtcdMember,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,

@@ -10,6 +10,7 @@ mod health;
 mod kubeconfig;
 mod kubectl;
 mod pass;
+mod renew;
 mod statics;
 mod traces;
 
@@ -18,6 +19,7 @@ pub(crate) use health::health;
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::{KubectlCall, check_node};
 pub use pass::{PassError, issue};
+pub(crate) use renew::renew;
 pub(crate) use statics::{place as place_statics, remove as remove_statics};
 pub(crate) use traces::traces;
 

@@ -50,6 +50,15 @@ pub enum PassError {
         /// What it said.
         source: ProcessError,
     },
+    /// The control plane does not serve with its new certificates.
+    #[error(
+        "the certificates are new, but the control plane of this host does not serve with them: {reason}; \
+         `journalctl -u kubelet` says more"
+    )]
+    NotUp {
+        /// What it waits for.
+        reason: String,
+    },
     /// The cluster's CA certificate is no certificate.
     #[error("{CA} is no certificate: {0}")]
     Ca(String),
@@ -123,7 +132,7 @@ pub(super) fn proved(host: &Host, cluster: &ClusterName, program: &str) -> Resul
     Ok(rootfs.join(program))
 }
 
-async fn run(kubeadm: &Path, words: &[&str], what: &'static str) -> Result<String, PassError> {
+pub(super) async fn run(kubeadm: &Path, words: &[&str], what: &'static str) -> Result<String, PassError> {
     let mut command = Command::new(kubeadm);
     command.args(words).env("PATH", PATH).env("KUBECONFIG", ADMIN);
     let output = processes::run_successfully(&mut command, KUBEADM_LIMIT)
@@ -181,7 +190,7 @@ fn random_bytes(count: usize) -> Result<Vec<u8>, PassError> {
     Ok(bytes)
 }
 
-fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PassError {
+pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PassError {
     move |source| PassError::Io {
         action,
         path: path.to_owned(),

@@ -16,6 +16,8 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Run(_) | Request::RunJoin { .. } => (true, "running a step"),
         Request::JoinPass { .. } => (true, "a pass into a cluster"),
         Request::Kubeconfig { .. } => (true, "a cluster's kubeconfig"),
+        Request::SigningRequest => (true, "a signing request"),
+        Request::Certificate { .. } => (true, "a new certificate"),
         Request::Cancel { .. } => (true, "cancelling a step"),
         Request::Revocations { .. } => (true, "a revocation list"),
     };
@@ -62,6 +64,8 @@ mod tests {
         let changing = [
             Request::Run(step.clone()),
             Request::Cancel { step: step.id() },
+            Request::SigningRequest,
+            Request::Certificate { der: vec![] },
             Request::Revocations {
                 crl: Digest::of(b"").as_bytes().to_vec(),
             },

@@ -21,6 +21,8 @@ impl Server {
             Request::Run(step) => self.run(step, None, connection, send).await,
             Request::RunJoin { step, pass } => self.run(step, Some(pass), connection, send).await,
             Request::Kubeconfig { cluster } => reply(self.kubeconfig(&cluster), send).await,
+            Request::SigningRequest => reply(self.signing_request(), send).await,
+            Request::Certificate { der } => reply(self.take_certificate(&der, connection), send).await,
             Request::ClusterHealth { cluster } => reply(self.cluster_health(&cluster).await, send).await,
             Request::JoinPass {
                 cluster,
@@ -119,6 +121,23 @@ impl Server {
                 message: error.to_string(),
             }),
         }
+    }
+
+    fn signing_request(&self) -> Result<Reply, Refusal> {
+        let request = self.identity.signing_request();
+        request.map(Reply::SigningRequest).map_err(|error| Refusal {
+            kind: RefusalKind::Internal,
+            message: error.to_string(),
+        })
+    }
+
+    fn take_certificate(&self, der: &[u8], connection: &Connection) -> Result<Reply, Refusal> {
+        self.identity.take_certificate(der).map_err(|error| Refusal {
+            kind: RefusalKind::Invalid,
+            message: error.to_string(),
+        })?;
+        tracing::info!(peer = %connection.peer(), "took a new certificate");
+        Ok(Reply::Done)
     }
 
     async fn cluster_health(&self, cluster: &ClusterName) -> Result<Reply, Refusal> {

@@ -5,8 +5,8 @@ use gantry_protocol::{Refusal, RefusalKind};
 use gantry_system::clock;
 
 use super::Server;
-use crate::facts;
 use crate::host::Host;
+use crate::{certificates, facts};
 
 pub(super) async fn gather(server: &Server) -> Result<Box<Inventory>, Refusal> {
     let steps = server.executor.records().await?;
@@ -37,5 +37,6 @@ fn look(host: &Host) -> anyhow::Result<Inventory> {
         generations,
         current,
         steps: Vec::new(),
+        certificates: certificates::certificates(&host.own_certificate),
     })
 }

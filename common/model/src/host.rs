@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Generation, GenerationId, IpRange, StepRecord};
+use crate::{CertificateRecord, Digest, Generation, GenerationId, IpRange, StepRecord};
 
 /// The name of a cluster: a DNS label, because it becomes folder names, unit names and host names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -162,4 +162,6 @@ pub struct Inventory {
     pub current: Vec<(ClusterName, GenerationId)>,
     /// The journal: the latest record of each step, oldest first.
     pub steps: Vec<StepRecord>,
+    /// The certificates that lie on the host.
+    pub certificates: Vec<CertificateRecord>,
 }

@@ -3,6 +3,7 @@
 //! Plain values: no I/O, no clock, no async. Every type here is printed, stored or sent somewhere, and keeps
 //! the same name in the code, the files, the logs and the flags.
 
+mod certificate;
 mod cluster_health;
 mod digest;
 mod etcd;
@@ -17,6 +18,7 @@ mod layer;
 mod script;
 mod step;
 
+pub use certificate::{CertificateKeeper, CertificateRecord};
 pub use cluster_health::{ClusterHealth, NodeHealth};
 pub use digest::{Digest, DigestError};
 pub use etcd::{EtcdMember, EtcdMembers, QuorumError};

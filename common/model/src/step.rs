@@ -177,6 +177,13 @@ pub enum StepAction {
         /// The member's address.
         address: IpAddr,
     },
+    /// Make new certificates for the control plane of this host and let it take them up.
+    RenewCertificates {
+        /// The cluster.
+        cluster: ClusterName,
+        /// When the first of the present ones ends, seconds since the epoch: the next time is another step.
+        ending: i64,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -219,6 +226,7 @@ impl StepAction {
             | Self::DeleteNode { cluster, .. }
             | Self::CheckQuorum { cluster, .. }
             | Self::RemoveEtcdMember { cluster, .. }
+            | Self::RenewCertificates { cluster, .. }
             | Self::SetBalancer { cluster, .. }
             | Self::RemoveBalancer { cluster } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
@@ -247,6 +255,7 @@ impl StepAction {
             Self::DeleteNode { node, .. } => format!("delete node {node}"),
             Self::SetBalancer { .. } => "balancer".into(),
             Self::RemoveBalancer { .. } => "remove balancer".into(),
+            Self::RenewCertificates { .. } => "renew certificates".into(),
             Self::CheckQuorum { address, .. } => format!("etcd quorum without {address}"),
             Self::RemoveEtcdMember { address, .. } => format!("remove etcd member {address}"),
         }

@@ -25,6 +25,8 @@ pub enum Reply {
     Kubeconfig(String),
     /// The answer to `ClusterHealth`.
     ClusterHealth(ClusterHealth),
+    /// The answer to `SigningRequest`: a certification request (DER).
+    SigningRequest(Vec<u8>),
 }
 
 /// Why an agent does not do what it was asked.

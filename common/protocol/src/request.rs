@@ -61,4 +61,11 @@ pub enum Request {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// Make a request for a new certificate for the agent's key. Answered by `Reply::SigningRequest`. Role: operator.
+    SigningRequest,
+    /// Take this certificate (DER, signed by the CA) from now on. Answered by `Reply::Done`. Role: operator.
+    Certificate {
+        /// The certificate.
+        der: Vec<u8>,
+    },
 }

@@ -23,7 +23,7 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyD
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::certificate::{hex, is_name, unhex, uri};
+use crate::certificate::{ends, hex, is_name, unhex, uri};
 use crate::identity::{AgentKey, Identity, KEY_MODE, PUBLIC_MODE, Role, pem, read_certificate, read_key};
 
 /// How long the CA's certificate holds.
@@ -288,6 +288,14 @@ impl Authority {
         }
     }
 
+    /// When the CA's certificate ends.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn ends(&self) -> Result<SystemTime, AuthorityError> {
+        ends(&self.certificate).map_err(AuthorityError)
+    }
+
     /// The CA's certificate (DER).
     #[must_use]
     pub fn certificate(&self) -> &[u8] {
@@ -428,4 +436,48 @@ fn random_serial() -> Result<[u8; 16], AuthorityError> {
     let mut serial = random::<16>()?;
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(serial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_takes_a_new_certificate_of_its_own_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(&folder.path().join("pki")).unwrap();
+        let key = AgentKey::generate().unwrap();
+        let request = CertificateParams::default()
+            .serialize_request(key.pair())
+            .unwrap();
+        let first = authority.sign_agent(request.der(), "10.0.0.2").unwrap();
+        let ca = authority.certificate.clone();
+        let agent = Identity::new(key.der(), first.der.into(), ca, None).unwrap();
+
+        let asked = agent.signing_request().unwrap();
+        let second = authority.sign_agent(&asked, "10.0.0.2").unwrap();
+        let newer = agent.with_certificate(&second.der).unwrap();
+        assert_eq!(
+            (newer.name(), newer.serial()),
+            ("10.0.0.2", second.serial.as_str())
+        );
+        assert_eq!(newer.fingerprint(), agent.fingerprint(), "the key stays");
+
+        let other_name = authority.sign_agent(&asked, "10.0.0.3").unwrap();
+        let other_key = CertificateParams::default()
+            .serialize_request(&KeyPair::generate().unwrap())
+            .unwrap();
+        let other_key = authority.sign_agent(other_key.der(), "10.0.0.2").unwrap();
+        let stranger = Authority::open_or_create(&folder.path().join("stranger")).unwrap();
+        let forged = stranger.sign_agent(&asked, "10.0.0.2").unwrap();
+        for (refused, why) in [
+            (other_name, "10.0.0.3"),
+            (other_key, "another key"),
+            (forged, "did not sign it"),
+        ] {
+            let error = agent.with_certificate(&refused.der).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(authority.ends().unwrap() > SystemTime::now());
+    }
 }

@@ -96,6 +96,19 @@ pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
     }
 }
 
+/// When a certificate ends.
+pub(crate) fn ends(der: &[u8]) -> Result<SystemTime, String> {
+    let at = parse(der)?.validity.not_after.timestamp();
+    Ok(UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap_or(0)))
+}
+
+/// Whether the key of the certificate `ca` signed the certificate `der`; `Err` says why not.
+pub(crate) fn is_signed_by(der: &[u8], ca: &[u8]) -> Result<(), String> {
+    let ca = parse(ca)?;
+    let signed = parse(der)?.verify_signature(Some(ca.public_key()));
+    signed.map_err(|_| "our CA did not sign it".to_owned())
+}
+
 /// SHA-256 of a certificate's subject public key info, lower-case hex.
 pub(crate) fn fingerprint(der: &[u8]) -> Result<String, String> {
     Ok(hex(digest(&SHA256, parse(der)?.subject_pki.raw).as_ref()))

@@ -13,11 +13,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub use crate::agent_key::AgentKey;
 pub use crate::certificate::Role;
-use crate::certificate::{CertificateFacts, fingerprint};
+use crate::certificate::{CertificateFacts, fingerprint, is_signed_by};
 use crate::revocation::RevocationList;
 
 pub(crate) const KEY_FILE: &str = "key.pem";
-const CERTIFICATE_FILE: &str = "cert.pem";
 const CA_FILE: &str = "ca.pem";
 const CRL_FILE: &str = "crl.der";
 /// Keys: their owner only.
@@ -66,6 +65,9 @@ struct Parts {
 }
 
 impl Identity {
+    /// The file of the certificate in an identity's folder.
+    pub const CERTIFICATE_FILE: &'static str = "cert.pem";
+
     /// Puts an identity together and checks that its parts belong together: the certificate is one of ours and
     /// is for this key, and the CA signed the list.
     pub(crate) fn new(
@@ -99,7 +101,7 @@ impl Identity {
     /// When a file cannot be read or is not what its name says, or the certificate is for another key.
     pub fn load(dir: &Path) -> Result<Self, IdentityError> {
         let key = read_key(&dir.join(KEY_FILE))?;
-        let certificate = read_certificate(&dir.join(CERTIFICATE_FILE))?;
+        let certificate = read_certificate(&dir.join(Self::CERTIFICATE_FILE))?;
         let ca = read_certificate(&dir.join(CA_FILE))?;
         let crl_path = dir.join(CRL_FILE);
         let crl = match fs::read(&crl_path) {
@@ -114,7 +116,7 @@ impl Identity {
     /// Whether `dir` holds a certificate.
     #[must_use]
     pub fn exists(dir: &Path) -> bool {
-        dir.join(CERTIFICATE_FILE).exists()
+        dir.join(Self::CERTIFICATE_FILE).exists()
     }
 
     /// Writes all files, each atomically; the key is readable by its owner only. The certificate comes last, so
@@ -138,7 +140,7 @@ impl Identity {
             write(CRL_FILE, crl.der(), PUBLIC_MODE)?;
         }
         write(
-            CERTIFICATE_FILE,
+            Self::CERTIFICATE_FILE,
             pem("CERTIFICATE", &self.0.certificate).as_bytes(),
             PUBLIC_MODE,
         )
@@ -202,6 +204,46 @@ impl Identity {
             ca: self.0.ca.clone(),
             crl: Some(list),
         })))
+    }
+
+    /// A request (DER) for a new certificate for this identity's key.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn signing_request(&self) -> Result<Vec<u8>, IdentityError> {
+        let key = AgentKey::from_der(self.0.key.clone_key())?;
+        let request = rcgen::CertificateParams::default().serialize_request(key.pair());
+        request
+            .map(|request| request.der().to_vec())
+            .map_err(|error| IdentityError(format!("cannot make a signing request: {error}")))
+    }
+
+    /// This identity with another certificate (DER) for its key.
+    ///
+    /// # Errors
+    /// When it is for another key, name or role, our CA did not sign it, or it does not hold now.
+    pub fn with_certificate(&self, certificate: &[u8]) -> Result<Self, IdentityError> {
+        let der = CertificateDer::from(certificate.to_vec());
+        let crl = self.0.crl.as_ref().map(RevocationList::der);
+        let newer = Self::new(self.0.key.clone_key(), der, self.0.ca.clone(), crl)?;
+        if (newer.role(), newer.name()) != (self.role(), self.name()) {
+            return Err(IdentityError(format!(
+                "the new certificate is for {} {}, this is {} {}",
+                newer.role(),
+                newer.name(),
+                self.role(),
+                self.name()
+            )));
+        }
+        is_signed_by(&newer.0.certificate, &self.0.ca)
+            .map_err(|reason| IdentityError(format!("the new certificate cannot be used: {reason}")))?;
+        let now = SystemTime::now();
+        if !(newer.not_before()..newer.not_after()).contains(&now) {
+            return Err(IdentityError(
+                "the new certificate does not hold now: is the clock right?".into(),
+            ));
+        }
+        Ok(newer)
     }
 
     /// Whether the revocation list names this serial number (lower-case hex).

@@ -35,7 +35,7 @@ mod tls;
 mod udp;
 mod verify;
 
-pub use authority::{Authority, AuthorityError, IssuedCertificate, IssuedRecord};
+pub use authority::{Authority, AuthorityError, CERTIFICATE_LIFETIME, IssuedCertificate, IssuedRecord};
 pub use closed::Closed;
 pub use connection::{Connection, ConnectionStats, Path};
 pub use dial::{DialError, DialOptions, UdpMode, dial};

@@ -4,6 +4,7 @@ mod addresses;
 pub mod agents;
 pub mod apply;
 pub mod build;
+pub mod certs;
 mod confirm;
 pub mod connect;
 pub mod documents;
@@ -66,6 +67,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Join(args) => scale::join(args, context),
         Command::Delete(args) => scale::delete(args, context),
         Command::Status(args) => status::run(args, context),
+        Command::Certs(args) => certs::run(args, context),
         Command::Kubeconfig(args) => kubeconfig::run(args, context),
         Command::Logs(args) => logs::run(args, context),
         Command::Reset(args) => reset::run(args, context),

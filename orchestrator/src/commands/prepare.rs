@@ -119,6 +119,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// What preflight found.
     pub findings: Vec<preflight::Finding>,
+    /// What the agents said.
+    pub inventory: ClusterInventory,
 }
 
 /// Asks all agents, plans, and checks everything that can be checked before anything changes.
@@ -139,7 +141,11 @@ pub async fn prepare<S: Sessions>(
     let plan = wanted.plan(image, &inventory, &leaving)?;
     let mut findings = preflight::preflight(&plan, image, &inventory, skip);
     findings.extend(membership::quorum(&plan, sessions).await);
-    Ok(Prepared { plan, findings })
+    Ok(Prepared {
+        plan,
+        findings,
+        inventory,
+    })
 }
 
 impl Prepared {

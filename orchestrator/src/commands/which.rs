@@ -24,6 +24,13 @@ pub struct WhichArgs {
     clusterfile: Option<PathBuf>,
 }
 
+impl WhichArgs {
+    /// What these flags would be.
+    pub(super) const fn new(cluster: Option<ClusterName>, clusterfile: Option<PathBuf>) -> Self {
+        Self { cluster, clusterfile }
+    }
+}
+
 /// A cluster and its hosts.
 #[derive(Debug, Clone)]
 pub struct Which {

@@ -63,6 +63,14 @@ impl AgentSession for Agent {
         unreachable!("no step asks for it")
     }
 
+    async fn signing_request(&self) -> Result<Vec<u8>, SessionError> {
+        unreachable!("no step asks for it")
+    }
+
+    async fn take_certificate(&self, _: Vec<u8>) -> Result<(), SessionError> {
+        unreachable!("no step needs it")
+    }
+
     async fn cluster_health(&self, _: &ClusterName) -> Result<ClusterHealth, SessionError> {
         unreachable!("no step asks for it")
     }

@@ -16,6 +16,7 @@ pub mod planner;
 pub mod preflight;
 mod progress;
 pub mod render;
+pub mod renew;
 pub mod reset;
 mod scripts;
 mod templates;
@@ -66,6 +67,8 @@ pub enum Purpose {
     Apply,
     /// Remove the cluster from the hosts.
     Reset,
+    /// Give the control planes new certificates.
+    Renew,
 }
 
 /// The image of a plan.

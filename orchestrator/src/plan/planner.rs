@@ -13,7 +13,7 @@ use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
 };
-use super::{commands, kubeadm, leave};
+use super::{commands, kubeadm, leave, renew};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -96,6 +96,9 @@ pub fn plan(
         waves.extend(commands::wave(clusterfile, image, inventory, rootfs));
     }
     waves.extend(leave.waves);
+    let masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
+    let masters: Vec<IpAddr> = masters.map(|host| host.address).collect();
+    waves.extend(renew::waves(&clusterfile.name, &masters, inventory, true));
     // A node that leaves need not be ready.
     waves.extend(members.ready);
     let mut hosts = planned_hosts(clusterfile, inventory);

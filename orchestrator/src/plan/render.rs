@@ -14,6 +14,7 @@ pub fn render(plan: &Plan) -> String {
         (Purpose::Apply, Some(image)) => format!("{} ({})", image.reference, image.digest.short()),
         (Purpose::Apply, None) => "no image".into(),
         (Purpose::Reset, _) => "taken down".into(),
+        (Purpose::Renew, _) => "new certificates".into(),
     };
     let count = plan.hosts.len();
     let hosts = if count == 1 {

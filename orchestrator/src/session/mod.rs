@@ -78,6 +78,12 @@ pub trait AgentSession: Send + Sync {
     /// Hands the agent a revocation list (DER).
     fn revocations(&self, crl: Vec<u8>) -> impl Future<Output = Result<(), SessionError>> + Send;
 
+    /// A request (DER) for a new certificate for the agent's key.
+    fn signing_request(&self) -> impl Future<Output = Result<Vec<u8>, SessionError>> + Send;
+
+    /// Hands the agent its new certificate (DER).
+    fn take_certificate(&self, der: Vec<u8>) -> impl Future<Output = Result<(), SessionError>> + Send;
+
     /// The way the session goes: `quic` or `tcp`.
     fn path(&self) -> String;
 }

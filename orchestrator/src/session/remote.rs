@@ -144,6 +144,20 @@ impl AgentSession for RemoteSession {
         }
     }
 
+    async fn signing_request(&self) -> Result<Vec<u8>, SessionError> {
+        match self.ask(&Request::SigningRequest).await? {
+            (Reply::SigningRequest(request), _) => Ok(request),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    async fn take_certificate(&self, der: Vec<u8>) -> Result<(), SessionError> {
+        match self.ask(&Request::Certificate { der }).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
     fn path(&self) -> String {
         match self.connection.path() {
             Path::Quic => "quic".into(),
@@ -188,6 +202,7 @@ fn unexpected(reply: &Reply) -> SessionError {
         Reply::JoinPass(_) => "a pass into a cluster",
         Reply::Kubeconfig(_) => "a kubeconfig",
         Reply::ClusterHealth(_) => "a cluster's health",
+        Reply::SigningRequest(_) => "a signing request",
     };
     SessionError::Protocol(format!("{kind} came where another answer was due"))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use gantry_model::ExitCode;
-use gantry_transport::{Authority, Identity, Role};
+use gantry_transport::{Authority, CERTIFICATE_LIFETIME, Identity, Role};
 
 use super::{State, create_dir};
 use crate::exit::{OrExit as _, failure_hint};
@@ -35,8 +35,27 @@ impl State {
     /// # Errors
     /// When files cannot be read or written.
     pub fn identity_from(&self, authority: &Authority) -> anyhow::Result<Identity> {
+        self.identity_that_ends_after(authority, SystemTime::now() + RENEW_BEFORE_END)
+    }
+
+    /// Makes this orchestrator's own identity anew, if there is a CA here.
+    ///
+    /// # Errors
+    /// When files cannot be read or written.
+    pub fn renew_own_identity(&self) -> anyhow::Result<()> {
+        let Ok(authority) = self.authority() else {
+            return Ok(());
+        };
+        let never = SystemTime::now() + CERTIFICATE_LIFETIME;
+        self.identity_that_ends_after(&authority, never).map(drop)
+    }
+
+    fn identity_that_ends_after(
+        &self,
+        authority: &Authority,
+        renew_at: SystemTime,
+    ) -> anyhow::Result<Identity> {
         let dir = self.dir.join("operators").join("self");
-        let renew_at = SystemTime::now() + RENEW_BEFORE_END;
         let present = Identity::exists(&dir)
             .then(|| Identity::load(&dir))
             .transpose()

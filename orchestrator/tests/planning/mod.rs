@@ -115,6 +115,7 @@ pub(crate) fn report(host: IpAddr) -> HostReport {
             generations: vec![],
             current: vec![],
             steps: vec![],
+            certificates: vec![],
         },
         drift: vec![],
         skew_ms: 0,

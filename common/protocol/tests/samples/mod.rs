@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    ClusterHealth, ClusterName, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId,
-    HostFacts, HostNetwork, HostsEntry, ImageCommand, Inventory, JoinPass, KubeadmAct, KubeadmSpec,
-    LayerDescriptor, ListeningPort, NodeHealth, ScriptOutcome, ScriptSpec, Step, StepAction, StepId,
-    StepOutcome, StepRecord, TocLocation,
+    CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, Digest, DiskSpace, EtcdMember,
+    EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand, Inventory,
+    JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeHealth, ScriptOutcome, ScriptSpec,
+    Step, StepAction, StepId, StepOutcome, StepRecord, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -196,6 +196,13 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             },
         ),
         (
+            "Run/RenewCertificates",
+            StepAction::RenewCertificates {
+                cluster: cluster.clone(),
+                ending: 1_795_478_400,
+            },
+        ),
+        (
             "Run/CheckQuorum",
             StepAction::CheckQuorum {
                 cluster: cluster.clone(),
@@ -280,6 +287,14 @@ fn requests(to: &mut Vec<Sample>) {
         to,
         "Request::ClusterHealth",
         &Request::ClusterHealth { cluster: cluster() },
+    );
+    put(to, "Request::SigningRequest", &Request::SigningRequest);
+    put(
+        to,
+        "Request::Certificate",
+        &Request::Certificate {
+            der: vec![0x30, 0x82],
+        },
     );
     put(to, "Request::RunJoin", &Request::RunJoin { step, pass: pass() });
     put(to, "Request::Cancel", &Request::Cancel { step: step_id() });
@@ -380,6 +395,12 @@ fn inventory() -> Inventory {
             record(None),
             record(Some(StepOutcome::Done { generation: Some(id) })),
         ],
+        certificates: vec![CertificateRecord {
+            file: "/etc/kubernetes/pki/apiserver.crt".into(),
+            subject: "kube-apiserver".into(),
+            not_after: 1_795_478_400,
+            keeper: CertificateKeeper::Kubeadm,
+        }],
     }
 }
 
@@ -396,6 +417,11 @@ fn replies(to: &mut Vec<Sample>) {
         to,
         "Reply::Kubeconfig",
         &Reply::Kubeconfig("kind: Config\n".into()),
+    );
+    put(
+        to,
+        "Reply::SigningRequest",
+        &Reply::SigningRequest(vec![0x30, 0x82]),
     );
     put(to, "Reply::ClusterHealth", &Reply::ClusterHealth(health()));
     put(to, "Reply::JoinPass", &Reply::JoinPass(pass()));

@@ -1,5 +1,6 @@
 //! `gantry agents`: the enrolled hosts.
 
+pub mod renewals;
 pub mod revocations;
 
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
-//! `gantry status`: what the agents say.
+//! `gantry status`: what the agents say, and what a control plane says about its cluster.
+
+mod health;
 
 use std::net::IpAddr;
 
@@ -51,18 +53,36 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         ));
     }
     let dialer = connect::dialer(context, &args.connect)?;
-    let inventory = connect::block_on(
+    let (inventory, health) = connect::block_on(
         async {
-            let inventory = gather(&dialer, &hosts, which.as_ref().map(|which| &which.cluster)).await;
+            let cluster = which.as_ref().map(|which| &which.cluster);
+            let inventory = gather(&dialer, &hosts, cluster).await;
+            let health = match cluster {
+                Some(cluster) => health::ask(&dialer, cluster, &inventory).await,
+                None => None,
+            };
             dialer.close().await;
-            Ok(inventory)
+            Ok((inventory, health))
         },
         "nothing was changed",
     )?;
     let record = |host: &IpAddr| agents.get(host);
     match args.output {
-        OutputFormat::Table => print(&table(which.as_ref(), &hosts, &inventory, record))?,
-        OutputFormat::Json => print_json(&document(which.as_ref(), &hosts, &inventory, record))?,
+        OutputFormat::Table => {
+            let mut text = table(which.as_ref(), &hosts, &inventory, record);
+            if let Some(health) = &health {
+                text.push_str(&health::render(health));
+            }
+            if let Some(first) = health::first_to_end(&inventory).filter(|_| which.is_some()) {
+                text.push_str(&health::certificate_line(first));
+            }
+            print(&text)?;
+        }
+        OutputFormat::Json => {
+            let mut document = document(which.as_ref(), &hosts, &inventory, record);
+            document["health"] = json!(health);
+            print_json(&document)?;
+        }
     }
     for (host, reason) in inventory.unreachable() {
         anstream::eprintln!("{host}: {reason}");
@@ -182,7 +202,7 @@ fn step_text(record: &StepRecord) -> String {
     }
 }
 
-fn red(text: &str) -> String {
+pub(super) fn red(text: &str) -> String {
     let style = anstyle::AnsiColor::Red.on_default();
     format!("{style}{text}{style:#}")
 }
