@@ -32,6 +32,14 @@ impl Testbed {
     /// # Errors
     /// When it cannot be written.
     pub fn write_clusterfile(&self, masters: u8, nodes: u8) -> Result<()> {
+        self.write_marked_clusterfile(masters, nodes, "")
+    }
+
+    /// Like [`Self::write_clusterfile`], with more fields for the group of the nodes: lines of YAML.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_marked_clusterfile(&self, masters: u8, nodes: u8, fields: &str) -> Result<()> {
         let addresses = |hosts: &[Host]| {
             let addresses: Vec<String> = hosts.iter().map(|host| host.address().to_string()).collect();
             addresses.join(", ")
@@ -41,7 +49,8 @@ impl Testbed {
         let nodes = if nodes.is_empty() {
             String::new()
         } else {
-            format!("    - ips: [{}]\n      roles: [node]\n", addresses(nodes))
+            let fields: String = fields.lines().map(|line| format!("      {line}\n")).collect();
+            format!("    - ips: [{}]\n      roles: [node]\n{fields}", addresses(nodes))
         };
         let checks = format!("nodeRegistration:\n  ignorePreflightErrors: [{CHECKS_OF_THE_MACHINE}]");
         let text = format!(

@@ -29,6 +29,12 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
         .collect();
 
+    bed.write_marked_clusterfile(
+        1,
+        2,
+        "labels: { disk: ssd, tier: data }\ntaints: ['tier=data:PreferNoSchedule']",
+    )
+    .unwrap();
     bed.apply_kubernetes().unwrap();
     assert_eq!(
         first.kubectl(NODES).unwrap(),
@@ -39,6 +45,7 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         0,
         "nothing to do again"
     );
+    marks_follow_the_file(&bed);
     for (host, control_plane) in [(first, true), (bed.host(2), false)] {
         let policy = host.run("test -e /etc/kubernetes/audit-policy.yml").unwrap();
         assert_eq!(policy.succeeded(), control_plane, "{}", host.name());
@@ -131,6 +138,35 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
     for (host, before) in bed.hosts().iter().zip(&before) {
         assert_is_as_before(host, before);
     }
+}
+
+/// Labels and taints are on the nodes, change with the file and go with it; those of others stay.
+fn marks_follow_the_file(bed: &Testbed) {
+    let first = bed.host(1);
+    let marks = "get node host3 -o jsonpath='{.metadata.labels.disk} {.metadata.labels.tier} {.metadata.labels.theirs} \
+                 {.spec.taints[*].key}={.spec.taints[*].value}:{.spec.taints[*].effect}'";
+    first.kubectl("label node host3 theirs=1").unwrap();
+    assert_eq!(
+        first.kubectl(marks).unwrap(),
+        "ssd data 1 tier=data:PreferNoSchedule"
+    );
+    bed.write_marked_clusterfile(1, 2, "labels: { disk: nvme }\ntaints: ['tier:PreferNoSchedule']")
+        .unwrap();
+    let plan = bed.operator().must("plan -f Clusterfile").unwrap();
+    assert!(plan.contains("~ labels and taints"), "{plan}");
+    let changed = bed.operator().apply().unwrap().ok().unwrap();
+    assert_eq!(
+        changed.steps_on(first),
+        ["labels and taints"],
+        "{}",
+        changed.finished
+    );
+    assert_eq!(changed.steps(), 1);
+    assert_eq!(first.kubectl(marks).unwrap(), "nvme  1 tier=:PreferNoSchedule");
+    bed.write_clusterfile(1, 2).unwrap();
+    bed.operator().apply().unwrap().ok().unwrap();
+    assert_eq!(first.kubectl(marks).unwrap(), "  1 =:");
+    assert_eq!(bed.operator().apply().unwrap().ok().unwrap().steps(), 0);
 }
 
 /// Nothing of the cluster is left on the host.

@@ -95,6 +95,81 @@ fn a_cluster_that_runs_is_not_made_again() {
     );
 }
 
+/// The same hosts with marks on the one worker.
+fn marked(labels: &str, taints: &str) -> Clusterfile {
+    let text = format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: kubernetes:v1.20.2\n  \
+         hosts:\n    - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n    \
+         - {{ ips: [ 10.0.0.3 ], roles: [ node ], labels: {{ {labels} }}, taints: [ {taints} ] }}\n"
+    );
+    Clusterfile::parse("Clusterfile", &text).unwrap().0
+}
+
+#[test]
+fn labels_and_taints_are_set_when_hosts_have_joined_and_follow_the_file() {
+    let (_, image) = kubernetes(1, 1, "");
+    let wishes = [
+        marked("disk: ssd", "'dedicated=db:NoSchedule'"),
+        marked("disk: nvme", ""),
+        // The first again is a third change.
+        marked("disk: ssd", "'dedicated=db:NoSchedule'"),
+        marked("", ""),
+    ];
+    let mut inventory = fresh(&wishes[0]);
+    let first = plan(&wishes[0], &image, &inventory);
+    expect("labels-and-taints", &render::render(&first));
+    execute(&first, &mut inventory, well);
+    for wish in &wishes[1..] {
+        let next = plan(wish, &image, &inventory);
+        assert_eq!(to_run(&next), ["labels and taints"]);
+        execute(&next, &mut inventory, well);
+        assert_eq!(plan(wish, &image, &inventory).to_do(), 0);
+    }
+}
+
+#[test]
+fn marks_that_reached_some_nodes_only_are_set_again_even_where_the_file_goes_back() {
+    let (_, image) = kubernetes(1, 1, "");
+    let (before, after) = (marked("disk: ssd", ""), marked("disk: nvme", ""));
+    let mut inventory = fresh(&before);
+    execute(&plan(&before, &image, &inventory), &mut inventory, well);
+    let fails =
+        |_: &str, title: &str| (title == "labels and taints").then(|| StepOutcome::Failed("no node".into()));
+    execute(&plan(&after, &image, &inventory), &mut inventory, fails);
+    for wish in [&after, &before] {
+        assert_eq!(to_run(&plan(wish, &image, &inventory)), ["labels and taints"]);
+    }
+}
+
+#[test]
+fn a_node_that_was_deleted_and_came_back_is_marked_again() {
+    let (_, image) = kubernetes(1, 1, "");
+    let with = marked("disk: ssd", "");
+    let mut inventory = fresh(&with);
+    let applied = plan(&with, &image, &inventory);
+    execute(&applied, &mut inventory, well);
+    let text = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  \
+                image: kubernetes:v1.20.2\n  hosts:\n    - { ips: [ 10.0.0.2 ], roles: [ master ] }\n";
+    let without = Clusterfile::parse("Clusterfile", text).unwrap().0;
+    let leaves = planner::plan(
+        &without,
+        &image,
+        &inventory,
+        &[leaving(&applied, "10.0.0.3", false)],
+    )
+    .unwrap();
+    execute(&leaves, &mut inventory, well);
+    assert!(to_run(&plan(&with, &image, &inventory)).contains(&"labels and taints".to_owned()));
+}
+
+#[test]
+fn an_image_without_kubernetes_cannot_mark_nodes() {
+    let wish = marked("disk: ssd", "");
+    let inventory = fresh(&wish);
+    let refused = planner::plan(&wish, &first_image(), &inventory, &[]).unwrap_err();
+    assert!(refused.to_string().contains("labels or taints"), "{refused}");
+}
+
 #[test]
 fn a_worker_that_failed_to_join_joins_again_and_nobody_else_does() {
     let (clusterfile, image) = kubernetes(1, 2, "");

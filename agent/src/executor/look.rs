@@ -31,6 +31,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         StepAction::DrainNode { node, .. } | StepAction::DeleteNode { node, .. } => {
             return kubeadm::check_node(node);
         }
+        StepAction::MarkNodes { groups, .. } => return kubeadm::check_groups(groups),
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         _ => 0,
     };
@@ -95,11 +96,12 @@ pub(super) fn already_done(
             backends,
         } => done(host.balancers.is(cluster, &Settings::new(*listen, backends))),
         StepAction::RemoveBalancer { cluster } => done(host.balancers.is_removed(cluster)),
-        // What held once need not hold now; members are looked at by the step itself.
+        // What held once need not hold now; members and nodes are looked at by the steps themselves.
         StepAction::RemoveUnusedLayers
         | StepAction::ForgetCluster { .. }
         | StepAction::CheckQuorum { .. }
-        | StepAction::RemoveEtcdMember { .. } => Ok(None),
+        | StepAction::RemoveEtcdMember { .. }
+        | StepAction::MarkNodes { .. } => Ok(None),
     }
 }
 

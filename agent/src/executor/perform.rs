@@ -74,6 +74,10 @@ pub(super) async fn perform(
         StepAction::RenewCertificates { cluster, .. } => ended(kubeadm::renew(&host, &cluster).await),
         StepAction::CheckQuorum { address, .. } => ended(etcd::remove(address, true).await),
         StepAction::RemoveEtcdMember { address, .. } => ended(etcd::remove(address, false).await),
+        StepAction::MarkNodes { cluster, groups } => tokio::select! {
+            marked = kubeadm::mark_nodes(&host, &cluster, &groups) => ended(marked),
+            () = cancel.cancelled() => StepOutcome::Failed("cancelled".into()),
+        },
         StepAction::AssembleRootfs {
             cluster,
             image,

@@ -78,6 +78,8 @@ pub enum StepKind {
     RemoveEtcdMember,
     /// Renews certificates.
     RenewCertificates,
+    /// Sets labels and taints of nodes.
+    MarkNodes,
 }
 
 impl StepKind {
@@ -107,6 +109,7 @@ impl StepKind {
             StepAction::RenewCertificates { .. } => Self::RenewCertificates,
             StepAction::CheckQuorum { .. } => Self::CheckQuorum,
             StepAction::RemoveEtcdMember { .. } => Self::RemoveEtcdMember,
+            StepAction::MarkNodes { .. } => Self::MarkNodes,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! KubeadmSpec (+ JoinPass) ─▶ traces: is this host somebody else's? ─▶ command: words of the program ─▶ scripts
+//! control plane ─▶ marks: labels and taints of nodes
 //! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
 //! ```
 
@@ -9,6 +10,8 @@ mod command;
 mod health;
 mod kubeconfig;
 mod kubectl;
+mod marks;
+mod node_patch;
 mod pass;
 mod renew;
 mod statics;
@@ -18,6 +21,7 @@ pub(crate) use command::{check, program};
 pub(crate) use health::health;
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::{KubectlCall, check_node};
+pub(crate) use marks::{check_groups, mark_nodes};
 pub use pass::{PassError, issue};
 pub(crate) use renew::renew;
 pub(crate) use statics::{place as place_statics, remove as remove_statics};

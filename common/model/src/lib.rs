@@ -15,6 +15,7 @@ mod image_reference;
 mod ip_range;
 mod kubeadm;
 mod layer;
+mod node_marks;
 mod script;
 mod step;
 
@@ -30,5 +31,9 @@ pub use image_reference::{ImageReference, ReferenceError};
 pub use ip_range::{IpRange, IpRangeError};
 pub use kubeadm::{JoinPass, KubeadmAct, KubeadmSpec, kubeadm_api_version};
 pub use layer::{LayerDescriptor, TocLocation};
+pub use node_marks::{
+    NodeGroup, NodeMarks, Taint, TaintEffect, TaintEffectError, TaintPattern, check_mark_key,
+    check_mark_value,
+};
 pub use script::{ScriptOutcome, ScriptSpec};
 pub use step::{HostsEntry, Step, StepAction, StepId, StepOutcome, StepRecord};

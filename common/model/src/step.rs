@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterName, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor,
+    ClusterName, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor, NodeGroup,
     ScriptOutcome, ScriptSpec,
 };
 
@@ -184,6 +184,14 @@ pub enum StepAction {
         /// When the first of the present ones ends, seconds since the epoch: the next time is another step.
         ending: i64,
     },
+    /// Make these the labels and taints of these nodes, and take away from every node what was set so before and is
+    /// wanted no longer. Done on a control plane.
+    MarkNodes {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The nodes that are to have any; a node is in one group.
+        groups: Vec<NodeGroup>,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -227,6 +235,7 @@ impl StepAction {
             | Self::CheckQuorum { cluster, .. }
             | Self::RemoveEtcdMember { cluster, .. }
             | Self::RenewCertificates { cluster, .. }
+            | Self::MarkNodes { cluster, .. }
             | Self::SetBalancer { cluster, .. }
             | Self::RemoveBalancer { cluster } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
@@ -258,6 +267,7 @@ impl StepAction {
             Self::RenewCertificates { .. } => "renew certificates".into(),
             Self::CheckQuorum { address, .. } => format!("etcd quorum without {address}"),
             Self::RemoveEtcdMember { address, .. } => format!("remove etcd member {address}"),
+            Self::MarkNodes { .. } => "labels and taints".into(),
         }
     }
 }

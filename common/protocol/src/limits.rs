@@ -26,6 +26,8 @@ pub const MAX_SCRIPT_WORDS: usize = 1024;
 pub const MAX_KUBEADM_CONFIG_LEN: usize = 64 << 10;
 /// Longest kubeconfig, in bytes.
 pub const MAX_KUBECONFIG_LEN: u64 = 64 << 10;
+/// Most nodes that one step marks: twice what Kubernetes is made for.
+pub const MAX_MARKED_NODES: usize = 10_000;
 /// Most API servers a balancer leads to.
 pub const MAX_BACKENDS: usize = 64;
 /// Most templates of one rootfs.

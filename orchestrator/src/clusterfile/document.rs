@@ -76,15 +76,15 @@ pub struct Spec {
 pub struct HostGroup {
     /// IPv4 or IPv6 addresses of the hosts
     pub ips: Vec<String>,
-    /// "master" or "node", and free names
+    /// "master" or "node", and free names, which become labels node-role.kubernetes.io/NAME
     pub roles: Vec<String>,
     /// Environment of the image's scripts on these hosts, over the cluster's: NAME=VALUE
     #[serde(default)]
     pub env: Vec<String>,
-    /// Kubernetes labels of these hosts
+    /// Labels of the nodes that these hosts become
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Kubernetes taints of these hosts: KEY[=VALUE]:EFFECT
+    /// Taints of the nodes that these hosts become: KEY[=VALUE]:EFFECT; with '-' behind it one that is to go
     #[serde(default)]
     pub taints: Vec<String>,
     /// How scripts of older images reached hosts; not used, agents are enrolled

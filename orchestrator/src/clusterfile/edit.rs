@@ -85,6 +85,7 @@ pub fn add(text: &str, role: Role, addresses: &[IpAddr]) -> Result<(String, Vec<
         address,
         role,
         env: Default::default(),
+        marks: Default::default(),
     });
     expected.hosts.extend(hosts);
     checked(&edited, expected)?;

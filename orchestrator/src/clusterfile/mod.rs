@@ -21,7 +21,7 @@ use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use gantry_model::{ClusterName, ExitCode, HostsEntry, ImageReference};
+use gantry_model::{ClusterName, ExitCode, HostsEntry, ImageReference, NodeMarks};
 
 use crate::exit::{OrExit as _, failure, failure_hint};
 
@@ -58,6 +58,8 @@ pub struct Host {
     pub role: Role,
     /// Environment over the cluster's.
     pub env: BTreeMap<String, String>,
+    /// Labels and taints of its node.
+    pub marks: NodeMarks,
 }
 
 /// What a host is for.

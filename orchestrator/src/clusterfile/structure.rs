@@ -212,18 +212,20 @@ impl Walk<'_> {
             ("text", "a number" | "a truth value") => mistake.help(format!("write it in quotes: \"{text}\"")),
             ("a number", "text") if text.parse::<i64>().is_ok() => mistake.help("leave the quotes out"),
             ("a list", "text") => mistake.help(format!("write it as a list: [\"{text}\"]")),
-            ("text", "a mapping") => pair(node).map_or(mistake.clone(), |pair| mistake.help(pair)),
+            ("text", "a mapping") => pair(node, place).map_or(mistake.clone(), |pair| mistake.help(pair)),
             _ => mistake,
         };
         self.mistakes.push(mistake);
     }
 }
 
-/// What was meant by `- NAME: value` where `- NAME=value` is wanted.
-fn pair(node: &Node) -> Option<String> {
+/// What was meant by `- NAME: value` where `- NAME=value` is wanted, or by `- KEY: EFFECT`.
+fn pair(node: &Node, place: &Place) -> Option<String> {
     let [entry] = node.entries() else { return None };
+    let taint = without_indices(&place.path).ends_with(".taints[]");
+    let sign = if taint { ':' } else { '=' };
     Some(format!(
-        "did you mean `{}={}`?",
+        "did you mean `{}{sign}{}`?",
         entry.key,
         entry.value.text().unwrap_or_default()
     ))

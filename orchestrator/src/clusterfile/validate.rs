@@ -4,6 +4,7 @@
 mod env;
 mod hosts;
 mod kubernetes;
+mod marks;
 mod registry;
 
 use gantry_model::{ClusterName, ImageReference};

@@ -121,6 +121,12 @@ impl HostReport {
             .next()
     }
 
+    /// The name of the node that this host is or becomes: kubelets register with the host's name in small letters.
+    #[must_use]
+    pub fn node(&self) -> String {
+        self.inventory.facts.hostname.to_lowercase()
+    }
+
     /// Whether anything of `cluster` is on this host.
     #[must_use]
     pub fn has(&self, cluster: &ClusterName) -> bool {

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use gantry_model::{Step, StepAction, StepId};
+use gantry_model::{NodeMarks, Step, StepAction, StepId};
 
 use super::progress::{occasion, why_to_do};
 use super::reset::TakeDown;
@@ -128,6 +128,7 @@ fn one_leaves(
             address,
             role: Role::Node,
             env: clusterfile.env.clone(),
+            marks: NodeMarks::default(),
         },
         report,
         Some(image),

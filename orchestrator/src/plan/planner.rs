@@ -92,6 +92,8 @@ pub fn plan(
     let leave = leave::leave(clusterfile, image, inventory, leaving);
     waves.push(leave.give_up);
     waves.extend(members.join);
+    // Commands may start pods that are for some nodes only.
+    waves.extend(kubeadm::marks(clusterfile, image, inventory)?);
     if let Some(rootfs) = first_rootfs {
         waves.extend(commands::wave(clusterfile, image, inventory, rootfs));
     }

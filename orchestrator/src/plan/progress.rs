@@ -42,7 +42,11 @@ pub(super) fn state_step(
         .records(cluster)
         .filter(|record| record.title == title)
         .collect();
-    let Some(in_place) = records.iter().rev().find(|record| changed_the_host(record)) else {
+    let Some(in_place) = records
+        .iter()
+        .rev()
+        .find(|record| changed_the_host(record, &action))
+    else {
         let reason = why_to_do(first.id(), report).unwrap_or_else(|| NOT_DONE.into());
         return (first, Mark::Add, reason);
     };
@@ -71,10 +75,11 @@ pub(super) fn state_step(
     }
 }
 
-/// Whether a step may have left its state on the host: a failed one did not.
-fn changed_the_host(record: &StepRecord) -> bool {
+/// Whether a step may have left its state on the host: a failed one did not. Of nodes some may be marked.
+fn changed_the_host(record: &StepRecord, action: &StepAction) -> bool {
     match &record.outcome {
         None | Some(StepOutcome::Unknown) => true,
+        Some(_) if matches!(action, StepAction::MarkNodes { .. }) => true,
         Some(outcome) => outcome.succeeded(),
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use gantry_model::{
     CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, Digest, DiskSpace, EtcdMember,
     EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand, Inventory,
-    JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeHealth, ScriptOutcome, ScriptSpec,
-    Step, StepAction, StepId, StepOutcome, StepRecord, TocLocation,
+    JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth, NodeMarks,
+    ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect,
+    TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -221,6 +222,27 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             StepAction::DeleteNode {
                 cluster: cluster.clone(),
                 node: "host3".into(),
+            },
+        ),
+        (
+            "Run/MarkNodes",
+            StepAction::MarkNodes {
+                cluster: cluster.clone(),
+                groups: vec![NodeGroup {
+                    nodes: vec!["host3".into()],
+                    marks: NodeMarks {
+                        labels: BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]),
+                        taints: vec![Taint {
+                            key: "dedicated".into(),
+                            value: "db".into(),
+                            effect: TaintEffect::NoSchedule,
+                        }],
+                        without_taints: vec![TaintPattern {
+                            key: "node-role.kubernetes.io/master".into(),
+                            effect: None,
+                        }],
+                    },
+                }],
             },
         ),
         (

@@ -1,16 +1,15 @@
-//! `spec.hosts`: addresses, roles, labels, taints.
+//! `spec.hosts`: addresses and roles.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::env;
+use super::{env, marks};
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::{Node, Span, Value};
 use crate::clusterfile::{Host, Role};
 
 /// Most hosts of one cluster: twice what Kubernetes is made for.
 const MAX_HOSTS: usize = 10_000;
-const TAINT_EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 /// Words people write for the two roles.
 const MEANT: &[(&str, &str)] = &[
     ("masters", "master"),
@@ -38,7 +37,7 @@ pub(super) fn hosts(list: Option<&Node>, mistakes: &mut Vec<Mistake>, notes: &mu
             .get("env")
             .map(|list| env::variables(list, mistakes, notes))
             .unwrap_or_default();
-        labels_and_taints(group, mistakes, notes);
+        let marks = marks::marks(group, mistakes);
         if group.get("ssh").is_some() {
             notes.push("`ssh` is not used: agents are enrolled, nothing goes over ssh".into());
         }
@@ -67,6 +66,7 @@ pub(super) fn hosts(list: Option<&Node>, mistakes: &mut Vec<Mistake>, notes: &mu
                 address,
                 role,
                 env: env.clone(),
+                marks: marks.clone(),
             });
         }
     }
@@ -157,26 +157,4 @@ fn meant(word: &str) -> Option<&'static str> {
                 None
             }
         })
-}
-
-fn labels_and_taints(group: &Node, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) {
-    for taint in group.get("taints").map(Node::items).unwrap_or_default() {
-        let Some(text) = taint.text() else { continue };
-        let effect = text
-            .trim_end_matches('-')
-            .rsplit_once(':')
-            .map(|(_, effect)| effect);
-        if !effect.is_some_and(|effect| TAINT_EFFECTS.contains(&effect)) {
-            let mistake = Mistake::new(taint.span.clone(), format!("{text:?} is not a taint"));
-            let effects = TAINT_EFFECTS.join(", ");
-            mistakes.push(mistake.help(format!("write KEY[=VALUE]:EFFECT; the effects are {effects}")));
-        }
-    }
-    for field in ["labels", "taints"] {
-        if group.get(field).is_some() {
-            notes.push(format!(
-                "`{field}` are checked and kept; this version does not set them in Kubernetes"
-            ));
-        }
-    }
 }

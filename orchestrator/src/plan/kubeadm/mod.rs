@@ -11,6 +11,7 @@
 
 mod config;
 mod image;
+mod marks;
 mod needs;
 mod node_name;
 
@@ -21,6 +22,7 @@ use gantry_model::{
 };
 
 pub use image::{ImageKubernetes, KubeadmFile};
+pub(super) use marks::marks;
 pub use needs::KubernetesNeeds;
 pub(super) use needs::needs;
 pub(super) use node_name::{is_node_name, node_name};

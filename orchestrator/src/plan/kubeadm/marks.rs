@@ -1,0 +1,73 @@
+//! The step that gives nodes their labels and taints.
+
+use std::collections::BTreeMap;
+
+use gantry_model::{ExitCode, NodeGroup, NodeMarks, StepAction};
+
+use super::super::progress::state_step;
+use super::super::{PlanImage, PlannedStep, Wave};
+use super::wave;
+use crate::clusterfile::Clusterfile;
+use crate::exit::failure_hint;
+use crate::inventory::{ClusterInventory, HostReport};
+
+const TITLE: &str = "labels and taints";
+
+/// The wave that marks nodes, on the first master; none when none is to have marks and none ever had.
+///
+/// # Errors
+/// When nodes are to have marks and the image cannot make any.
+pub(in crate::plan) fn marks(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+) -> anyhow::Result<Option<Wave>> {
+    let first = clusterfile.first_master();
+    let report = inventory.report(first.address);
+    let mut groups: BTreeMap<&NodeMarks, Vec<String>> = BTreeMap::new();
+    // A node that was deleted and came back has none of its marks: then this is another step.
+    let mut after = Vec::new();
+    for host in clusterfile.hosts.iter().filter(|host| !host.marks.is_empty()) {
+        let Some(node) = inventory.report(host.address).map(HostReport::node) else {
+            continue;
+        };
+        let deleted =
+            report.and_then(|report| report.latest(&clusterfile.name, &format!("delete node {node}")));
+        after.extend(deleted.map(|record| record.id));
+        groups.entry(&host.marks).or_default().push(node);
+    }
+    let marked_before = report.is_some_and(|report| report.latest(&clusterfile.name, TITLE).is_some());
+    if groups.is_empty() && !marked_before {
+        return Ok(None);
+    }
+    let able = image
+        .kubernetes
+        .as_ref()
+        .is_some_and(|kubernetes| kubernetes.kubectl);
+    if !able {
+        return Err(failure_hint(
+            ExitCode::Input,
+            format!(
+                "hosts are to have labels or taints, and image {} has no bin/kubeadm and bin/kubectl to set them",
+                image.reference
+            ),
+            "leave `labels`, `taints` and roles beside master and node out, or use an image that brings Kubernetes",
+        ));
+    }
+    let groups = groups
+        .into_iter()
+        .map(|(marks, nodes)| NodeGroup {
+            nodes,
+            marks: marks.clone(),
+        })
+        .collect();
+    let action = StepAction::MarkNodes {
+        cluster: clusterfile.name.clone(),
+        groups,
+    };
+    let (step, mark, reason) = state_step(action, &after, report);
+    Ok(Some(wave(
+        TITLE,
+        vec![PlannedStep::new(first.address, step, mark, reason)],
+    )))
+}
