@@ -43,13 +43,16 @@ pub enum Command {
     Status,
     /// Lead to the API servers of a cluster, as the service gantry-balancer-CLUSTER does
     #[command(hide = true)]
-    Balance(Balance),
+    Balance(Service),
+    /// Serve the container images of a cluster's rootfs to this host, as the service gantry-registry-CLUSTER does
+    #[command(hide = true)]
+    Registry(Service),
 }
 
-/// `gantry-agent balance`.
+/// `gantry-agent balance` and `gantry-agent registry`.
 #[derive(Debug, Args)]
-pub struct Balance {
-    /// Where to listen and whom to lead to; read again when it changes
+pub struct Service {
+    /// File that says where to listen and what to lead to or serve
     pub settings: PathBuf,
 }
 

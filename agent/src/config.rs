@@ -129,6 +129,12 @@ impl Config {
         self.root.join("balancers")
     }
 
+    /// The folder of the registries' certificates and settings: they are services of their own.
+    #[must_use]
+    pub fn registries(&self) -> PathBuf {
+        self.root.join("registries")
+    }
+
     /// The folder of the clusters' rootfs.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -8,6 +8,7 @@ use gantry_transport::Identity;
 use crate::balancer::Balancers;
 use crate::config::Config;
 use crate::hosts_file::HostsFile;
+use crate::registry::Registries;
 use crate::rootfs::{HostMounts, Rootfs};
 use crate::scripts::Scripts;
 
@@ -26,6 +27,8 @@ pub struct Host {
     pub(crate) own_certificate: PathBuf,
     /// What leads to the API servers.
     pub(crate) balancers: Balancers,
+    /// What serves the rootfs's images.
+    pub(crate) registries: Registries,
 }
 
 impl Host {
@@ -39,6 +42,7 @@ impl Host {
             scripts: Scripts::new(&config.steps()),
             own_certificate: config.identity().join(Identity::CERTIFICATE_FILE),
             balancers: Balancers::new(&config.balancers()),
+            registries: Registries::new(&config.registries(), &config.data()),
         }
     }
 }

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Reading order: [`config`], [`run`] (start and stop), [`enrolment`], [`server`], [`executor`], [`journal`], then
-//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`kubeadm`], [`etcd`], [`balancer`],
+//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`kubeadm`], [`etcd`], [`balancer`], [`registry`],
 //! [`hosts_file`]; and what is reported: [`facts`], [`status`].
 
 pub mod balancer;
@@ -30,6 +30,7 @@ mod https;
 pub mod identity;
 pub mod journal;
 pub mod kubeadm;
+pub mod registry;
 pub mod rootfs;
 pub mod run;
 pub mod scripts;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use gantry_agent::cli::{Cli, Command, Enroll};
 use gantry_agent::config::Config;
-use gantry_agent::{balancer, enrolment, run, status};
+use gantry_agent::{balancer, enrolment, registry, run, status};
 use tracing_subscriber::EnvFilter;
 
 /// A token is a line of about a hundred characters.
@@ -32,8 +32,9 @@ fn main() -> ExitCode {
         Command::Enroll(enroll) => configured(&|config| take_token(&config, &enroll)),
         Command::Unenroll => configured(&|config| unenroll(&config)),
         Command::Status => configured(&|config| print_status(&config)),
-        // It has its own settings and none of the agent's.
-        Command::Balance(balance) => end(run_balancer(&balance.settings)),
+        // These have their own settings and none of the agent's.
+        Command::Balance(service) => end(run_balancer(&service.settings)),
+        Command::Registry(service) => end(run_registry(&service.settings)),
     }
 }
 
@@ -50,6 +51,10 @@ fn run_agent(config: Config) -> anyhow::Result<()> {
 
 fn run_balancer(settings: &Path) -> anyhow::Result<()> {
     run_service(async { balancer::run(settings, run::stop_signal()?).await })
+}
+
+fn run_registry(settings: &Path) -> anyhow::Result<()> {
+    run_service(async { registry::run(settings, run::stop_signal()?).await })
 }
 
 fn run_service(service: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -44,7 +44,9 @@ impl Snapshot {
         let sums = format!(
             "find / -xdev \\( {prune} -false \\) -prune -o -type f -size -4096k -print0 | xargs -0 sha256sum | sed 's/^/sum /'"
         );
-        let mounts = "awk '{print \"mount\", $5, $4}' /proc/self/mountinfo";
+        // What nspawn covers files of /proc with has another name after every boot.
+        let mounts =
+            "awk '{sub(\"^/[.]#proc-.*\", \"nspawn\", $4); print \"mount\", $5, $4}' /proc/self/mountinfo";
         let units = "systemctl list-unit-files --no-legend --no-pager --state=enabled,static,masked | awk '{print \"unit\", $1, $2}'";
         let text = host.must(&format!("{files}; {sums}; {mounts}; {units}"))?;
         Ok(Self {

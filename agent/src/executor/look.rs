@@ -6,7 +6,7 @@ use gantry_protocol::limits::{MAX_LAYERS, MAX_TEMPLATE_VALUES};
 use crate::balancer::{self, Settings};
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::{hosts_file, kubeadm, scripts, templates};
+use crate::{hosts_file, kubeadm, registry, scripts, templates};
 
 /// Whether `step` is within bounds.
 ///
@@ -33,6 +33,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         }
         StepAction::MarkNodes { groups, .. } => return kubeadm::check_groups(groups),
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
+        StepAction::SetRegistry { domain, port, .. } => return registry::check(domain, *port),
         _ => 0,
     };
     if layers > MAX_LAYERS {
@@ -96,6 +97,12 @@ pub(super) fn already_done(
             backends,
         } => done(host.balancers.is(cluster, &Settings::new(*listen, backends))),
         StepAction::RemoveBalancer { cluster } => done(host.balancers.is_removed(cluster)),
+        StepAction::SetRegistry {
+            cluster,
+            domain,
+            port,
+        } => done(host.registries.is(cluster, domain, *port)),
+        StepAction::RemoveRegistry { cluster } => done(host.registries.is_removed(cluster)),
         // What held once need not hold now; members and nodes are looked at by the steps themselves.
         StepAction::RemoveUnusedLayers
         | StepAction::ForgetCluster { .. }

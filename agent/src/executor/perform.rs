@@ -48,6 +48,12 @@ pub(super) async fn perform(
             ended(host.balancers.set(&cluster, &settings).await)
         }
         StepAction::RemoveBalancer { cluster } => ended(host.balancers.remove(&cluster).await),
+        StepAction::SetRegistry {
+            cluster,
+            domain,
+            port,
+        } => ended(host.registries.set(&cluster, &domain, port).await),
+        StepAction::RemoveRegistry { cluster } => ended(host.registries.remove(&cluster).await),
         StepAction::WaitForNodes {
             cluster,
             time_limit_s,

@@ -80,6 +80,10 @@ pub enum StepKind {
     RenewCertificates,
     /// Sets labels and taints of nodes.
     MarkNodes,
+    /// Serves the rootfs's images.
+    SetRegistry,
+    /// Serves them no more.
+    RemoveRegistry,
 }
 
 impl StepKind {
@@ -110,6 +114,8 @@ impl StepKind {
             StepAction::CheckQuorum { .. } => Self::CheckQuorum,
             StepAction::RemoveEtcdMember { .. } => Self::RemoveEtcdMember,
             StepAction::MarkNodes { .. } => Self::MarkNodes,
+            StepAction::SetRegistry { .. } => Self::SetRegistry,
+            StepAction::RemoveRegistry { .. } => Self::RemoveRegistry,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

@@ -192,6 +192,21 @@ pub enum StepAction {
         /// The nodes that are to have any; a node is in one group.
         groups: Vec<NodeGroup>,
     },
+    /// Let a service of this host serve the rootfs's `registry/` to the host's own container runtimes, over TLS that
+    /// they trust.
+    SetRegistry {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Its host name in image references. It has to lead to the host's loopback address.
+        domain: String,
+        /// Its TCP port there.
+        port: u16,
+    },
+    /// Remove that service.
+    RemoveRegistry {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -237,7 +252,9 @@ impl StepAction {
             | Self::RenewCertificates { cluster, .. }
             | Self::MarkNodes { cluster, .. }
             | Self::SetBalancer { cluster, .. }
-            | Self::RemoveBalancer { cluster } => Some(cluster),
+            | Self::RemoveBalancer { cluster }
+            | Self::SetRegistry { cluster, .. }
+            | Self::RemoveRegistry { cluster } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunScript(script) => Some(&script.cluster),
@@ -268,6 +285,8 @@ impl StepAction {
             Self::CheckQuorum { address, .. } => format!("etcd quorum without {address}"),
             Self::RemoveEtcdMember { address, .. } => format!("remove etcd member {address}"),
             Self::MarkNodes { .. } => "labels and taints".into(),
+            Self::SetRegistry { .. } => "registry".into(),
+            Self::RemoveRegistry { .. } => "remove registry".into(),
         }
     }
 }

@@ -113,11 +113,23 @@ pub struct Ssh {
 #[derive(Debug, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registry {
-    /// The registry that runs on the first master
+    /// Who serves it [default: image, if it has scripts/init-registry.sh, else agent]
+    pub mode: Option<RegistryMode>,
+    /// How it is found
     pub local_registry: Option<LocalRegistry>,
 }
 
-/// The registry that runs on the first master
+/// Who serves the cluster's registry
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RegistryMode {
+    /// Every agent serves the rootfs's registry/ to its own host, read-only, over TLS that its runtimes trust
+    Agent,
+    /// The image's scripts/init-registry.sh, on the first master
+    Image,
+}
+
+/// How the cluster's registry is found
 #[derive(Debug, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalRegistry {

@@ -78,6 +78,17 @@ pub struct Registry {
     pub domain: String,
     /// Its port.
     pub port: u16,
+    /// Who serves it, if the file says.
+    pub mode: Option<RegistryMode>,
+}
+
+/// Who serves the cluster's registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistryMode {
+    /// Every agent, to its own host.
+    Agent,
+    /// The image's `init-registry.sh`, on the first master.
+    Image,
 }
 
 impl Default for Registry {
@@ -85,12 +96,13 @@ impl Default for Registry {
         Self {
             domain: "sea.hub".into(),
             port: 5000,
+            mode: None,
         }
     }
 }
 
 impl Clusterfile {
-    /// The first master: the registry runs there, and the API server's name leads there.
+    /// The first master: a registry of the image's own runs there, and the API server's name leads there.
     ///
     /// # Panics
     /// Never: reading refuses a file without a master.

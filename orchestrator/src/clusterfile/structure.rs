@@ -152,11 +152,7 @@ impl Walk<'_> {
         types: &[&str],
         place: &Place,
     ) {
-        if let Some(variants) = schema["oneOf"].as_array() {
-            let words: Vec<&str> = variants
-                .iter()
-                .filter_map(|variant| variant["const"].as_str())
-                .collect();
+        if let Some(words) = words(schema) {
             if !words.contains(&text) {
                 let message = format!("`{}` cannot be {text:?}", place.path);
                 let help = closest(text, words.iter().copied()).map_or_else(
@@ -229,6 +225,20 @@ fn pair(node: &Node, place: &Place) -> Option<String> {
         entry.key,
         entry.value.text().unwrap_or_default()
     ))
+}
+
+/// The words that a value may be, if it is one of some.
+fn words(schema: &Schema) -> Option<Vec<&str>> {
+    // Of a field that may be left out, the schema says: one of these, or nothing.
+    let variants = schema["oneOf"]
+        .as_array()
+        .or_else(|| schema["anyOf"][0]["oneOf"].as_array())?;
+    Some(
+        variants
+            .iter()
+            .filter_map(|variant| variant["const"].as_str())
+            .collect(),
+    )
 }
 
 fn types(schema: &Schema) -> Vec<&str> {

@@ -21,7 +21,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("spec.nodes", "write `hosts: [{ips: [ADDRESS], roles: [node]}]`"),
     (
         "spec.registry.externalRegistry",
-        "leave it out: the cluster's own registry on the first master is used",
+        "leave it out: the cluster's own registry is used, see `spec.registry.mode`",
     ),
     (
         "spec.registry.localRegistry.username",
@@ -33,15 +33,15 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "spec.registry.localRegistry.ha",
-        "leave it out: the registry runs on the first master",
+        "leave it out: `spec.registry.mode: agent` serves every host by itself",
     ),
     (
         "spec.registry.localRegistry.insecure",
-        "leave it out: the image's init-registry.sh decides",
+        "leave it out: the image's init-registry.sh decides, and agents always serve over TLS",
     ),
     (
         "spec.registry.localRegistry.cert",
-        "leave it out: the image's init-registry.sh decides",
+        "leave it out: the image's init-registry.sh decides, and agents make their own",
     ),
     (
         "spec.hosts[].containerRuntime",

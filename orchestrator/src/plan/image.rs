@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::commands::ImageCommands;
 use super::kubeadm::ImageKubernetes;
+use super::registry;
 use super::templates::Templates;
 
 /// Where scripts lie in a rootfs.
@@ -37,6 +38,9 @@ pub struct PlanImage {
     pub templates: BTreeSet<String>,
     /// Templates that cannot be rendered: `PATH:LINE:COLUMN: what`.
     pub template_mistakes: Vec<String>,
+    /// Whether it brings container images for its registry to serve.
+    #[serde(default)]
+    pub registry: bool,
     /// What makes its hosts a Kubernetes cluster, if it brings that.
     pub kubernetes: Option<ImageKubernetes>,
     /// What is to be run on a cluster that is complete, if it brings that.
@@ -83,6 +87,7 @@ impl PlanImage {
             scripts,
             template_mistakes: templates.mistakes(store)?,
             templates: templates.paths(),
+            registry: registry::has_tree(&sources),
             kubernetes: ImageKubernetes::read(&sources)?,
             commands: ImageCommands::of(image),
         })

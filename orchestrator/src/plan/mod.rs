@@ -15,6 +15,7 @@ mod leave;
 pub mod planner;
 pub mod preflight;
 mod progress;
+mod registry;
 pub mod render;
 pub mod renew;
 pub mod reset;

@@ -8,6 +8,7 @@ use gantry_model::{Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, S
 use super::environment::environment;
 use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
+use super::registry::{self, Server};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
@@ -47,7 +48,7 @@ pub fn plan(
         ));
     }
     let init = scripts::init(clusterfile, image)?;
-    let registry = scripts::registry(clusterfile, image);
+    let registry = registry::server(clusterfile, image)?;
     let registry_host = clusterfile.first_master().address;
     let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
     let mut first_rootfs = None;
@@ -73,7 +74,7 @@ pub fn plan(
         let api_server = kubeadm::api_server(clusterfile, image, inventory, host);
         rootfs
             .steps
-            .push(hosts_entries_step(clusterfile, host, api_server, report));
+            .push(hosts_entries_step(clusterfile, image, host, api_server, report));
         rootfs
             .steps
             .extend(kubeadm::balancer_step(clusterfile, image, host, report));
@@ -83,7 +84,11 @@ pub fn plan(
             after.push(step.id);
             scripts.steps.push(step);
         }
-        if let Some(call) = registry.as_ref().filter(|_| host.address == registry_host) {
+        last.steps
+            .extend(registry::step(clusterfile, &registry, host, report));
+        if let Server::Script(call) = &registry
+            && host.address == registry_host
+        {
             last.steps
                 .push(script_step(clusterfile, image, host, call, &after, report, fresh));
         }
@@ -108,6 +113,9 @@ pub fn plan(
         // The balancer's.
         if image.kubernetes.is_some() && host.role == Role::Node {
             planned.ports.push(API_SERVER_PORT);
+        }
+        if registry == Server::Agents && host.address != registry_host {
+            planned.ports.push(clusterfile.registry.port);
         }
     }
     hosts.extend(leave.hosts);
@@ -221,6 +229,7 @@ fn assemble_step(
 /// The block of `/etc/hosts` in which the API server's name leads to `api_server`.
 pub(super) fn hosts_entries_step(
     clusterfile: &Clusterfile,
+    image: &PlanImage,
     host: &Host,
     api_server: IpAddr,
     report: Option<&HostReport>,
@@ -229,9 +238,11 @@ pub(super) fn hosts_entries_step(
         address,
         names: vec![name.into()],
     };
-    let registry_host = clusterfile.first_master().address;
     let mut entries = vec![
-        entry(registry_host, &clusterfile.registry.domain),
+        entry(
+            registry::address(clusterfile, image),
+            &clusterfile.registry.domain,
+        ),
         entry(api_server, API_SERVER),
     ];
     entries.extend(clusterfile.host_aliases.iter().cloned());

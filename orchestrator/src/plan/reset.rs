@@ -5,6 +5,7 @@ use gantry_model::{Digest, Step, StepAction};
 use super::kubeadm;
 use super::planner::{planned_hosts, script};
 use super::progress::occasion;
+use super::registry;
 use super::scripts;
 use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedStep, Purpose, Wave};
 use crate::clusterfile::{Clusterfile, Host};
@@ -107,6 +108,11 @@ impl TakeDown {
                 step(balancer),
                 "the service that leads to the API servers",
             ));
+        }
+        if let Some(step) = registry::remove_step(clusterfile, report) {
+            self.remove
+                .steps
+                .push(planned(step, "the service that serves container images"));
         }
         let hosts_entries = StepAction::RemoveHostsEntries {
             cluster: cluster.clone(),

@@ -54,6 +54,7 @@ pub(crate) fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage 
         scripts: scripts.iter().map(|&script| script.to_owned()).collect(),
         templates: [].into(),
         template_mistakes: vec![],
+        registry: false,
         kubernetes: None,
         commands: None,
     }

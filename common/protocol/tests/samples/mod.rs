@@ -252,6 +252,20 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             },
         ),
         (
+            "Run/SetRegistry",
+            StepAction::SetRegistry {
+                cluster: cluster.clone(),
+                domain: "sea.hub".into(),
+                port: 5000,
+            },
+        ),
+        (
+            "Run/RemoveRegistry",
+            StepAction::RemoveRegistry {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
             "Run/WaitForNodes",
             StepAction::WaitForNodes {
                 cluster: cluster.clone(),

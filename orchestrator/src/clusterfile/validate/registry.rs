@@ -4,16 +4,21 @@ use std::net::IpAddr;
 
 use gantry_model::HostsEntry;
 
-use crate::clusterfile::Registry;
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::Node;
+use crate::clusterfile::{Registry, RegistryMode};
 
 pub(super) fn registry(spec: &Node, mistakes: &mut Vec<Mistake>) -> Registry {
     let mut registry = Registry::default();
-    let Some(local) = spec
-        .get("registry")
-        .and_then(|registry| registry.get("localRegistry"))
-    else {
+    let Some(node) = spec.get("registry") else {
+        return registry;
+    };
+    registry.mode = match node.get("mode").and_then(Node::text) {
+        Some("agent") => Some(RegistryMode::Agent),
+        Some("image") => Some(RegistryMode::Image),
+        _ => None,
+    };
+    let Some(local) = node.get("localRegistry") else {
         return registry;
     };
     if let Some(domain) = local.get("domain") {

@@ -110,7 +110,7 @@ pub(super) fn waves(
         // From now on its own API server answers it, whatever becomes of the others.
         let report = inventory.report(host.address);
         if !is_member(&clusterfile.name, report) {
-            steps.push(hosts_entries_step(clusterfile, host, host.address, report));
+            steps.push(hosts_entries_step(clusterfile, image, host, host.address, report));
         }
         waves.push(wave("control plane joins", steps));
     }
