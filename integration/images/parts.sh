@@ -27,13 +27,17 @@ add_program() {
     done
 }
 
-# add_docker: the container engine and its libraries.
-add_docker() {
-    cp "$packages/usr/bin/"{containerd,containerd-shim,containerd-shim-runc-v2,ctr,docker} "$out/cri/"
-    cp "$packages/usr/sbin/"{dockerd,docker-proxy,runc} "$out/cri/"
-    cp "$packages/usr/bin/tini-static" "$out/cri/docker-init"
+# add_runtime PROGRAM...: what every container runtime of Debian's needs, these programs, and their libraries.
+add_runtime() {
+    cp "$@" "$packages/usr/bin/"{containerd,containerd-shim-runc-v2,ctr} "$packages/usr/sbin/runc" "$out/cri/"
     cp -d "$packages/usr/lib/x86_64-linux-gnu/"{libdevmapper.so.1*,libseccomp.so.2*} "$out/cri/lib/" 2>/dev/null ||
         cp -d "$packages/lib/x86_64-linux-gnu/"libdevmapper.so.1* "$packages/usr/lib/x86_64-linux-gnu/"libseccomp.so.2* "$out/cri/lib/"
+}
+
+# add_docker: the container engine.
+add_docker() {
+    add_runtime "$packages/usr/bin/"{containerd-shim,docker} "$packages/usr/sbin/"{dockerd,docker-proxy}
+    cp "$packages/usr/bin/tini-static" "$out/cri/docker-init"
 }
 
 # make_image NAME TREE UMOCI-CONFIG-WORDS...: one layer with TREE in it, in the OCI layout $work/oci.
@@ -48,18 +52,23 @@ make_image() {
     umoci config --image "$work/oci:$name" --created="$epoch" --history.created="$epoch" "$@"
 }
 
+# registry_config FOLDER ADDRESS: how docker's registry serves FOLDER.
+registry_config() {
+    cat <<END
+version: 0.1
+log: { level: warn }
+storage:
+  filesystem: { rootdirectory: $1 }
+  delete: { enabled: false }
+http: { addr: "$2" }
+END
+}
+
 # add_registry: the registry's own image, as images/registry.tar.
 add_registry() {
     add_program "$work/registry" "$packages/usr/bin/docker-registry" /bin/registry
     mkdir -p "$work/registry/etc" "$work/registry/var/lib/registry"
-    cat >"$work/registry/etc/registry.yml" <<END
-version: 0.1
-log: { level: warn }
-storage:
-  filesystem: { rootdirectory: /var/lib/registry }
-  delete: { enabled: false }
-http: { addr: ":5000" }
-END
+    registry_config /var/lib/registry :5000 >"$work/registry/etc/registry.yml"
     make_image registry "$work/registry" --config.entrypoint /bin/registry --config.cmd serve --config.cmd /etc/registry.yml
     skopeo copy --quiet "oci:$work/oci:registry" "docker-archive:$out/images/registry.tar:registry:2"
 }
@@ -77,10 +86,10 @@ make_hello() {
 fill_registry() {
     # The registry's tree is made by a registry, in a network of its own so that no port is taken or missed.
     export work packages out
+    registry_config "$out/registry" 127.0.0.1:5000 >"$work/local.yml"
     # shellcheck disable=SC2016 # expanded by the inner shell
     unshare --net bash -euo pipefail -c '
         ip link set lo up
-        sed "s#/var/lib/registry#$out/registry#; s#:5000#127.0.0.1:5000#" "$work/registry/etc/registry.yml" >"$work/local.yml"
         "$packages/usr/bin/docker-registry" serve "$work/local.yml" >"$work/registry.log" 2>&1 &
         registry_pid=$!
         trap "kill $registry_pid; wait $registry_pid || true" EXIT

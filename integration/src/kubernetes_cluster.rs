@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context as _, Result};
 
 use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
-use crate::kubernetes_image::kubernetes_image;
+use crate::kubernetes_image::{Runtime, kubernetes_image};
 use crate::{Applied, Host, Testbed};
 
 impl Testbed {
@@ -15,14 +15,23 @@ impl Testbed {
     /// # Errors
     /// As [`Testbed::enrolled`], or when the image cannot be made.
     pub fn for_kubernetes(masters: u8, nodes: u8) -> Result<Self> {
-        let image = kubernetes_image()?;
+        Self::for_kubernetes_on(Runtime::Docker, masters, nodes)
+    }
+
+    /// As [`Testbed::for_kubernetes`], with the image for this container runtime.
+    ///
+    /// # Errors
+    /// As [`Testbed::for_kubernetes`].
+    pub fn for_kubernetes_on(runtime: Runtime, masters: u8, nodes: u8) -> Result<Self> {
+        let image = kubernetes_image(runtime)?;
         let bed = Self::enrolled(masters + nodes)?;
         for host in bed.hosts() {
             host.prepare_for_kubernetes()?;
         }
         symlink(image, bed.operator().desk().join("rootfs"))?;
-        bed.operator().must("build -t kubernetes:v1.20.2 rootfs")?;
-        bed.write_clusterfile(masters, nodes)?;
+        let name = format!("{}:v1.20.2", runtime.image());
+        bed.operator().must(&format!("build -t {name} rootfs"))?;
+        bed.write_clusterfile_for(&name, masters, nodes, "")?;
         Ok(bed)
     }
 
@@ -40,6 +49,10 @@ impl Testbed {
     /// # Errors
     /// When it cannot be written.
     pub fn write_marked_clusterfile(&self, masters: u8, nodes: u8, fields: &str) -> Result<()> {
+        self.write_clusterfile_for("kubernetes:v1.20.2", masters, nodes, fields)
+    }
+
+    fn write_clusterfile_for(&self, image: &str, masters: u8, nodes: u8, fields: &str) -> Result<()> {
         let addresses = |hosts: &[Host]| {
             let addresses: Vec<String> = hosts.iter().map(|host| host.address().to_string()).collect();
             addresses.join(", ")
@@ -54,7 +67,7 @@ impl Testbed {
         };
         let checks = format!("nodeRegistration:\n  ignorePreflightErrors: [{CHECKS_OF_THE_MACHINE}]");
         let text = format!(
-            "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata:\n  name: demo\nspec:\n  image: kubernetes:v1.20.2\n  \
+            "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata:\n  name: demo\nspec:\n  image: {image}\n  \
              hosts:\n    - ips: [{}]\n      roles: [master]\n{nodes}\
              ---\n# These hosts have no kernel modules to look at.\nkind: InitConfiguration\n{checks}\n---\n\
              kind: JoinConfiguration\n{checks}\n---\n# Their disk is this machine's, which may be fuller than kubelet likes.\n\

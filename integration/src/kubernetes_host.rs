@@ -43,7 +43,7 @@ impl Host {
     #[must_use]
     pub fn kubernetes_log(&self) -> String {
         let log = self.run(
-            "docker ps --all --format '{{.Names}} {{.Status}}'; ip route; iptables-save | grep FORWARD; \
+            "docker ps --all --format '{{.Names}} {{.Status}}' || ctr --namespace k8s.io tasks list; ip route; iptables-save | grep FORWARD; \
              journalctl --no-pager --output=cat --unit=pod-network; \
              journalctl --no-pager --output=cat --unit=kubelet --lines=100",
         );

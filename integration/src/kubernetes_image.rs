@@ -1,4 +1,5 @@
-//! The image context of `kubernetes:v1.20.2`: Kubernetes out of Debian's source package, docker and a registry.
+//! The image contexts of Kubernetes v1.20.2: out of Debian's source package, on docker with a registry in a container, and
+//! on containerd with agents that serve its images.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -31,22 +32,46 @@ const PACKAGES: &[&str] = &[
     "libzstd1",
 ];
 
-/// The context folder, put together once by `images/kubernetes/assemble.sh` and cached.
+/// Which container runtime an image brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// Docker: the image `kubernetes:v1.20.2`, with `init.sh` and `init-registry.sh`.
+    Docker,
+    /// Containerd: the image `kubernetes-containerd:v1.20.2`, with `containerd.sh` and `init-kube.sh`.
+    Containerd,
+}
+
+impl Runtime {
+    /// The folder of the image's recipe, and the image's name.
+    #[must_use]
+    pub const fn image(self) -> &'static str {
+        match self {
+            Self::Docker => "kubernetes",
+            Self::Containerd => "kubernetes-containerd",
+        }
+    }
+}
+
+/// The context folder, put together once by the `assemble.sh` of its recipe and cached.
 ///
 /// The first time on a machine that takes a quarter of an hour: the programs are built.
 ///
 /// # Errors
 /// When a package cannot be had, or the recipe fails; the message holds its output.
-pub fn kubernetes_image() -> Result<PathBuf> {
+pub fn kubernetes_image(runtime: Runtime) -> Result<PathBuf> {
     let binaries = binaries()?;
     let packages = [demo_image::PACKAGES, PACKAGES].concat();
     let packages_key = &Digest::of(packages.join(" ").as_bytes()).hex()[..12];
     let packages = apt::unpacked(&format!("kubernetes-packages-{packages_key}"), &packages)?;
-    let recipe_key = recipe_key(&["parts.sh", "demo", "kubernetes"])?;
+    let mut parts = vec!["parts.sh", "demo", "kubernetes"];
+    if runtime == Runtime::Containerd {
+        parts.push(runtime.image());
+    }
+    let recipe_key = recipe_key(&parts)?;
     cache::made_once(
-        &format!("kubernetes-image-{recipe_key}-{packages_key}"),
+        &format!("{}-image-{recipe_key}-{packages_key}", runtime.image()),
         |context| {
-            let mut assemble = Command::new(recipes().join("kubernetes/assemble.sh"));
+            let mut assemble = Command::new(recipes().join(runtime.image()).join("assemble.sh"));
             assemble.args([&packages, &binaries]).arg(context);
             command::run(&mut assemble)?.ok().map(drop)
         },

@@ -39,6 +39,7 @@ pub use applied::Applied;
 pub use command::Finished;
 pub use host::Host;
 pub use image_tree::ImageTree;
+pub use kubernetes_image::Runtime;
 pub use network::Link;
 pub use operator::{Operator, Running};
 pub use registry_tree::RegistryTree;

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gantry_integration::{Host, Snapshot, Testbed, wait_until};
+use gantry_integration::{Host, Runtime, Snapshot, Testbed, wait_until};
 
 /// The agent's own stays when the cluster goes.
 const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
@@ -169,6 +169,42 @@ fn marks_follow_the_file(bed: &Testbed) {
     assert_eq!(bed.operator().apply().unwrap().ok().unwrap().steps(), 0);
 }
 
+#[test]
+fn containerd_and_the_agents_registry_make_one_host_a_cluster() {
+    let bed = Testbed::for_kubernetes_on(Runtime::Containerd, 1, 0).unwrap();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    let before = Snapshot::of(host, AGENTS_OWN).unwrap();
+
+    bed.apply_kubernetes().unwrap();
+    let runtime = "get nodes -o jsonpath='{range .items[*]}{.status.nodeInfo.containerRuntimeVersion};{end}'";
+    let runtime = host.kubectl(runtime).unwrap();
+    assert!(runtime.starts_with("containerd://1.6"), "{runtime}");
+    assert_eq!(host.kubectl(NODES).unwrap(), "host1 v1.20.2 True;");
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    // Containerd has to ask for it: nothing pulled this image before.
+    host.kubectl(
+        "run hello --image=sea.hub:5000/hello:1.0 --port=8080 --image-pull-policy=Always \
+         --command -- /bin/busybox httpd -f -p 8080 -h /www",
+    )
+    .unwrap();
+    host.kubectl("wait --for=condition=Ready --timeout=180s pod/hello")
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
+    let address = host
+        .kubectl("get pod hello -o jsonpath='{.status.podIP}'")
+        .unwrap();
+    let page = wait_until("the application answers", Duration::from_secs(60), || {
+        host.fetch_page(&address)
+    })
+    .with_context(|| bed.kubernetes_logs())
+    .unwrap();
+    assert!(page.contains("Hello from a container"), "{page}");
+
+    operator.must("reset -f Clusterfile -y").unwrap();
+    assert_is_as_before(host, &before);
+}
+
 /// Nothing of the cluster is left on the host.
 fn assert_is_as_before(host: &Host, before: &Snapshot) {
     let left = host
@@ -178,7 +214,7 @@ fn assert_is_as_before(host: &Host, before: &Snapshot) {
     let traces = host
         .run(
             "iptables-save | grep -E 'KUBE|CNI'; ip -brief link show type bridge; ip route show protocol 77; \
-             ls -d /sys/fs/cgroup/*/kubepods; systemctl list-units --no-legend 'gantry-balancer*' 'pod-network*'",
+             ls -d /sys/fs/cgroup/*/kubepods; systemctl list-units --no-legend 'gantry-balancer*' 'gantry-registry*' 'pod-network*'",
         )
         .unwrap();
     assert_eq!(traces.stdout, "", "traces on {}", host.name());

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use gantry_integration::kubernetes_image::kubernetes_image;
+use gantry_integration::kubernetes_image::{Runtime, kubernetes_image};
 use gantry_integration::{Testbed, packages::Packages, wait_until};
 
 use stage::Stage;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn play() -> Result<()> {
     let stage = Stage::open();
     stage.chapter("Three hosts boot: systemd, a disk and a network of their own, nothing else");
-    let image = kubernetes_image()?;
+    let image = kubernetes_image(Runtime::Docker)?;
     let bed = Testbed::start(3)?;
     for host in bed.hosts() {
         host.prepare_for_kubernetes()?;

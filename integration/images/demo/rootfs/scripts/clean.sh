@@ -1,6 +1,6 @@
 #!/bin/bash
-# Undoes init.sh and init-registry.sh, and removes a cluster that kubeadm made of this host; leaves a docker that this
-# image did not install alone.
+# Undoes what the other scripts did, and removes a cluster that kubeadm made of this host; leaves a container runtime that
+# this image did not install alone.
 cd "$(dirname "$0")" || exit 1
 
 unmount_below() {
@@ -21,22 +21,7 @@ if [ -f /etc/systemd/system/kubelet.service ]; then
     kubelet=ours
 fi
 
-if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /etc/systemd/system/docker.service; then
-    containers=$(docker ps --all --quiet 2>/dev/null)
-    # shellcheck disable=SC2086 # one word per container
-    [ -z "$containers" ] || docker rm --force --volumes $containers >/dev/null
-    storage=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
-    systemctl disable --now docker.service
-    # Networks of containers that used the host's own stay mounted.
-    unmount_below /run/docker
-    rm -rf /etc/docker "${storage:-/var/lib/docker}" /run/docker /run/docker.sock /run/docker.pid /usr/lib/docker-cri \
-        /opt/containerd
-    rm -f /etc/systemd/system/docker.service
-    for file in ../cri/*; do
-        [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
-    done
-    ip link delete docker0 2>/dev/null
-fi
+for runtime in uninstall-*.sh; do bash "$runtime"; done
 
 if [ "$kubelet" = ours ]; then
     unmount_below /var/lib/kubelet

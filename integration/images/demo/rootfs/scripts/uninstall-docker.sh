@@ -1,0 +1,25 @@
+#!/bin/bash
+# Undoes docker.sh.   uninstall-docker.sh
+cd "$(dirname "$0")" || exit 1
+
+unmount_below() {
+    awk -v folder="$1/" 'index($5, folder) == 1 { print $5 }' /proc/self/mountinfo | tac |
+        while read -r mount; do umount "$mount"; done
+}
+
+if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /etc/systemd/system/docker.service; then
+    containers=$(docker ps --all --quiet 2>/dev/null)
+    # shellcheck disable=SC2086 # one word per container
+    [ -z "$containers" ] || docker rm --force --volumes $containers >/dev/null
+    storage=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+    systemctl disable --now docker.service
+    # Networks of containers that used the host's own stay mounted.
+    unmount_below /run/docker
+    rm -rf /etc/docker "${storage:-/var/lib/docker}" /run/docker /run/docker.sock /run/docker.pid /usr/lib/docker-cri \
+        /opt/containerd
+    rm -f /etc/systemd/system/docker.service
+    for file in ../cri/*; do
+        [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
+    done
+    ip link delete docker0 2>/dev/null
+fi

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Undoes containerd.sh.   uninstall-containerd.sh
+cd "$(dirname "$0")" || exit 1
+
+unmount_below() {
+    awk -v folder="$1/" 'index($5, folder) == 1 { print $5 }' /proc/self/mountinfo | tac |
+        while read -r mount; do umount "$mount"; done
+}
+
+if [ -f /etc/systemd/system/containerd.service ] && cmp -s ../etc/containerd.service /etc/systemd/system/containerd.service; then
+    for namespace in $(ctr namespaces list --quiet); do
+        for task in $(ctr --namespace "$namespace" tasks list --quiet); do
+            ctr --namespace "$namespace" tasks rm --force "$task" >/dev/null
+        done
+        for container in $(ctr --namespace "$namespace" containers list --quiet); do
+            ctr --namespace "$namespace" containers rm "$container"
+        done
+    done
+    storage=$(sed -n 's/^root = "\(.*\)"/\1/p' /etc/containerd/config.toml)
+    systemctl disable --now containerd.service
+    # Networks of pods.
+    for network in /run/netns/cni-*; do
+        [ -e "$network" ] || continue
+        umount "$network"
+        rm -f "$network"
+    done
+    unmount_below /run/containerd
+    rm -rf /etc/containerd "${storage:-/var/lib/containerd}" /run/containerd /usr/lib/containerd-cri /opt/containerd
+    rm -f /etc/systemd/system/containerd.service
+    for file in ../cri/*; do
+        [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
+    done
+fi
