@@ -5,6 +5,7 @@
 #   make test     fast tests, then the two real programs on real hosts (root)
 #   make demo     three hosts, one Clusterfile, a running container (root)
 #   make bench    Gantry's figures beside other tools', measured in one run (root); ARGS="stage-tree --rounds 3"
+#   make chaos    a fault at every step of a cluster's life, and the same command again (root); ARGS="--kubernetes join"
 #   make lint     format, clippy, docs, rules of the repository, dependencies
 
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 
-.PHONY: help build package test fast-test product-test demo bench lint clean
+.PHONY: help build package test fast-test product-test demo bench chaos lint clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -44,6 +45,10 @@ demo: package
 bench: package
 	@integration/prerequisites.sh bench
 	cargo run --quiet --locked --release --package gantry-integration --bin bench -- $(ARGS)
+
+chaos: package
+	@integration/prerequisites.sh test
+	cargo run --quiet --locked --package gantry-integration --bin chaos -- $(ARGS)
 
 lint:
 	@integration/prerequisites.sh build

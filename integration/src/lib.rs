@@ -15,6 +15,7 @@ pub mod apt;
 pub mod base_tree;
 pub mod cache;
 pub mod cgroup;
+pub mod chaos;
 pub mod command;
 pub mod demo_image;
 pub mod host;

@@ -42,6 +42,8 @@ pub struct Port {
     pub namespace: String,
     /// Address of `host0`.
     pub address: Ipv4Addr,
+    /// The switch's end: its network namespace and interface.
+    switch: (String, String),
 }
 
 impl Network {
@@ -89,7 +91,11 @@ impl Network {
                 &format!("route add default via {}", slot.address(OPERATOR)),
             )?;
         }
-        Ok(Port { namespace, address })
+        Ok(Port {
+            namespace,
+            address,
+            switch: (self.switch.clone(), cable),
+        })
     }
 }
 
@@ -108,6 +114,24 @@ impl Port {
     /// When `iptables` fails.
     pub fn allow_udp(&self) -> Result<()> {
         self.firewall("-D").map(drop)
+    }
+
+    /// Pulls the cable out of the switch.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn unplug(&self) -> Result<()> {
+        let (switch, cable) = &self.switch;
+        ip(switch, &format!("link set {cable} down")).map(drop)
+    }
+
+    /// Plugs the cable in again.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn plug_in_again(&self) -> Result<()> {
+        let (switch, cable) = &self.switch;
+        ip(switch, &format!("link set {cable} up")).map(drop)
     }
 
     /// Bytes that arrived over this cable since it was plugged in, headers and repetitions included.

@@ -1,0 +1,104 @@
+//! `make chaos`: a fault at every step of a cluster's life, and the same command again.
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use gantry_integration::chaos::{self, Case, Scenario};
+
+/// Disturbs every step of a cluster's life, runs the command again, and looks whether the end is the same.
+///
+/// Exits with status 1 when a case fails, 2 when none could be run.
+#[derive(Parser)]
+#[command(name = "chaos")]
+struct Arguments {
+    /// Cases to run, as they are listed; a part of a name names all that have it. All when none is given.
+    names: Vec<String>,
+    /// Clusters of Kubernetes instead of small scripts; a case takes minutes.
+    #[arg(long)]
+    kubernetes: bool,
+    /// Say which cases there are, and run none.
+    #[arg(long)]
+    list: bool,
+    /// Run this many, drawn by the seed.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// What the sample is drawn by; the day, if not given.
+    #[arg(long, value_name = "N", default_value_t = chaos::seed(), hide_default_value = true)]
+    seed: u64,
+    /// Cases at the same time.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            eprintln!("chaos: {failed} cases failed");
+            ExitCode::from(1)
+        }
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the cases asked for; how many failed.
+fn run(arguments: &Arguments) -> Result<usize> {
+    let scenario = if arguments.kubernetes {
+        Scenario::Kubernetes
+    } else {
+        Scenario::Scripts
+    };
+    let mut cases = chaos::cases(scenario)?;
+    let of = cases.len();
+    if !arguments.names.is_empty() {
+        cases.retain(|case| {
+            let name = case.to_string();
+            arguments.names.iter().any(|part| name.contains(part.as_str()))
+        });
+    }
+    if let Some(count) = arguments.sample {
+        cases = chaos::sample(cases, count, arguments.seed);
+        println!("{} of {of} cases, seed {}", cases.len(), arguments.seed);
+    }
+    if cases.is_empty() {
+        bail!("no case of {of} has such a name; `--list` shows them");
+    }
+    if arguments.list {
+        cases.iter().for_each(|case| println!("{case}"));
+        return Ok(0);
+    }
+    Ok(run_all(cases, arguments.jobs))
+}
+
+fn run_all(cases: Vec<Case>, jobs: usize) -> usize {
+    let (waiting, failed) = (Mutex::new(VecDeque::from(cases)), Mutex::new(0));
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(case) = next else { break };
+                    let started = Instant::now();
+                    let result = case.run();
+                    let seconds = started.elapsed().as_secs_f64();
+                    match result {
+                        Ok(()) => println!("ok     {case} ({seconds:.0} s)"),
+                        Err(error) => {
+                            println!("FAILED {case} ({seconds:.0} s)\n{error}");
+                            *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}

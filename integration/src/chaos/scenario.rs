@@ -1,0 +1,205 @@
+//! This module owns [`Scenario`]: an image, and what the acts of a cluster's life are with it.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::{Host, ImageTree, Snapshot, Testbed};
+
+/// Everything a cluster's end leaves on a host: the agent's own, and what was logged.
+const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
+/// Name and readiness of every node.
+const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} \
+                     {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
+
+/// A command in a cluster's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Both hosts become a cluster.
+    Create,
+    /// The second host joins.
+    Join,
+    /// The second host leaves.
+    Leave,
+    /// The cluster goes.
+    Reset,
+}
+
+impl Act {
+    /// In the order of a life.
+    pub const ALL: [Self; 4] = [Self::Create, Self::Join, Self::Leave, Self::Reset];
+
+    /// Hosts of the Clusterfile before and after.
+    const fn hosts(self) -> (u8, u8) {
+        match self {
+            Self::Create => (0, 2),
+            Self::Join => (1, 2),
+            Self::Leave => (2, 1),
+            Self::Reset => (2, 2),
+        }
+    }
+
+    /// The words `gantry` is run with.
+    pub(super) const fn command(self) -> &'static str {
+        match self {
+            Self::Create | Self::Join | Self::Leave => "apply -f Clusterfile -y --progress json",
+            Self::Reset => "reset -f Clusterfile -y --progress json",
+        }
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Create => "create",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+/// Which image the cluster is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// A few small scripts: what Gantry itself does at every step, in seconds.
+    Scripts,
+    /// Kubernetes, with kubeadm.
+    Kubernetes,
+}
+
+impl Scenario {
+    /// No act takes longer.
+    pub(super) const fn limit(self) -> Duration {
+        match self {
+            Self::Scripts => Duration::from_secs(120),
+            Self::Kubernetes => Duration::from_secs(900),
+        }
+    }
+
+    /// Two hosts without a cluster, and an operator with the image.
+    pub(super) fn start(self) -> Result<Testbed> {
+        match self {
+            Self::Kubernetes => Testbed::for_kubernetes(1, 1),
+            Self::Scripts => {
+                let bed = Testbed::enrolled(2)?;
+                image_of_scripts(&bed)?;
+                bed.operator().must("build -t demo:v1 image")?;
+                Ok(bed)
+            }
+        }
+    }
+
+    /// Brings the cluster to where `act` begins; the Clusterfile is then the one `act` is about.
+    pub(super) fn reach(self, bed: &Testbed, act: Act) -> Result<()> {
+        let (before, after) = act.hosts();
+        if before > 0 {
+            self.clusterfile(bed, before)?;
+            bed.operator().apply()?.ok()?;
+        }
+        self.clusterfile(bed, after)
+    }
+
+    fn clusterfile(self, bed: &Testbed, hosts: u8) -> Result<()> {
+        match self {
+            Self::Kubernetes => bed.write_clusterfile(1, hosts - 1),
+            Self::Scripts => {
+                let hosts: Vec<&Host> = bed.hosts().iter().take(hosts.into()).collect();
+                bed.operator().clusterfile("demo:v1", &hosts).map(drop)
+            }
+        }
+    }
+
+    /// Keeps the program of a step from ending on `host` until [`Self::release`], where this scenario's programs can
+    /// be kept: a fault then finds it running.
+    pub(super) fn hold(self, host: &Host, title: &str) -> Result<()> {
+        match self {
+            Self::Scripts => host.must(&format!("touch '/run/hold-{title}'")).map(drop),
+            Self::Kubernetes => Ok(()),
+        }
+    }
+
+    /// Lets the program go on.
+    pub(super) fn release(self, host: &Host, title: &str) -> Result<()> {
+        match self {
+            Self::Scripts => host.must(&format!("rm --force '/run/hold-{title}'")).map(drop),
+            Self::Kubernetes => Ok(()),
+        }
+    }
+
+    /// What has to be done to a host after every boot, before the agent goes on.
+    pub(super) fn booted(self, host: &Host) -> Result<()> {
+        match self {
+            Self::Scripts => Ok(()),
+            Self::Kubernetes => host.prepare_for_kubernetes(),
+        }
+    }
+
+    /// That the cluster is as `act` leaves it when nothing goes wrong. `bare`: the hosts before there was a cluster.
+    pub(super) fn check(self, bed: &Testbed, act: Act, bare: &[Snapshot]) -> Result<()> {
+        let found = snapshots(bed)?;
+        if act == Act::Reset {
+            return alike(bed, &found, bare);
+        }
+        if self == Self::Kubernetes {
+            let nodes = bed
+                .hosts()
+                .iter()
+                .take(act.hosts().1.into())
+                .map(|host| format!("{} True;", host.name()));
+            let (wanted, found) = (nodes.collect::<String>(), bed.host(1).kubectl(NODES)?);
+            ensure!(found == wanted, "nodes are {found}, not {wanted}");
+            return Ok(());
+        }
+        // What the same Clusterfile makes of the same hosts when nothing is in its way.
+        let operator = bed.operator();
+        self.clusterfile(bed, 2)?;
+        operator.must(Act::Reset.command())?;
+        alike(bed, &snapshots(bed)?, bare)?;
+        self.clusterfile(bed, act.hosts().1)?;
+        operator.apply()?.ok()?;
+        alike(bed, &found, &snapshots(bed)?)
+    }
+}
+
+/// All hosts at this moment.
+pub(super) fn snapshots(bed: &Testbed) -> Result<Vec<Snapshot>> {
+    bed.hosts()
+        .iter()
+        .map(|host| Snapshot::of(host, AGENTS_OWN))
+        .collect()
+}
+
+fn alike(bed: &Testbed, found: &[Snapshot], wanted: &[Snapshot]) -> Result<()> {
+    for ((host, found), wanted) in bed.hosts().iter().zip(found).zip(wanted) {
+        let changes = found.changes_since(wanted);
+        ensure!(
+            changes.is_empty(),
+            "{} is not as it should be: {:#?}",
+            host.name(),
+            &changes[..changes.len().min(20)]
+        );
+    }
+    Ok(())
+}
+
+/// Scripts that leave something behind, and can be kept from ending.
+fn image_of_scripts(bed: &Testbed) -> Result<()> {
+    let image = ImageTree::at(&bed.operator().desk().join("image"))?;
+    let body = |name: &str, effect: &str| {
+        format!(
+            "echo {name} begins\nwhile [ -e /run/hold-{name} ]; do sleep 0.1; done\n{effect}\necho {name} ends\n"
+        )
+    };
+    image
+        .script("init.sh", &body("init.sh", "hostname >/opt/made-by-init"))?
+        .script(
+            "init-registry.sh",
+            &body("init-registry.sh", "echo \"$*\" >/opt/made-by-registry"),
+        )?
+        .script("clean.sh", &body("clean.sh", "rm -f /opt/made-by-*"))?
+        .file("etc/settings.conf.tmpl", "host = {{ .HostIP }}\n")?
+        .incompressible("images/some", 3 << 20, 11)?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! A few of the faults that `make chaos` goes through: others every day, the same ones all day.
+
+use anyhow::Context as _;
+use gantry_integration::chaos::{self, Scenario};
+
+/// How many are drawn.
+const SAMPLE: usize = 6;
+
+#[test]
+fn the_same_command_again_gets_to_the_same_end_whatever_happened_meanwhile() {
+    let seed = chaos::seed();
+    println!("seed {seed}; GANTRY_CHAOS_SEED={seed} draws the same cases again");
+    for case in chaos::sample(chaos::cases(Scenario::Scripts).unwrap(), SAMPLE, seed) {
+        println!("{case}");
+        case.run()
+            .with_context(|| format!("`make chaos ARGS='{case}'` runs this case alone"))
+            .unwrap();
+    }
+}
