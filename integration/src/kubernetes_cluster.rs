@@ -8,6 +8,9 @@ use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
 use crate::kubernetes_image::{Runtime, kubernetes_image};
 use crate::{Applied, Host, Testbed};
 
+/// For a master that is the only host: kubeadm keeps workloads away from masters.
+const RUNS_WORKLOADS: &str = "taints: ['node-role.kubernetes.io/master:NoSchedule-']";
+
 impl Testbed {
     /// Boots enrolled hosts that can be hosts of Kubernetes; the operator has the image `kubernetes:v1.20.2`, and a
     /// Clusterfile in which the first `masters` hosts run the control plane and the others workloads.
@@ -18,7 +21,7 @@ impl Testbed {
         Self::for_kubernetes_on(Runtime::Docker, masters, nodes)
     }
 
-    /// As [`Testbed::for_kubernetes`], with the image for this container runtime.
+    /// As [`Testbed::for_kubernetes`], with the image for this container runtime. A host that is alone runs workloads too.
     ///
     /// # Errors
     /// As [`Testbed::for_kubernetes`].
@@ -31,7 +34,8 @@ impl Testbed {
         symlink(image, bed.operator().desk().join("rootfs"))?;
         let name = format!("{}:v1.20.2", runtime.image());
         bed.operator().must(&format!("build -t {name} rootfs"))?;
-        bed.write_clusterfile_for(&name, masters, nodes, "")?;
+        let fields = if masters + nodes == 1 { RUNS_WORKLOADS } else { "" };
+        bed.write_clusterfile_for(&name, masters, nodes, fields)?;
         Ok(bed)
     }
 
@@ -59,16 +63,16 @@ impl Testbed {
         };
         let (masters, others) = self.hosts().split_at(masters.into());
         let nodes = &others[..nodes.into()];
-        let nodes = if nodes.is_empty() {
-            String::new()
+        let fields: String = fields.lines().map(|line| format!("      {line}\n")).collect();
+        let groups = if nodes.is_empty() {
+            fields
         } else {
-            let fields: String = fields.lines().map(|line| format!("      {line}\n")).collect();
             format!("    - ips: [{}]\n      roles: [node]\n{fields}", addresses(nodes))
         };
         let checks = format!("nodeRegistration:\n  ignorePreflightErrors: [{CHECKS_OF_THE_MACHINE}]");
         let text = format!(
             "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata:\n  name: demo\nspec:\n  image: {image}\n  \
-             hosts:\n    - ips: [{}]\n      roles: [master]\n{nodes}\
+             hosts:\n    - ips: [{}]\n      roles: [master]\n{groups}\
              ---\n# These hosts have no kernel modules to look at.\nkind: InitConfiguration\n{checks}\n---\n\
              kind: JoinConfiguration\n{checks}\n---\n# Their disk is this machine's, which may be fuller than kubelet likes.\n\
              kind: KubeletConfiguration\nevictionHard: {{ imagefs.available: 1Gi, nodefs.available: 1Gi }}\n",
