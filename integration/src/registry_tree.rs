@@ -14,6 +14,8 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Bytes of the large layer: more than the 4 and 6 MiB that Linux keeps for a TCP connection at most (`tcp_wmem`, `tcp_rmem`).
+const LARGE_LEN: usize = 32 << 20;
 
 /// The tree of a registry, as `registry/` of a rootfs.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct RegistryTree {
     pub layer: Digest,
     /// Its configuration.
     pub config: Digest,
+    /// A layer of no image, larger than what sockets hold on their way.
+    pub large: Digest,
 }
 
 impl RegistryTree {
@@ -45,13 +49,18 @@ impl RegistryTree {
         let digest = |value: &Value| -> Result<Digest> {
             Ok(value["digest"].as_str().context("it has a digest")?.parse()?)
         };
+        let large: String = (0..LARGE_LEN / 16).map(|line| format!("{line:15}\n")).collect();
         let tree = Self {
             manifest,
+            large: Digest::of(large.as_bytes()),
             layer: digest(&oci["layers"][0])?,
             config: digest(&oci["config"])?,
             root,
         };
         tree.add_other_kinds(&oci, text.len())?;
+        write(&blob(&tree.root, &tree.large), &large)?;
+        let link = format!("repositories/hello/_layers/sha256/{}/link", tree.large.hex());
+        write(&tree.root.join(link), &tree.large.to_string())?;
         let repositories = tree.root.join("repositories");
         fs::create_dir_all(repositories.join("library/nested"))?;
         command::must(

@@ -100,12 +100,13 @@ fn docker_and_containerd_pull_from_the_agent_of_their_own_host() {
     }
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
-    // A slow pull goes on while the agent restarts.
+    // A pull goes on while the agent restarts: its client takes the rest only then.
     let process = first.must(PROCESS).unwrap();
     first.must(&format!(
-        "systemd-run --unit=pull curl --silent --fail --cacert /etc/docker/certs.d/sea.hub:5000/ca.crt --limit-rate 30K \
-         --output /run/pulled https://sea.hub:5000/v2/hello/blobs/{}",
-        tree.layer
+        "systemd-run --unit=pull --property=StandardOutput=file:/run/pulled bash -c \
+         'set -o pipefail; curl --silent --show-error --fail --cacert /etc/docker/certs.d/sea.hub:5000/ca.crt {} | \
+         {{ head -c 65536; until test -e /run/go-on; do sleep 0.1; done; cat; }}'",
+        format_args!("https://sea.hub:5000/v2/hello/blobs/{}", tree.large)
     ))
     .unwrap();
     wait_until("the pull has begun", LIMIT, || {
@@ -113,14 +114,16 @@ fn docker_and_containerd_pull_from_the_agent_of_their_own_host() {
     })
     .unwrap();
     first
-        .must("systemctl restart gantry-agent && systemctl is-active --quiet pull")
+        .must("systemctl restart gantry-agent && { systemctl is-active pull || { journalctl --unit pull; false; }; } && touch /run/go-on")
         .unwrap();
     wait_until("the pull has ended", LIMIT, || {
         Ok((!first.run("systemctl is-active --quiet pull")?.succeeded()).then_some(()))
     })
     .unwrap();
-    let sum = first.must("sha256sum /run/pulled").unwrap();
-    assert!(sum.starts_with(&tree.layer.hex()), "{sum}");
+    let sum = first
+        .must("sha256sum /run/pulled; journalctl --unit pull --output cat")
+        .unwrap();
+    assert!(sum.starts_with(&tree.large.hex()), "{sum}");
     assert_eq!(first.must(PROCESS).unwrap(), process);
 
     // Whatever becomes of a host or of the service, the others and the service's next process serve.
@@ -337,6 +340,15 @@ systemd-run --unit=reference docker-registry serve /run/reference.yml",
     ] {
         let (ours, reference) = both(&format!("BASE{path}"));
         assert_eq!((&*ours.status, &*reference.status), ("404", "301"), "{path}");
+    }
+    // It announces a body that never comes.
+    for range in ["9999999-", "5-2"] {
+        let ours = ask(
+            host,
+            "https://sea.hub:5000",
+            &format!("-H 'Range: bytes={range}' {blob}"),
+        );
+        assert_eq!(ours.status, "416", "{range}: {ours:?}");
     }
     // Pages of tags are the specification's: docker's registry of this version has none.
     let page = ask(

@@ -207,6 +207,8 @@ async fn greet(
     if let GreetingState::Refused(mismatch) = state {
         let reason = mismatch.to_string();
         link.close(CloseCode::Version, &reason);
+        // Whoever is told this exits soon, and the agent would wait for a peer that is gone.
+        link.drained().await;
         return Err(DialError::Version {
             addr: explain.addr,
             reason,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use gantry_protocol::greeting::{AgentGreeting, GreetingState, Speaker};
 use gantry_protocol::{CloseCode, Hello, ProtocolVersion};
 use quinn::AsyncUdpSocket;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::closed::Closed;
@@ -214,7 +214,12 @@ impl Doorkeeper for SessionKeeper {
         };
         let greeted = timeout(HANDSHAKE_TIMEOUT, self.greet(&link)).await;
         match greeted {
-            Ok(Ok(())) => {}
+            Ok(Ok(GreetingState::Refused(mismatch))) => {
+                let reason = mismatch.to_string();
+                tokio::spawn(end_after_peer(link, CloseCode::Version, reason.clone(), place));
+                return Err(Knock::refused(reason));
+            }
+            Ok(Ok(_)) => {}
             Ok(Err(knock)) => return Err(knock),
             Err(_) => {
                 link.close(CloseCode::TimedOut, "no hello came");
@@ -230,7 +235,7 @@ impl Doorkeeper for SessionKeeper {
 }
 
 impl SessionKeeper {
-    async fn greet(&self, link: &Link) -> Result<(), Knock> {
+    async fn greet(&self, link: &Link) -> Result<GreetingState, Knock> {
         let protocol = |error: crate::streams::StreamError| {
             link.close(CloseCode::Protocol, "a hello was due");
             Knock::failed(error)
@@ -247,12 +252,14 @@ impl SessionKeeper {
             .map_err(|error| Knock::refused(error.to_string()))?;
         send.send(&reply).await.map_err(protocol)?;
         let _ = send.finish().await;
-        if let GreetingState::Refused(mismatch) = greeting.state() {
-            // The other side closes once it has read the reply; closing first could overtake it.
-            let _ = timeout(HANDSHAKE_TIMEOUT, link.closed()).await;
-            link.close(CloseCode::Version, &mismatch.to_string());
-            return Err(Knock::refused(mismatch.to_string()));
-        }
-        Ok(())
+        Ok(greeting.state().clone())
     }
+}
+
+/// Closes `link` once its peer has: closing first could overtake the reply that says why. A peer that went without a
+/// word keeps its place among the sessions no longer than a handshake takes.
+async fn end_after_peer(link: Link, code: CloseCode, reason: String, place: OwnedSemaphorePermit) {
+    let _ = timeout(HANDSHAKE_TIMEOUT, link.closed()).await;
+    link.close(code, &reason);
+    drop(place);
 }
