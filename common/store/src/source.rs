@@ -111,11 +111,12 @@ impl ChunkSource {
     }
 
     /// The verified content of a regular file of this layer; nothing for what is no regular file. All of it is in
-    /// memory at once: look at its size first.
+    /// memory at once: look at its size first. Whoever reads many files gives the same `scratch` to each: making one
+    /// takes longer than reading a small file.
     ///
     /// # Errors
     /// When the blob cannot be read or a chunk is damaged.
-    pub fn read_file(&self, entry: &TocEntry) -> Result<Vec<u8>, LayerError> {
+    pub fn read_file(&self, entry: &TocEntry, scratch: &mut Scratch) -> Result<Vec<u8>, LayerError> {
         let damaged = |reason: String| LayerError::Damaged {
             layer: self.layer,
             path: names::readable(&entry.path),
@@ -124,7 +125,7 @@ impl ChunkSource {
         let EntryKind::File { chunks, .. } = &entry.kind else {
             return Ok(Vec::new());
         };
-        let (mut file, mut scratch, mut frame) = (Vec::new(), Scratch::new(), Vec::new());
+        let (mut file, mut frame) = (Vec::new(), Vec::new());
         for chunk in &self.toc.chunks()[chunks.start as usize..chunks.end as usize] {
             if chunk.zeros {
                 file.resize(file.len() + chunk.len as usize, 0);
@@ -133,7 +134,7 @@ impl ChunkSource {
             frame.resize(chunk.compressed_len as usize, 0);
             self.read_at(chunk.blob_offset, &mut frame)
                 .map_err(|error| damaged(error.to_string()))?;
-            content(chunk, &frame, &mut scratch)
+            content(chunk, &frame, scratch)
                 .map_err(damaged)?
                 .for_each(|piece| file.extend_from_slice(piece));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::Digest;
-use gantry_store::{ChunkSource, EntryKind, LayerError, Store, TocEntry};
+use gantry_store::{ChunkSource, EntryKind, LayerError, Scratch, Store, TocEntry};
 use gantry_template::{FOLDERS, MAX_TEMPLATE_LEN, check, target};
 
 /// Templates by path, each with the layer whose file is seen in the merged rootfs.
@@ -50,7 +50,7 @@ impl Templates {
     /// # Errors
     /// When a layer cannot be read.
     pub(super) fn mistakes(&self, store: &Store) -> Result<Vec<String>, LayerError> {
-        let mut mistakes = Vec::new();
+        let (mut mistakes, mut scratch) = (Vec::new(), Scratch::new());
         let layers: BTreeSet<Digest> = self.found.values().copied().collect();
         for layer in layers {
             let source = ChunkSource::open(store, &layer)?;
@@ -58,7 +58,7 @@ impl Templates {
                 let Some(entry) = source.toc().entry(path) else {
                     continue;
                 };
-                mistakes.extend(mistake(&source, entry)?.map(|what| format!("{path}:{what}")));
+                mistakes.extend(mistake(&source, entry, &mut scratch)?.map(|what| format!("{path}:{what}")));
             }
         }
         mistakes.sort();
@@ -66,7 +66,11 @@ impl Templates {
     }
 }
 
-fn mistake(source: &ChunkSource, entry: &TocEntry) -> Result<Option<String>, LayerError> {
+fn mistake(
+    source: &ChunkSource,
+    entry: &TocEntry,
+    scratch: &mut Scratch,
+) -> Result<Option<String>, LayerError> {
     let EntryKind::File { size, .. } = entry.kind else {
         return Ok(None);
     };
@@ -74,7 +78,7 @@ fn mistake(source: &ChunkSource, entry: &TocEntry) -> Result<Option<String>, Lay
         let reason = format!(" it has {size} bytes; at most {MAX_TEMPLATE_LEN} are allowed");
         return Ok(Some(reason));
     }
-    match String::from_utf8(source.read_file(entry)?) {
+    match String::from_utf8(source.read_file(entry, scratch)?) {
         Ok(text) => Ok(check(&text).err().map(|error| error.to_string())),
         Err(_) => Ok(Some(" it is not UTF-8 text".to_owned())),
     }

@@ -25,19 +25,17 @@ mod reuse;
 mod tests;
 pub(crate) mod tree;
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_model::{Digest, LayerDescriptor};
 use gantry_system::files;
 
 use self::content::Content;
 use self::marks::Marks;
-use self::open_files::OpenFiles;
+use self::open_files::{OpenFile, OpenFiles};
 use self::partial::Partial;
 use self::received::Received;
 use self::tree::Tree;
@@ -188,17 +186,11 @@ impl LayerReceiver {
     }
 
     fn write(&self, chunk: &Chunk, content: Content<'_>) -> io::Result<()> {
-        let file = self.file(chunk.entry)?;
-        let mut offset = chunk.file_offset;
-        for piece in content {
-            file.write_all_at(piece, offset)?;
-            offset += piece.len() as u64;
-        }
-        Ok(())
+        self.file(chunk.entry)?.write_at(content, chunk.file_offset)
     }
 
     /// The file of an entry, open for writing.
-    fn file(&self, entry: u32) -> io::Result<std::sync::Arc<File>> {
+    fn file(&self, entry: u32) -> io::Result<Arc<OpenFile>> {
         self.files.get(entry, || {
             let found = &self.toc.entries()[entry as usize];
             match found.kind {

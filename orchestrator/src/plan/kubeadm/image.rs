@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gantry_store::{ChunkSource, EntryKind, LayerError, TocEntry};
+use gantry_store::{ChunkSource, EntryKind, LayerError, Scratch, TocEntry};
 use serde::{Deserialize, Serialize};
 
 use super::PROGRAM;
@@ -140,7 +140,7 @@ fn text(layers: &[ChunkSource], path: &str) -> Result<Option<String>, LayerError
     };
     match entry.kind {
         EntryKind::File { size, .. } if size <= MAX_FILE_LEN => {
-            Ok(String::from_utf8(layer.read_file(entry)?).ok())
+            Ok(String::from_utf8(layer.read_file(entry, &mut Scratch::new())?).ok())
         }
         _ => Ok(None),
     }
