@@ -21,8 +21,8 @@ const MAX_SECRET_LEN: u64 = 64 << 10;
 /// Flags of `gantry login`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The login is kept where podman, buildah and skopeo look for it ($XDG_RUNTIME_DIR/containers/auth.json,
-or --authfile), or by the credential helper that is configured there.
+The login is kept where podman, buildah and skopeo look for it, in --authfile or else in
+  $XDG_RUNTIME_DIR/containers/auth.json, or by the credential helper that is configured there.
 
 Examples:
   gantry login sea.hub:5000                                           asks for name and password

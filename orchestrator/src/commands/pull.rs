@@ -96,7 +96,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         },
         "what arrived is kept; run the same command again to go on",
     );
-    transfers.end();
+    transfers.end(pulled.is_ok());
     let pulled = pulled?;
     output::print(&format!("{}@{}\n", pulled.image.reference, pulled.image.digest))?;
     Ok(ExitCode::Done)

@@ -63,7 +63,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         },
         "no tag was changed; run the same command again, what has arrived is not sent again",
     );
-    transfers.end();
+    transfers.end(pushed.is_ok());
     let pushed = pushed?;
     output::print(&format!("{}@{}\n", pushed.name, pushed.digest))?;
     Ok(ExitCode::Done)

@@ -77,12 +77,12 @@ impl Transfers {
         }
     }
 
-    /// Clears what moves, and says what it came to.
-    pub fn end(&self) {
+    /// Clears what moves; when all is `done`, says what it came to.
+    pub fn end(&self, done: bool) {
         for (_, bar) in std::mem::take(&mut self.state().bars) {
             bar.finish_and_clear();
         }
-        if self.quiet {
+        if self.quiet || !done {
             return;
         }
         let state = self.state();
