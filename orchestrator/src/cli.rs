@@ -55,10 +55,20 @@ pub enum Command {
     Images(commands::images::Args),
     /// Show what an image is made of
     Inspect(commands::inspect::Args),
+    /// Show how an image was made
+    History(commands::history::Args),
+    /// List what is in an image, without unpacking it
+    Ls(commands::ls::Args),
+    /// Print a file of an image, without unpacking it
+    Cat(commands::cat::Args),
+    /// Show what another image changes, and what hosts would be sent
+    Diff(commands::diff::Args),
     /// Give an image another name
     Tag(commands::tag::Args),
     /// Remove images, and what only they used
     Rmi(commands::rmi::Args),
+    /// Remove what no image needs
+    Prune(commands::prune::Args),
     /// Write an image to an OCI archive
     Save(commands::save::Args),
     /// Read images from an OCI archive

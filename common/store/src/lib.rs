@@ -27,6 +27,7 @@ mod reachable;
 pub mod receive;
 mod references;
 mod remove;
+mod rootfs;
 pub mod source;
 mod store;
 #[cfg(test)]
@@ -48,7 +49,8 @@ pub use lock::StoreLock;
 pub use manifest::{Descriptor, ImageConfig, Platform};
 pub use new_image::NewImage;
 pub use partial_blob::PartialBlob;
-pub use remove::Removal;
+pub use remove::{Postponed, Removal};
+pub use rootfs::Rootfs;
 pub use store::Store;
 
 pub use layer_error::LayerError;

@@ -9,6 +9,8 @@ pub const MAX_COMPRESSED_CHUNK_LEN: u32 = MAX_CHUNK_LEN + (MAX_CHUNK_LEN >> 7) +
 pub const MAX_TOC_LEN: u64 = 64 << 20;
 /// Most entries of a layer. The largest distribution images have about 250,000.
 pub const MAX_ENTRIES: usize = 500_000;
+/// Most entries of all layers of an image together that are merged in memory to be looked into: some 500 MB of memory.
+pub const MAX_ROOTFS_ENTRIES: usize = 2_000_000;
 /// Most chunks of a layer: 1 TiB of content in whole chunks, and every entry a few.
 pub const MAX_CHUNKS: usize = 2 << 20;
 /// Most bytes of file content of a layer, holes included. Also what stops a decompression bomb on import.

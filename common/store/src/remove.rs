@@ -1,5 +1,6 @@
 //! This module owns taking images out of the store, with everything that nothing else needs.
 
+use std::fmt;
 use std::fs;
 
 use gantry_model::{Digest, ImageReference};
@@ -19,7 +20,29 @@ pub struct Removal {
     /// Bytes of the blobs that were removed.
     pub freed: u64,
     /// Why nothing but the name was removed, if so: the space is freed by a later removal.
-    pub postponed: Option<String>,
+    pub postponed: Option<Postponed>,
+}
+
+/// Why nothing can be removed now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Postponed {
+    /// Another command uses the store.
+    InUse,
+    /// Another image is damaged. Without knowing what it needs, anything might be part of it.
+    Damaged(String),
+}
+
+impl fmt::Display for Postponed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => {
+                f.write_str("another command uses the store now; the next removal frees the space")
+            }
+            Self::Damaged(error) => {
+                write!(f, "another image is damaged ({error}); see `gantry store check`")
+            }
+        }
+    }
 }
 
 impl Store {
@@ -59,9 +82,8 @@ impl Store {
     /// When something cannot be removed.
     pub fn sweep(&self, layers: impl IntoIterator<Item = Digest>) -> Result<Removal, StoreError> {
         let Some(alone) = self.try_exclusive()? else {
-            let reason = "another command uses the store now; the next removal frees the space".to_owned();
             return Ok(Removal {
-                postponed: Some(reason),
+                postponed: Some(Postponed::InUse),
                 ..Removal::default()
             });
         };
@@ -70,11 +92,9 @@ impl Store {
             .and_then(|references| self.reachable(&references))
         {
             Ok(still_needed) => still_needed,
-            // Without knowing what the damaged image needs, anything might be part of it.
             Err(error) => {
-                let reason = format!("another image is damaged ({error}); see `gantry store check`");
                 return Ok(Removal {
-                    postponed: Some(reason),
+                    postponed: Some(Postponed::Damaged(error.to_string())),
                     ..Removal::default()
                 });
             }

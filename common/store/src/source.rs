@@ -1,7 +1,7 @@
 //! This module owns [`ChunkSource`]: what whoever sends a layer reads from its blob.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
@@ -117,28 +117,54 @@ impl ChunkSource {
     /// # Errors
     /// When the blob cannot be read or a chunk is damaged.
     pub fn read_file(&self, entry: &TocEntry, scratch: &mut Scratch) -> Result<Vec<u8>, LayerError> {
+        let mut file = Vec::new();
+        self.copy_file(entry, scratch, &mut file)?;
+        Ok(file)
+    }
+
+    /// Writes the verified content of a regular file of this layer to `out`, a chunk at a time; nothing for what is no
+    /// regular file.
+    ///
+    /// # Errors
+    /// When the blob cannot be read, a chunk is damaged, or `out` cannot be written.
+    pub fn copy_file(
+        &self,
+        entry: &TocEntry,
+        scratch: &mut Scratch,
+        out: &mut dyn Write,
+    ) -> Result<(), LayerError> {
         let damaged = |reason: String| LayerError::Damaged {
             layer: self.layer,
             path: names::readable(&entry.path),
             reason,
         };
         let EntryKind::File { chunks, .. } = &entry.kind else {
-            return Ok(Vec::new());
+            return Ok(());
         };
-        let (mut file, mut frame) = (Vec::new(), Vec::new());
+        let mut frame = Vec::new();
+        let mut write = |bytes: &[u8]| {
+            out.write_all(bytes)
+                .map_err(LayerError::io("write the content of", &entry.path))
+        };
         for chunk in &self.toc.chunks()[chunks.start as usize..chunks.end as usize] {
             if chunk.zeros {
-                file.resize(file.len() + chunk.len as usize, 0);
+                let zeros = [0; 4096];
+                let mut left = chunk.len;
+                while left > 0 {
+                    let len = left.min(zeros.len() as u64);
+                    write(&zeros[..len as usize])?;
+                    left -= len;
+                }
                 continue;
             }
             frame.resize(chunk.compressed_len as usize, 0);
             self.read_at(chunk.blob_offset, &mut frame)
                 .map_err(|error| damaged(error.to_string()))?;
-            content(chunk, &frame, scratch)
-                .map_err(damaged)?
-                .for_each(|piece| file.extend_from_slice(piece));
+            for piece in content(chunk, &frame, scratch).map_err(damaged)? {
+                write(piece)?;
+            }
         }
-        Ok(file)
+        Ok(())
     }
 
     /// Fills `buffer` with the blob's bytes from `offset` on.

@@ -7,11 +7,13 @@
 //! No I/O and no clock: the same text and values give the same result everywhere.
 
 mod blocks;
+mod document;
 mod error;
 mod functions;
 mod place;
 mod render;
 
+pub use document::render_document;
 pub use error::TemplateError;
 pub use place::{FOLDERS, target};
 pub use render::{MAX_RENDERED_LEN, MAX_TEMPLATE_LEN, check, render};

@@ -35,9 +35,13 @@ pub fn render(text: &str, values: &BTreeMap<String, String>) -> Result<String, T
     let values = values
         .iter()
         .map(|(name, value)| (name.as_str().into(), Value::String(value.as_str().into())));
-    let values = Value::Map(std::sync::Arc::new(values.collect()));
+    execute(&template, &Value::Map(std::sync::Arc::new(values.collect())))
+}
+
+/// What a template makes of `values`, within the bound.
+pub(crate) fn execute(template: &Template, values: &Value) -> Result<String, TemplateError> {
     let mut rendered = Bounded::default();
-    let executed = template.execute_fmt(&mut rendered, &values);
+    let executed = template.execute_fmt(&mut rendered, values);
     if rendered.full {
         return Err(TemplateError::nowhere(format!(
             "its result is longer than {MAX_RENDERED_LEN} bytes"
@@ -48,6 +52,11 @@ pub fn render(text: &str, values: &BTreeMap<String, String>) -> Result<String, T
 }
 
 fn parse(text: &str) -> Result<Template, TemplateError> {
+    parse_with(text, with_functions(Template::new("")))
+}
+
+/// `text` as a template that has the functions of `template`.
+pub(crate) fn parse_with(text: &str, template: Template) -> Result<Template, TemplateError> {
     if text.len() > MAX_TEMPLATE_LEN {
         return Err(TemplateError::nowhere(format!(
             "it has {} bytes; at most {MAX_TEMPLATE_LEN} are allowed",
@@ -55,7 +64,7 @@ fn parse(text: &str) -> Result<Template, TemplateError> {
         )));
     }
     blocks::check(text)?;
-    Ok(with_functions(Template::new("")).parse(text)?)
+    Ok(template.parse(text)?)
 }
 
 /// Text up to a bound.

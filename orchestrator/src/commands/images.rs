@@ -78,15 +78,16 @@ pub(super) fn platform(image: &Image) -> String {
     format!("{}/{}", image.config.os, image.config.architecture)
 }
 
-/// The day the image was made; `-` for images that keep none, as reproducible ones do.
+/// The day the image was made.
 pub(super) fn created(image: &Image) -> String {
-    let created = image
-        .config
-        .created
-        .as_deref()
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    match created.filter(|created| created.as_second() > 0) {
-        Some(created) => created.strftime("%Y-%m-%d").to_string(),
+    day(image.config.created.as_deref())
+}
+
+/// The day of a time in RFC 3339; `-` where there is none, and for images that keep none, as reproducible ones do.
+pub(super) fn day(time: Option<&str>) -> String {
+    let time = time.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    match time.filter(|time| time.as_second() > 0) {
+        Some(time) => time.strftime("%Y-%m-%d").to_string(),
         None => "-".to_owned(),
     }
 }

@@ -5,17 +5,29 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
 use gantry_model::ExitCode;
 use gantry_store::{Image, Store};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::exit::OrExit as _;
 use crate::output::{self, OutputFormat, Table, bytes};
+use crate::report::printable;
 
 use super::images::{created, platform};
+use super::rootfs::PlatformArgs;
 
 /// Flags of `gantry inspect`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Templates have Go's functions, and json, join, split, lower, upper. Nothing is unpacked for them.
+
+Examples:
+  gantry inspect kubernetes:v1.31.4
+  gantry inspect -f '{{.Digest}} {{.Architecture}}' kubernetes:v1.31.4
+  gantry inspect -f '{{range .Layers}}{{println .}}{{end}}' kubernetes:v1.31.4
+  gantry inspect -f '{{json .Config.Labels}}' kubernetes:v1.31.4")]
 pub struct Args {
     /// Name or id of the image
     image: String,
@@ -24,9 +36,16 @@ pub struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputFormat,
 
+    /// Go template over the fields that docker, podman and skopeo know; `json` shows all of them
+    #[arg(short, long, value_name = "TEMPLATE", conflicts_with = "output")]
+    format: Option<String>,
+
     /// Do not unpack the layers to look into them
     #[arg(long)]
     no_unpack: bool,
+
+    #[command(flatten)]
+    platform: PlatformArgs,
 }
 
 /// Runs `gantry inspect`.
@@ -36,7 +55,22 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let _nothing_vanishes = store.share().map_err(super::store_error)?;
-    let image = store.find_image(&args.image).map_err(super::store_error)?;
+    let image = args.platform.find(&store, &args.image)?;
+    if let Some(format) = &args.format {
+        let fields = fields(&image, &store)?;
+        if format == "json" {
+            output::print_json(&fields)?;
+            return Ok(ExitCode::Done);
+        }
+        let rendered = gantry_template::render_document(format, &fields)
+            .context("the template of --format cannot be rendered")
+            .or_exit_hint(
+                ExitCode::Input,
+                format!("`gantry inspect -f json {}` shows every field", args.image),
+            )?;
+        output::print(&format!("{rendered}\n"))?;
+        return Ok(ExitCode::Done);
+    }
     if !args.no_unpack {
         for layer in image
             .layers
@@ -63,7 +97,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
 fn table(image: &Image, store: &Store) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<10} {value}");
+        let _ = writeln!(text, "{name:<10} {}", printable(value.as_bytes()));
     };
     line(
         "Name",
@@ -103,11 +137,46 @@ fn table(image: &Image, store: &Store) -> String {
             .chars()
             .take(60)
             .collect();
-        table.row([layer.digest.hex(), bytes(layer.size), made_by]);
+        table.row([
+            layer.digest.hex(),
+            bytes(layer.size),
+            printable(made_by.as_bytes()),
+        ]);
     }
     text.push_str(&table.render());
     let _ = writeln!(text, "\nUnpacked in {}", store.overlay2_dir().display());
     text
+}
+
+/// The fields of `--format`, called as docker, podman and skopeo call them.
+fn fields(image: &Image, store: &Store) -> anyhow::Result<Value> {
+    let config: Value = serde_json::from_slice(&image.config_bytes)?;
+    let layers: Vec<_> = image.layers.iter().map(|layer| layer.digest).collect();
+    // Names that lead elsewhere, or to what is damaged, are not this image's.
+    let names = store.images().map_err(super::store_error)?.into_iter();
+    let names: Vec<_> = names
+        .filter(|(_, other)| matches!(other, Ok(other) if other.manifest_digest == image.manifest_digest))
+        .map(|(name, _)| name)
+        .collect();
+    Ok(json!({
+        "Id": image.config_digest.hex(),
+        "Name": image.reference,
+        "Digest": image.manifest_digest,
+        "RepoTags": names,
+        "Created": image.config.created,
+        "Architecture": image.config.architecture,
+        "Os": image.config.os,
+        "Variant": image.config.variant.as_deref().unwrap_or_default(),
+        "Size": image.size(),
+        "Labels": image.config.config.labels,
+        "Env": image.config.config.env,
+        "Commands": image.commands(),
+        "Layers": layers,
+        "Config": config.get("config").cloned().unwrap_or_else(|| json!({})),
+        "RootFS": { "Type": "layers", "Layers": image.config.rootfs.diff_ids },
+        "History": config.get("history").cloned().unwrap_or_else(|| json!([])),
+        "Manifest": serde_json::from_slice::<Value>(&image.manifest_bytes)?,
+    }))
 }
 
 fn document(image: &Image, store: &Store) -> anyhow::Result<Value> {

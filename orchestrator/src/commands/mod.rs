@@ -4,26 +4,32 @@ mod addresses;
 pub mod agents;
 pub mod apply;
 pub mod build;
+pub mod cat;
 pub mod certs;
 mod confirm;
 pub mod connect;
+pub mod diff;
 pub mod documents;
 pub mod enroll;
+pub mod history;
 pub mod images;
 pub mod inspect;
 pub mod kubeconfig;
 pub mod load;
 pub mod login;
 pub mod logs;
+pub mod ls;
 mod membership;
 pub mod operator;
 pub mod plan;
 pub mod prepare;
+pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod registry;
 pub mod reset;
 pub mod rmi;
+mod rootfs;
 pub mod save;
 pub mod scale;
 pub mod search;
@@ -51,8 +57,13 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::BuildRunChild(args) => crate::build::run::run_child(&args),
         Command::Images(args) => images::run(args, context),
         Command::Inspect(args) => inspect::run(args, context),
+        Command::History(args) => history::run(args, context),
+        Command::Ls(args) => ls::run(args, context),
+        Command::Cat(args) => cat::run(args, context),
+        Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Rmi(args) => rmi::run(args, context),
+        Command::Prune(args) => prune::run(args, context),
         Command::Save(args) => save::run(args, context),
         Command::Load(args) => load::run(args, context),
         Command::Pull(args) => pull::run(args, context),
@@ -83,6 +94,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// A store's error with its exit code.
 fn store_error(error: gantry_store::StoreError) -> anyhow::Error {
+    let code = error.exit_code();
+    Err::<(), _>(error).or_exit(code).expect_err("it is an error")
+}
+
+/// A layer's error with its exit code.
+fn layer_error(error: gantry_store::LayerError) -> anyhow::Error {
     let code = error.exit_code();
     Err::<(), _>(error).or_exit(code).expect_err("it is an error")
 }

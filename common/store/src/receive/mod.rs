@@ -45,6 +45,7 @@ use crate::{Store, StoreLock, Toc};
 pub use content::Scratch;
 pub(crate) use content::content;
 pub use error::ReceiveError;
+pub(crate) use reuse::content_id;
 
 /// Up to this many files are synced one by one at a checkpoint; more of them with the whole file system at once.
 const MAX_SINGLE_SYNCS: usize = 16;

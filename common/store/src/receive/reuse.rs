@@ -188,7 +188,8 @@ fn chunks_of<'t>(toc: &'t Toc, entry: &TocEntry) -> &'t [Chunk] {
     }
 }
 
-fn content_id(chunks: &[Chunk]) -> ContentId {
+/// What the content of a file with these chunks is.
+pub(crate) fn content_id(chunks: &[Chunk]) -> ContentId {
     let mut hasher = Sha256::new();
     for chunk in chunks {
         hasher.update(chunk.len.to_le_bytes());
