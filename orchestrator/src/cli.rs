@@ -65,6 +65,8 @@ pub enum Command {
     Diff(commands::diff::Args),
     /// Give an image another name
     Tag(commands::tag::Args),
+    /// Make one image of several
+    Merge(commands::merge::Args),
     /// Remove images, and what only they used
     Rmi(commands::rmi::Args),
     /// Remove what no image needs

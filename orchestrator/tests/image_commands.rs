@@ -816,3 +816,62 @@ fn nothing_is_pruned_while_somebody_needs_the_store() {
         "{error}"
     );
 }
+
+#[test]
+fn images_are_merged_in_order_and_share_their_layers() {
+    let desk = Desk::new();
+    desk.base_context();
+    desk.file("base/Kubefile", "FROM scratch\nCOPY . .\nENV A=base\nCMD base\n");
+    desk.ok(&["build", "-t", "base:1", "base"]);
+    for name in ["mysql", "web"] {
+        desk.file(&format!("{name}/{name}.yaml"), name);
+        desk.file(&format!("{name}/who"), name);
+        desk.file(
+            &format!("{name}/Kubefile"),
+            format!("FROM base:1\nCOPY *.yaml manifests/\nCOPY who who\nENV {name}=yes LAST={name}\nLABEL of={name}\nCMD {name}\n"),
+        );
+        desk.ok(&["build", "-t", &format!("{name}:1"), name]);
+    }
+    let merged = desk.ok(&["merge", "-t", "shop:1", "mysql:1", "web:1"]);
+    assert!(merged.starts_with("shop:1@sha256:"), "{merged}");
+    let document = desk.json(&["inspect", "--no-unpack", "shop:1", "-o", "json"]);
+    assert_eq!(
+        document["layers"].as_array().unwrap().len(),
+        5,
+        "the base is there once"
+    );
+    assert_eq!(document["commands"], serde_json::json!(["base", "mysql", "web"]));
+    assert_eq!(
+        document["env"],
+        serde_json::json!(["A=base", "mysql=yes", "LAST=web", "web=yes"])
+    );
+    assert_eq!(document["labels"]["of"], "web");
+    assert_eq!(desk.ok(&["cat", "shop:1", "who"]), "web", "the last counts");
+    assert_eq!(desk.ok(&["cat", "shop:1", "manifests/mysql.yaml"]), "mysql");
+    let history = desk.ok(&["history", "shop:1"]);
+    let layers = history.lines().skip(1).filter(|line| !line.starts_with('-'));
+    assert_eq!(layers.count(), 5, "{history}");
+    assert_eq!(history.matches("COPY . .").count(), 1, "{history}");
+    assert_eq!(
+        desk.ok(&["merge", "-t", "again:1", "mysql:1", "web:1"])[7..],
+        merged[6..],
+        "same inputs, same digest"
+    );
+
+    // The new image keeps what it needs when the others go.
+    desk.ok(&["rmi", "base:1", "mysql:1", "web:1", "again:1"]);
+    desk.ok(&["prune"]);
+    assert_eq!(desk.ok(&["cat", "shop:1", "etc/daemon.json"]), "{}");
+    desk.ok(&["store", "check"]);
+    desk.layers("shop:1");
+
+    desk.fails(2, &["merge", "-t", "one:1", "shop:1"]);
+    desk.ok(&["build", "-t", "arm:1", "--platform", "linux/arm64", "base"]);
+    let error = desk.fails(2, &["merge", "-t", "both:1", "arm:1", "shop:1"]);
+    assert!(
+        error.contains("arm:1 is for linux/arm64, but shop:1 is for linux/"),
+        "{error}"
+    );
+    let error = desk.fails(2, &["ls", "--platform", "linux/s390x", "shop:1"]);
+    assert!(error.contains("not for linux/s390x"), "{error}");
+}

@@ -13,6 +13,7 @@ mod builder;
 mod context;
 mod copy;
 pub mod kubefile;
+pub mod merge;
 mod recipe;
 pub mod run;
 mod scope;

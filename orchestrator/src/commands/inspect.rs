@@ -144,7 +144,9 @@ fn table(image: &Image, store: &Store) -> String {
         ]);
     }
     text.push_str(&table.render());
-    let _ = writeln!(text, "\nUnpacked in {}", store.overlay2_dir().display());
+    if image.layers.iter().any(|layer| store.has_layer(&layer.digest)) {
+        let _ = writeln!(text, "\nUnpacked in {}", store.overlay2_dir().display());
+    }
     text
 }
 

@@ -20,6 +20,7 @@ pub mod login;
 pub mod logs;
 pub mod ls;
 mod membership;
+pub mod merge;
 pub mod operator;
 pub mod plan;
 pub mod prepare;
@@ -62,6 +63,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cat(args) => cat::run(args, context),
         Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),
+        Command::Merge(args) => merge::run(args, context),
         Command::Rmi(args) => rmi::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Save(args) => save::run(args, context),

@@ -22,7 +22,17 @@ impl PlatformArgs {
     pub(super) fn find(&self, store: &Store, text: &str) -> anyhow::Result<Image> {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let name = store.find_name(text).map_err(super::store_error)?;
-        store.image_for(&name, &platform).map_err(super::store_error)
+        let image = store.image_for(&name, &platform).map_err(super::store_error)?;
+        let (os, architecture) = (&image.config.os, &image.config.architecture);
+        // An image for one platform is found whatever it is for: that is right only while nobody asks for another.
+        if self.platform.is_some() && (os, architecture) != (&platform.os, &platform.architecture) {
+            return Err(failure_hint(
+                ExitCode::Input,
+                format!("image {name} is for {os}/{architecture}, not for {platform}"),
+                "leave out --platform",
+            ));
+        }
+        Ok(image)
     }
 
     /// The merged tree of that image.
