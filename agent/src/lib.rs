@@ -13,13 +13,14 @@
 //! ```
 //!
 //! Reading order: [`config`], [`run`] (start and stop), [`enrolment`], [`server`], [`executor`], [`journal`], then
-//! what steps do: [`staging`], [`rootfs`], [`templates`], [`scripts`], [`kubeadm`], [`etcd`], [`balancer`], [`registry`],
+//! what steps do: [`staging`], [`rootfs`], [`templates`], [`configs`], [`scripts`], [`kubeadm`], [`etcd`], [`balancer`], [`registry`],
 //! [`hosts_file`]; and what is reported: [`facts`], [`status`].
 
 pub mod balancer;
 mod certificates;
 pub mod cli;
 pub mod config;
+pub mod configs;
 pub mod enrolment;
 mod etcd;
 pub mod executor;
@@ -30,6 +31,7 @@ mod https;
 pub mod identity;
 pub mod journal;
 pub mod kubeadm;
+mod place;
 pub mod registry;
 pub mod rootfs;
 pub mod run;

@@ -116,9 +116,10 @@ fn the_schema_is_json_and_completions_and_man_pages_name_the_commands() {
     let dir = tempfile::tempdir().unwrap();
     let schema: serde_json::Value = serde_json::from_slice(&gantry(dir.path(), &["schema"]).stdout).unwrap();
     assert_eq!(
-        schema["properties"]["spec"]["required"],
+        schema["anyOf"][0]["properties"]["spec"]["required"],
         serde_json::json!(["image", "hosts"])
     );
+    assert_eq!(schema["anyOf"][1]["title"], "Config");
     for shell in ["bash", "zsh", "fish"] {
         assert!(
             out(&gantry(dir.path(), &["completions", shell])).contains("apply"),

@@ -6,7 +6,7 @@ use gantry_protocol::limits::{MAX_LAYERS, MAX_TEMPLATE_VALUES};
 use crate::balancer::{self, Settings};
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::{hosts_file, kubeadm, registry, scripts, templates};
+use crate::{configs, hosts_file, kubeadm, registry, scripts, templates};
 
 /// Whether `step` is within bounds.
 ///
@@ -34,6 +34,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         StepAction::MarkNodes { groups, .. } => return kubeadm::check_groups(groups),
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         StepAction::SetRegistry { domain, port, .. } => return registry::check(domain, *port),
+        StepAction::WriteConfigs { files, .. } => return configs::check(files),
         _ => 0,
     };
     if layers > MAX_LAYERS {
@@ -78,11 +79,18 @@ pub(super) fn already_done(
         StepAction::RemoveRootfs { cluster } => done(host.rootfs.is_removed(cluster)),
         StepAction::RenderTemplates { cluster, values } => {
             // Why there is no rootfs, or what is wrong with a template, is said when the step runs.
-            let rendered = host
-                .rootfs
-                .path(cluster)
-                .is_ok_and(|rootfs| templates::are_rendered(&rootfs, values).unwrap_or(false));
+            let rendered = host.rootfs.configs(cluster).is_ok_and(|configs| {
+                templates::are_rendered(configs.rootfs(), values, &configs).unwrap_or(false)
+            });
             done(rendered)
+        }
+        StepAction::WriteConfigs { cluster, files } => {
+            // As above.
+            let written = host
+                .rootfs
+                .configs(cluster)
+                .is_ok_and(|configs| configs.are_written(files).unwrap_or(false));
+            done(written)
         }
         StepAction::RunScript(_)
         | StepAction::RunImageCommand(_)

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
-use gantry_model::{ClusterName, Digest, GenerationId, LayerDescriptor, Step, StepAction, StepOutcome};
+use gantry_model::{
+    ClusterName, ConfigFile, Digest, GenerationId, LayerDescriptor, Step, StepAction, StepOutcome,
+};
 use gantry_protocol::TransferProgress;
 use gantry_system::memory;
 use gantry_transport::Connection;
@@ -98,6 +100,9 @@ pub(super) async fn perform(
         StepAction::RenderTemplates { cluster, values } => {
             on_thread(move || render_templates(&host, &cluster, &values).map(|()| None)).await
         }
+        StepAction::WriteConfigs { cluster, files } => {
+            on_thread(move || write_configs(&host, &cluster, &files).map(|()| None)).await
+        }
         StepAction::RemoveHostsEntries { cluster } => {
             on_thread(move || host.hosts_file.remove(&cluster).map(|_| None)).await
         }
@@ -156,9 +161,16 @@ fn render_templates(
     cluster: &ClusterName,
     values: &BTreeMap<String, String>,
 ) -> anyhow::Result<()> {
-    let rendered = templates::render_all(&host.rootfs.path(cluster)?, values)?;
+    let configs = host.rootfs.configs(cluster)?;
+    let rendered = templates::render_all(configs.rootfs(), values, &configs)?;
     host.rootfs.note_rendered(cluster, &rendered)?;
     tracing::info!(%cluster, count = rendered.len(), "templates rendered");
+    Ok(())
+}
+
+fn write_configs(host: &Host, cluster: &ClusterName, files: &[ConfigFile]) -> anyhow::Result<()> {
+    host.rootfs.configs(cluster)?.write(files)?;
+    tracing::info!(%cluster, count = files.len(), "config files written");
     Ok(())
 }
 

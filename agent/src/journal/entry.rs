@@ -84,6 +84,8 @@ pub enum StepKind {
     SetRegistry,
     /// Serves them no more.
     RemoveRegistry,
+    /// Writes config files.
+    WriteConfigs,
 }
 
 impl StepKind {
@@ -119,6 +121,7 @@ impl StepKind {
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,
+            StepAction::WriteConfigs { .. } => Self::WriteConfigs,
         }
     }
 }

@@ -11,6 +11,9 @@ pub enum RootfsError {
     /// Rendered files cannot be looked at.
     #[error(transparent)]
     Templates(#[from] crate::templates::TemplatesError),
+    /// Config files cannot be looked at.
+    #[error(transparent)]
+    Configs(#[from] crate::configs::ConfigsError),
     /// The file system said no.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

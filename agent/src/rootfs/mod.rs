@@ -4,6 +4,7 @@
 //! data/<cluster>/generations/<n>/generation.json    written when all of it is mounted and right
 //!                               /upper  /work       the writable folder, and overlay's own
 //!                               /rootfs             the overlay mount
+//!                               /configs            what config files stand over, and their digests
 //! data/<cluster>/rootfs  ->  generations/<n>/rootfs the current one; switched by one rename
 //! <sealer data>/<cluster>/rootfs  ->  data/<cluster>/rootfs   for scripts written for sealer
 //! ```
@@ -21,6 +22,7 @@ use gantry_model::{ClusterName, Digest, Generation, GenerationId};
 use gantry_store::Store;
 use gantry_system::files;
 
+use crate::configs::Configs;
 use crate::templates;
 
 pub use error::RootfsError;
@@ -245,7 +247,29 @@ impl<M: Mounter> Rootfs<M> {
         if rendered.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(templates::changed(&self.path(cluster)?, &rendered)?)
+        let configs = self.configs(cluster)?;
+        Ok(templates::changed(configs.rootfs(), &rendered, &configs)?)
+    }
+
+    /// The config files of the current generation of `cluster`.
+    ///
+    /// # Errors
+    /// When it has none, it is not mounted, or what is noted of them cannot be read.
+    pub fn configs(&self, cluster: &ClusterName) -> Result<Configs, RootfsError> {
+        let rootfs = self.path(cluster)?;
+        let folder = rootfs.with_file_name("configs");
+        Ok(Configs::open(rootfs, folder)?)
+    }
+
+    /// Which config files of the current generation of `cluster` are not as they were written.
+    ///
+    /// # Errors
+    /// As [`Self::configs`], and when a file cannot be read.
+    pub fn drift_of_configs(&self, cluster: &ClusterName) -> Result<Vec<String>, RootfsError> {
+        if self.current_generation(cluster)?.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(self.configs(cluster)?.changed()?)
     }
 
     fn mount(&self, generation: &Generation) -> Result<(), RootfsError> {

@@ -42,6 +42,8 @@ fn compare(host: &Host, cluster: &ClusterName, expected: &Expected) -> anyhow::R
     if drift.is_empty() {
         let changed = host.rootfs.drift_of_templates(cluster)?;
         drift.extend(changed.into_iter().map(|what| format!("templates: {what}")));
+        let changed = host.rootfs.drift_of_configs(cluster)?;
+        drift.extend(changed.into_iter().map(|what| format!("configs: {what}")));
     }
     if let Some(expected) = expected.block {
         match host.hosts_file.digest(cluster)? {

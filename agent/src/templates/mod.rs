@@ -23,23 +23,30 @@ use gantry_template::MAX_RENDERED_LEN;
 
 pub use error::TemplatesError;
 
-use template::read;
 use walk::walk;
+
+use crate::configs::Configs;
 
 /// What was rendered: paths below the rootfs, and the digests of their content.
 pub type Rendered = BTreeMap<String, Digest>;
 
-/// Renders the templates of the rootfs with `values`. What is as it should be is not written again.
+/// Renders the templates of the rootfs with `values`. What is as it should be is not written again; where a config file
+/// stands, what is rendered goes under it.
 ///
 /// # Errors
 /// A mistake in a template (then nothing is written), or a failing file system.
-pub fn render_all(rootfs: &Path, values: &BTreeMap<String, String>) -> Result<Rendered, TemplatesError> {
+pub fn render_all(
+    rootfs: &Path,
+    values: &BTreeMap<String, String>,
+    configs: &Configs,
+) -> Result<Rendered, TemplatesError> {
     walk(rootfs, &mut |template| template.rendered(values).map(drop))?;
     let mut made = Rendered::new();
     walk(rootfs, &mut |template| {
         let text = template.rendered(values)?;
-        if !template.is_in_place(&text)? {
-            template.put(&text)?;
+        let place = template.place(configs);
+        if !template.is_in_place(&text, &place)? {
+            template.put(&text, &place)?;
         }
         made.insert(template.target_path().to_owned(), Digest::of(text.as_bytes()));
         Ok(())
@@ -51,14 +58,14 @@ pub fn render_all(rootfs: &Path, values: &BTreeMap<String, String>) -> Result<Re
 ///
 /// # Errors
 /// When the rootfs cannot be read.
-pub fn changed(rootfs: &Path, rendered: &Rendered) -> Result<Vec<String>, TemplatesError> {
+pub fn changed(rootfs: &Path, rendered: &Rendered, configs: &Configs) -> Result<Vec<String>, TemplatesError> {
     let (mut changed, mut unseen) = (Vec::new(), rendered.clone());
     walk(rootfs, &mut |template| {
         let path = template.target_path();
         let Some(expected) = unseen.remove(path) else {
             return Ok(());
         };
-        match read(template.folder, template.target(), MAX_RENDERED_LEN) {
+        match template.place(configs).read(MAX_RENDERED_LEN) {
             Ok(Some(there)) if Digest::of(&there) == expected => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => changed.push(format!("{path} is gone")),
             _ => changed.push(format!("{path} was changed by hand")),
@@ -77,10 +84,14 @@ pub fn changed(rootfs: &Path, rendered: &Rendered) -> Result<Vec<String>, Templa
 ///
 /// # Errors
 /// As [`render_all`].
-pub fn are_rendered(rootfs: &Path, values: &BTreeMap<String, String>) -> Result<bool, TemplatesError> {
+pub fn are_rendered(
+    rootfs: &Path,
+    values: &BTreeMap<String, String>,
+    configs: &Configs,
+) -> Result<bool, TemplatesError> {
     let mut all = true;
     walk(rootfs, &mut |template| {
-        all = all && template.is_in_place(&template.rendered(values)?)?;
+        all = all && template.is_in_place(&template.rendered(values)?, &template.place(configs))?;
         Ok(())
     })?;
     Ok(all)

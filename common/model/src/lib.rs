@@ -5,6 +5,7 @@
 
 mod certificate;
 mod cluster_health;
+mod config_file;
 mod digest;
 mod etcd;
 mod exit_code;
@@ -21,6 +22,7 @@ mod step;
 
 pub use certificate::{CertificateKeeper, CertificateRecord};
 pub use cluster_health::{ClusterHealth, NodeHealth};
+pub use config_file::{ConfigFile, ConfigPathError, check_config_path};
 pub use digest::{Digest, DigestError};
 pub use etcd::{EtcdMember, EtcdMembers, QuorumError};
 pub use exit_code::ExitCode;

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterName, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor, NodeGroup,
-    ScriptOutcome, ScriptSpec,
+    ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor,
+    NodeGroup, ScriptOutcome, ScriptSpec,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -207,6 +207,14 @@ pub enum StepAction {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// Make these files of the current generation what is wanted, and give back what was there before to every file
+    /// that was written so and is wanted no longer.
+    WriteConfigs {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Every file that is wanted.
+        files: Vec<ConfigFile>,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -254,7 +262,8 @@ impl StepAction {
             | Self::SetBalancer { cluster, .. }
             | Self::RemoveBalancer { cluster }
             | Self::SetRegistry { cluster, .. }
-            | Self::RemoveRegistry { cluster } => Some(cluster),
+            | Self::RemoveRegistry { cluster }
+            | Self::WriteConfigs { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunScript(script) => Some(&script.cluster),
@@ -287,6 +296,7 @@ impl StepAction {
             Self::MarkNodes { .. } => "labels and taints".into(),
             Self::SetRegistry { .. } => "registry".into(),
             Self::RemoveRegistry { .. } => "remove registry".into(),
+            Self::WriteConfigs { .. } => "configs".into(),
         }
     }
 }

@@ -36,5 +36,11 @@ pub const MAX_TEMPLATES: usize = 10_000;
 pub const MAX_TEMPLATE_FOLDERS_DEEP: usize = 64;
 /// Most values that templates of one rootfs are rendered with.
 pub const MAX_TEMPLATE_VALUES: usize = 1024;
+/// Most config files of one cluster.
+pub const MAX_CONFIG_FILES: usize = 1024;
+/// Most bytes of their contents together: they travel in one message.
+pub const MAX_CONFIG_FILES_LEN: usize = MAX_MESSAGE_LEN / 2;
+/// Longest file of an image that a config file stands over: it is kept aside.
+pub const MAX_FILE_UNDER_CONFIG_LEN: usize = 16 << 20;
 /// Journal records an inventory carries: the newest of these many steps.
 pub const MAX_STEPS_IN_INVENTORY: usize = 2000;

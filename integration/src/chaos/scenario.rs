@@ -1,6 +1,7 @@
 //! This module owns [`Scenario`]: an image, and what the acts of a cluster's life are with it.
 
 use std::fmt;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -12,6 +13,10 @@ const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
 /// Name and readiness of every node.
 const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} \
                      {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
+
+/// What the Clusterfile says about a file that every host makes of a template.
+const CONFIG: &str =
+    "---\nkind: Config\nspec: { path: etc/settings.yml, strategy: merge, data: 'colour: blue' }\n";
 
 /// A command in a cluster's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +111,10 @@ impl Scenario {
             Self::Kubernetes => bed.write_clusterfile(1, hosts - 1),
             Self::Scripts => {
                 let hosts: Vec<&Host> = bed.hosts().iter().take(hosts.into()).collect();
-                bed.operator().clusterfile("demo:v1", &hosts).map(drop)
+                let operator = bed.operator();
+                let file = operator.clusterfile("demo:v1", &hosts)?;
+                let text = fs::read_to_string(operator.desk().join(file))? + CONFIG;
+                operator.put(file, text).map(drop)
             }
         }
     }
@@ -193,13 +201,16 @@ fn image_of_scripts(bed: &Testbed) -> Result<()> {
         )
     };
     image
-        .script("init.sh", &body("init.sh", "hostname >/opt/made-by-init"))?
+        .script(
+            "init.sh",
+            &body("init.sh", "cp ../etc/settings.yml /opt/made-by-init"),
+        )?
         .script(
             "init-registry.sh",
             &body("init-registry.sh", "echo \"$*\" >/opt/made-by-registry"),
         )?
         .script("clean.sh", &body("clean.sh", "rm -f /opt/made-by-*"))?
-        .file("etc/settings.conf.tmpl", "host = {{ .HostIP }}\n")?
+        .file("etc/settings.yml.tmpl", "host: {{ .HostIP }}\n")?
         .incompressible("images/some", 3 << 20, 11)?;
     Ok(())
 }

@@ -159,6 +159,79 @@ pub enum Runtime {
     Containerd,
 }
 
+/// What one file of the rootfs shall be, on every host
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigDocument {
+    /// Version of this format
+    pub api_version: Option<ConfigApiVersion>,
+    /// Kind of document
+    pub kind: ConfigKind,
+    /// Names the document
+    pub metadata: Option<ConfigMetadata>,
+    /// What the file shall be
+    pub spec: ConfigSpec,
+}
+
+/// Version of this format
+#[derive(Debug, JsonSchema)]
+pub enum ConfigApiVersion {
+    /// Since sealer 0.9.3
+    #[serde(rename = "sealer.io/v1")]
+    SealerIoV1,
+    /// The version that Clusters have
+    #[serde(rename = "sealer.io/v2")]
+    SealerIoV2,
+    /// Sealer 0.6 to 0.8
+    #[serde(rename = "sealer.cloud/v1")]
+    SealerCloudV1,
+    /// The version that Clusters had
+    #[serde(rename = "sealer.cloud/v2")]
+    SealerCloudV2,
+    /// Before sealer 0.9.3
+    #[serde(rename = "sealer.aliyun.com/v1alpha1")]
+    SealerAliyun,
+}
+
+/// Kind of document
+#[derive(Debug, JsonSchema)]
+pub enum ConfigKind {
+    /// One file of the rootfs
+    Config,
+}
+
+/// Names the document
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMetadata {
+    /// A name for people
+    pub name: Option<String>,
+}
+
+/// What the file shall be
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigSpec {
+    /// The file, below the rootfs, e.g. etc/daemon.json
+    pub path: String,
+    /// Its text, or what is merged into it
+    pub data: String,
+    /// What is done with the data [default: overwrite]
+    pub strategy: Option<ConfigStrategy>,
+    /// What the data goes through before: value, toJson, toBase64 and toSecret, with '|' between them
+    pub process: Option<String>,
+}
+
+/// What is done with the data
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ConfigStrategy {
+    /// It is the file
+    Overwrite,
+    /// It is merged, as YAML, into every document of the image's file
+    Merge,
+}
+
 /// A line for /etc/hosts of every host
 #[derive(Debug, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Number, Value as Json};
 
-use super::tree::{Node, Value};
+use super::tree::Node;
+use super::yaml::Yaml;
 
 /// What an operator says about Kubernetes, by kind of document.
 pub type KubernetesDocuments = BTreeMap<KubernetesKind, Json>;
@@ -57,21 +58,11 @@ impl KubernetesKind {
 /// A node as plain data, by YAML's core schema (YAML 1.2, section 10.3.2): unquoted words may be numbers or truths.
 #[must_use]
 pub fn plain_data(node: &Node) -> Json {
-    match &node.value {
-        Value::Null => Json::Null,
-        Value::List(items) => Json::Array(items.iter().map(plain_data).collect()),
-        Value::Map(entries) => {
-            let pairs = entries
-                .iter()
-                .map(|entry| (entry.key.clone(), plain_data(&entry.value)));
-            Json::Object(pairs.collect::<Map<_, _>>())
-        }
-        Value::Scalar { text, plain: false } => Json::String(text.clone()),
-        Value::Scalar { text, plain: true } => scalar(text),
-    }
+    Yaml::of(node).to_json()
 }
 
-fn scalar(text: &str) -> Json {
+/// What an unquoted word is.
+pub(super) fn scalar(text: &str) -> Json {
     match text {
         "true" => return Json::Bool(true),
         "false" => return Json::Bool(false),

@@ -5,6 +5,7 @@
 //!          └──────────────────────────┴── mistakes: all of them, each with its place ──┘
 //! ```
 
+pub mod config;
 pub mod document;
 pub mod edit;
 pub mod kubernetes;
@@ -15,6 +16,7 @@ mod structure;
 pub mod tree;
 mod unsupported;
 mod validate;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -25,6 +27,7 @@ use gantry_model::{ClusterName, ExitCode, HostsEntry, ImageReference, NodeMarks}
 
 use crate::exit::{OrExit as _, failure, failure_hint};
 
+pub use config::Config;
 pub use kubernetes::KubernetesDocuments;
 pub use mistake::{Mistake, Mistakes};
 
@@ -47,6 +50,8 @@ pub struct Clusterfile {
     pub host_aliases: Vec<HostsEntry>,
     /// What it says about Kubernetes itself.
     pub kubernetes: KubernetesDocuments,
+    /// What it says about files of the rootfs, in the order of the file.
+    pub configs: Vec<Config>,
 }
 
 /// One host.
@@ -219,6 +224,11 @@ impl Source {
 const SECRET_FIELDS: [&str; 3] = ["passwd", "pkPasswd", "password"];
 
 fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
+    // Nobody knows what an image makes of it.
+    if node.get("kind").and_then(tree::Node::text) == Some("Config") {
+        let data = node.get("spec").and_then(|spec| spec.get("data"));
+        spans.extend(data.map(|data| data.span.clone()));
+    }
     for entry in node.entries() {
         if SECRET_FIELDS.contains(&entry.key.as_str()) {
             spans.push(entry.value.span.clone());
@@ -235,13 +245,19 @@ mod tests {
 
     #[test]
     fn passwords_are_not_kept() {
-        let text = "spec:\n  ssh: { user: root, passwd: hunter2 }\n  hosts:\n    - ssh:\n        pkPasswd: 'geheim'\n";
+        let text = "spec:\n  ssh: { user: root, passwd: hunter2 }\n  hosts:\n    - ssh:\n        pkPasswd: 'geheim'\n\
+                    ---\nkind: Config\nspec:\n  data: |\n    key: hunter2\n  path: etc/db\n";
         let source = Source {
             file: "Clusterfile".into(),
             text: text.into(),
         };
         let kept = source.without_secrets();
         assert!(!kept.contains("hunter2") && !kept.contains("geheim"), "{kept}");
-        assert!(kept.contains("user: root"));
+        assert!(
+            kept.contains("user: root") && kept.contains("path: etc/db"),
+            "{kept}"
+        );
+        let (documents, mistakes) = tree::parse(&kept);
+        assert!(documents.len() == 2 && mistakes.is_empty(), "{kept}");
     }
 }

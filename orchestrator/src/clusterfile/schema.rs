@@ -1,16 +1,46 @@
-//! The JSON Schema of a Clusterfile, made from the types of [`super::document`].
+//! The JSON Schemas of a Clusterfile's documents, made from the types of [`super::document`].
 
-use serde_json::Value;
+use schemars::JsonSchema;
+use serde_json::{Value, json};
 
-use super::document::Document;
+use super::document::{ConfigDocument, Document};
+use super::kubernetes::KubernetesKind;
 
-/// The schema, for `gantry schema`, for editors and for [`super::structure`].
+/// The schema of every document, for `gantry schema` and for editors.
 #[must_use]
 pub fn schema() -> Value {
+    // kubeadm knows what is in its own.
+    let kubernetes = json!({
+        "description": "What Kubernetes itself is told",
+        "type": "object",
+        "required": ["kind"],
+        "properties": { "kind": { "enum": KubernetesKind::ALL.map(KubernetesKind::name) } },
+    });
+    let mut any = [cluster(), config(), kubernetes];
+    let version = any[0]["$schema"].take();
+    for one in &mut any {
+        if let Some(fields) = one.as_object_mut() {
+            fields.remove("$schema");
+        }
+    }
+    json!({ "$schema": version, "title": "Clusterfile", "anyOf": any })
+}
+
+/// The schema of a document of kind Cluster.
+pub(super) fn cluster() -> Value {
+    of::<Document>("Cluster")
+}
+
+/// The schema of a document of kind Config.
+pub(super) fn config() -> Value {
+    of::<ConfigDocument>("Config")
+}
+
+fn of<T: JsonSchema>(kind: &str) -> Value {
     let mut schema = schemars::generate::SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
         .into_generator()
-        .into_root_schema_for::<Document>();
-    schema.insert("title".into(), "Clusterfile".into());
+        .into_root_schema_for::<T>();
+    schema.insert("title".into(), kind.into());
     schema.to_value()
 }

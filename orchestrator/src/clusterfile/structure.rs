@@ -215,8 +215,12 @@ impl Walk<'_> {
     }
 }
 
-/// What was meant by `- NAME: value` where `- NAME=value` is wanted, or by `- KEY: EFFECT`.
+/// What was meant by `- NAME: value` where `- NAME=value` is wanted, or by `- KEY: EFFECT`; or by a mapping where a block
+/// of text is wanted.
 fn pair(node: &Node, place: &Place) -> Option<String> {
+    if place.path == "spec.data" {
+        return Some("write `data: |` and the text below it".into());
+    }
     let [entry] = node.entries() else { return None };
     let taint = without_indices(&place.path).ends_with(".taints[]");
     let sign = if taint { ':' } else { '=' };

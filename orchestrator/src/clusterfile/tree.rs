@@ -11,12 +11,24 @@ use super::mistake::Mistake;
 
 /// Longest Clusterfile, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
-/// Most nodes, aliases expanded: a Clusterfile of a thousand hosts has about five thousand.
-pub const MAX_NODES: usize = 50_000;
-/// Deepest nesting; a Clusterfile needs 8.
-pub const MAX_DEPTH: usize = 32;
-/// Most documents.
-pub const MAX_DOCUMENTS: usize = 64;
+
+/// What may be in a text, at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Nodes, aliases expanded.
+    pub nodes: usize,
+    /// Nesting.
+    pub depth: usize,
+    /// Documents.
+    pub documents: usize,
+}
+
+/// Those of a Clusterfile: one of a thousand hosts has about five thousand nodes, none is nested deeper than 8.
+pub const CLUSTERFILE: Bounds = Bounds {
+    nodes: 50_000,
+    depth: 32,
+    documents: 64,
+};
 
 /// A place in the text: bytes.
 pub type Span = Range<usize>;
@@ -55,6 +67,8 @@ pub struct Entry {
     pub key: String,
     /// Where the name is.
     pub key_span: Span,
+    /// Whether the name is written without quotes.
+    pub key_plain: bool,
     /// Its value.
     pub value: Node,
 }
@@ -115,17 +129,24 @@ impl Node {
     }
 }
 
-/// Reads every document of `text` that is not empty. What could be read is returned beside the mistakes.
+/// Reads every document of a Clusterfile that is not empty. What could be read is returned beside the mistakes.
 #[must_use]
 pub fn parse(text: &str) -> (Vec<Node>, Vec<Mistake>) {
+    parse_within(text, CLUSTERFILE)
+}
+
+/// As [`parse`], for a text of other bounds.
+#[must_use]
+pub fn parse_within(text: &str, bounds: Bounds) -> (Vec<Node>, Vec<Mistake>) {
     let options = granit_parser::options! {
         emit_comments: false,
-        flow_nesting_limit: MAX_DEPTH,
-        block_nesting_limit: MAX_DEPTH,
+        flow_nesting_limit: bounds.depth,
+        block_nesting_limit: bounds.depth,
     };
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(text, options),
         len: text.len(),
+        bounds,
         nodes: 0,
         anchors: HashMap::new(),
         mistakes: Vec::new(),
@@ -140,6 +161,7 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<Mistake>) {
 struct Builder<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
     len: usize,
+    bounds: Bounds,
     nodes: usize,
     anchors: HashMap<usize, (Node, usize)>,
     mistakes: Vec<Mistake>,
@@ -149,10 +171,10 @@ impl<'a> Builder<'a> {
     fn documents(&mut self, documents: &mut Vec<Node>) -> Result<(), Mistake> {
         while let Some((event, span)) = self.next()? {
             match event {
-                Event::DocumentStart(..) if documents.len() == MAX_DOCUMENTS => {
+                Event::DocumentStart(..) if documents.len() == self.bounds.documents => {
                     return Err(Mistake::new(
                         span,
-                        format!("more than {MAX_DOCUMENTS} documents in one file"),
+                        format!("more than {} documents in one file", self.bounds.documents),
                     ));
                 }
                 Event::DocumentStart(..) => {
@@ -228,10 +250,10 @@ impl<'a> Builder<'a> {
 
     fn count(&mut self, nodes: usize, span: &Span) -> Result<(), Mistake> {
         self.nodes += nodes;
-        if self.nodes > MAX_NODES {
+        if self.nodes > self.bounds.nodes {
             return Err(Mistake::new(
                 span.clone(),
-                format!("more than {MAX_NODES} values in one file"),
+                format!("more than {} values in one file", self.bounds.nodes),
             ));
         }
         Ok(())
@@ -272,9 +294,11 @@ impl<'a> Builder<'a> {
                 self.mistakes.push(mistake.help("keep one of them"));
                 continue;
             }
+            let key_plain = matches!(key.value, Value::Scalar { plain: true, .. });
             entries.push(Entry {
                 key: name,
                 key_span: key.span,
+                key_plain,
                 value,
             });
         }

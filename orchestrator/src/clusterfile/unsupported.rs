@@ -47,13 +47,50 @@ const FIELDS: &[(&str, &str)] = &[
         "spec.hosts[].containerRuntime",
         "set `spec.containerRuntime`, for all hosts",
     ),
+    (
+        "spec.appName",
+        "write the whole path, `path: application/apps/NAME/FILE`",
+    ),
     ("metadata.annotations", "leave them out"),
     ("metadata.labels", "leave them out"),
     ("metadata.namespace", "leave it out: a cluster has no namespace"),
 ];
 
 /// Kinds of document that are known and not supported by this version.
-pub(crate) const KINDS: &[&str] = &["Config", "Plugin", "Application", "KubeadmConfig", "Infra"];
+pub(crate) const KINDS: &[&str] = &["Plugin", "Application", "KubeadmConfig", "Infra"];
+
+/// Types of Plugin, and what to do instead.
+const PLUGINS: &[(&str, &str)] = &[
+    (
+        "SHELL",
+        "hosts run only what is in the image: put it into a script of an image, `FROM` this one",
+    ),
+    (
+        "LABEL",
+        "write `labels: {KEY: VALUE}` in the group of these hosts in `spec.hosts`",
+    ),
+    (
+        "TAINT",
+        "write `taints: [\"KEY=VALUE:EFFECT\"]` in the group of these hosts in `spec.hosts`",
+    ),
+    (
+        "HOSTNAME",
+        "set the hosts' names before `gantry apply`; nodes are named after them",
+    ),
+    (
+        "CLUSTERCHECK",
+        "leave it out: `gantry apply` waits until every node is ready",
+    ),
+    ("ETCD", "leave it out, and back etcd up by other means"),
+];
+
+/// What to do instead of a document of a kind that is known and not supported; `of` is its `spec.type`.
+pub(crate) fn instead_of_kind(of: Option<&str>) -> &'static str {
+    PLUGINS.iter().find(|(plugin, _)| Some(*plugin) == of).map_or(
+        "remove this document, or apply what it configures by other means",
+        |(_, instead)| *instead,
+    )
+}
 
 /// What to do instead of a field that is known and not supported; `path` with `[]` for any item of a list.
 pub(crate) fn instead_of(path: &str) -> Option<&'static str> {

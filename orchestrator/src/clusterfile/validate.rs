@@ -1,10 +1,12 @@
 //! From the tree to the meaning. Names and kinds of values are checked by [`super::structure`]; whatever has the
 //! wrong kind is passed over here, so that one run finds every mistake.
 
+mod config;
 mod env;
 mod hosts;
 mod kubernetes;
 mod marks;
+mod process;
 mod registry;
 
 use gantry_model::{ClusterName, ImageReference};
@@ -12,12 +14,14 @@ use gantry_model::{ClusterName, ImageReference};
 use super::Clusterfile;
 use super::kubernetes::{KubernetesDocuments, KubernetesKind};
 use super::mistake::Mistake;
-use super::schema::schema;
+use super::schema;
 use super::spelling::closest;
 use super::structure;
 use super::tree::{Node, Value};
-use super::unsupported::KINDS;
+use super::unsupported::{KINDS, instead_of_kind};
 
+/// The kind of documents that are about one file.
+const CONFIG: &str = "Config";
 const DATA_ROOT: &str = "/var/lib/sealer/data";
 
 /// The meaning of a file's documents and notes about it; none when a mistake leaves something open.
@@ -27,12 +31,14 @@ pub(super) fn clusterfile(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Clusterfile, Vec<String>)> {
     let (mut clusters, mut of_kubernetes) = (Vec::new(), KubernetesDocuments::new());
+    let (mut configs, mut notes) = (config::Configs::default(), Vec::new());
     for document in documents {
-        let kind = document
-            .get("kind")
-            .and_then(|kind| KubernetesKind::of(kind.text()?));
-        if let Some(kind) = kind {
+        let kind = document.get("kind").and_then(Node::text);
+        if let Some(kind) = kind.and_then(KubernetesKind::of) {
             kubernetes::document(document, kind, &mut of_kubernetes, mistakes);
+        } else if kind == Some(CONFIG) {
+            mistakes.extend(structure::check(document, &schema::config()));
+            configs.document(document, mistakes, &mut notes);
         } else if is_cluster(document, mistakes) {
             clusters.push(document);
         }
@@ -53,16 +59,17 @@ pub(super) fn clusterfile(
                 .help("one file is one cluster"),
         );
     }
-    mistakes.extend(structure::check(cluster, &schema()));
-    meaning(cluster, of_kubernetes, mistakes)
+    mistakes.extend(structure::check(cluster, &schema::cluster()));
+    meaning(cluster, of_kubernetes, configs, mistakes, notes)
 }
 
 fn meaning(
     cluster: &Node,
     of_kubernetes: KubernetesDocuments,
+    configs: config::Configs,
     mistakes: &mut Vec<Mistake>,
+    mut notes: Vec<String>,
 ) -> Option<(Clusterfile, Vec<String>)> {
-    let mut notes = Vec::new();
     let name = cluster
         .get("metadata")
         .and_then(|metadata| name(metadata, mistakes));
@@ -92,6 +99,7 @@ fn meaning(
         runtime,
         host_aliases,
         kubernetes: of_kubernetes,
+        configs: configs.list,
     };
     notes.dedup();
     Some((clusterfile, notes))
@@ -119,14 +127,19 @@ fn is_cluster(document: &Node, mistakes: &mut Vec<Mistake>) -> bool {
             kind.span.clone(),
             format!("kind {word} is not supported by this version"),
         )
-        .help("remove this document, or apply what it configures by other means")
+        .help(instead_of_kind(
+            document.get("spec").and_then(|spec| spec.get("type")?.text()),
+        ))
     } else {
         let mistake = Mistake::new(kind.span.clone(), format!("there is no kind {word:?}"));
         let kubernetes = KubernetesKind::ALL.map(KubernetesKind::name);
-        match closest(word, KINDS.iter().copied().chain(["Cluster"]).chain(kubernetes)) {
+        let known = KINDS.iter().copied().chain(["Cluster", CONFIG]);
+        match closest(word, known.chain(kubernetes)) {
             // The structure walk says it, with the other mistakes of the document.
             Some("Cluster") => return true,
-            Some(meant) if kubernetes.contains(&meant) => mistake.help(format!("did you mean `{meant}`?")),
+            Some(meant) if meant == CONFIG || kubernetes.contains(&meant) => {
+                mistake.help(format!("did you mean `{meant}`?"))
+            }
             Some(meant) => mistake.help(format!(
                 "did you mean `{meant}`? It is not supported by this version"
             )),

@@ -1,5 +1,6 @@
 //! From a file to a plan that fits the hosts: what `plan` and `apply` have in common.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -87,7 +88,16 @@ impl Wanted {
                 (store.image_by_digest(&planned.digest), planned.reference.clone())
             }
         };
-        read_image(store, &stored(image)?, &reference)
+        let files = match self {
+            Self::Clusterfile(_, clusterfile) => clusterfile
+                .configs
+                .iter()
+                .map(|config| config.path.clone())
+                .collect(),
+            // What is in its files, a saved plan says.
+            Self::Plan(_) => BTreeSet::new(),
+        };
+        read_image(store, &stored(image)?, &reference, &files)
     }
 
     /// The plan for what the agents said.
@@ -197,7 +207,7 @@ impl Prepared {
     }
 }
 
-/// What planning needs of an image.
+/// What planning needs of an image, and what is at the paths `files` of it.
 ///
 /// # Errors
 /// When a layer's table of contents cannot be read.
@@ -205,8 +215,9 @@ pub fn read_image(
     store: &Store,
     image: &Image,
     reference: &gantry_model::ImageReference,
+    files: &BTreeSet<String>,
 ) -> anyhow::Result<PlanImage> {
-    PlanImage::read(store, image, reference).map_err(|error| {
+    PlanImage::read(store, image, reference, files).map_err(|error| {
         let code = error.exit_code();
         failure(code, format!("image {reference} cannot be used: {error}"))
     })

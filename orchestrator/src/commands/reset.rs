@@ -1,5 +1,6 @@
 //! `gantry reset`: takes a cluster down, removes what Gantry brought and nothing else, and says what is left.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -126,7 +127,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
 /// The image with this digest: from the store, where the Clusterfile's name may lead elsewhere by now.
 fn image_of(store: &Store, clusterfile: &Clusterfile, digest: &Digest) -> Option<PlanImage> {
     let image = store.image_by_digest(digest).ok()?;
-    read_image(store, &image, &clusterfile.image).ok()
+    read_image(store, &image, &clusterfile.image, &BTreeSet::new()).ok()
 }
 
 /// Without the image nobody knows whether there is a `clean.sh`; leaving it out silently would leave a runtime.

@@ -37,17 +37,16 @@ impl ImageCommands {
     }
 }
 
-/// The wave that runs the image's commands. `rootfs` is the step by which the first master's rootfs came to be: with
-/// another one they run again, and after one that is new here each waits for the one before.
+/// The wave that runs the image's commands. `after` are the steps by which the first master's rootfs came to be what it
+/// is: with others they run again, and after one that is new here each waits for the one before.
 pub(super) fn wave(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
-    rootfs: StepId,
+    mut after: Vec<StepId>,
 ) -> Option<Wave> {
     let commands = image.commands.as_ref()?;
     let first = clusterfile.first_master();
-    let mut after = vec![rootfs];
     let mut steps = Vec::new();
     for (line, index) in commands.lines.iter().zip(0..) {
         let step = Step {

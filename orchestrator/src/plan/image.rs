@@ -7,6 +7,7 @@ use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Store, Toc};
 use serde::{Deserialize, Serialize};
 
 use super::commands::ImageCommands;
+use super::image_file::{self, ImageFile};
 use super::kubeadm::ImageKubernetes;
 use super::registry;
 use super::templates::Templates;
@@ -45,6 +46,9 @@ pub struct PlanImage {
     pub kubernetes: Option<ImageKubernetes>,
     /// What is to be run on a cluster that is complete, if it brings that.
     pub commands: Option<ImageCommands>,
+    /// What it has at the paths that were asked for.
+    #[serde(default)]
+    pub files: BTreeMap<String, ImageFile>,
 }
 
 /// A layer and its size on a host's disk.
@@ -58,11 +62,16 @@ pub struct PlanLayer {
 }
 
 impl PlanImage {
-    /// Reads what planning needs of `image`.
+    /// Reads what planning needs of `image`, and what is at `paths` of its merged rootfs.
     ///
     /// # Errors
     /// When a layer's table of contents cannot be read.
-    pub fn read(store: &Store, image: &Image, reference: &ImageReference) -> Result<Self, LayerError> {
+    pub fn read(
+        store: &Store,
+        image: &Image,
+        reference: &ImageReference,
+        paths: &BTreeSet<String>,
+    ) -> Result<Self, LayerError> {
         let mut layers = Vec::new();
         let mut scripts = BTreeSet::new();
         let mut templates = Templates::default();
@@ -90,6 +99,7 @@ impl PlanImage {
             registry: registry::has_tree(&sources),
             kubernetes: ImageKubernetes::read(&sources)?,
             commands: ImageCommands::of(image),
+            files: image_file::read(store, image, paths)?,
         })
     }
 

@@ -8,8 +8,10 @@
 
 pub mod check;
 mod commands;
+mod configs;
 mod environment;
 mod image;
+mod image_file;
 mod kubeadm;
 mod leave;
 pub mod planner;
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use commands::ImageCommands;
 pub use image::{PlanImage, PlanLayer};
+pub use image_file::ImageFile;
 pub use kubeadm::{ImageKubernetes, KubeadmFile, KubernetesNeeds};
 pub use leave::Leaving;
 pub use progress::refresh;

@@ -14,7 +14,7 @@ use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
 };
-use super::{commands, kubeadm, leave, renew};
+use super::{commands, configs, kubeadm, leave, renew};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -29,7 +29,7 @@ pub const API_SERVER_PORT: u16 = 6443;
 /// in it and are no longer in the file.
 ///
 /// # Errors
-/// When the image has no scripts that set up a host, or a template of it has a mistake.
+/// When the image has no scripts that set up a host, a template of it has a mistake, or a Config does not fit it.
 pub fn plan(
     clusterfile: &Clusterfile,
     image: &PlanImage,
@@ -51,8 +51,9 @@ pub fn plan(
     let registry = registry::server(clusterfile, image)?;
     let registry_host = clusterfile.first_master().address;
     let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
-    let mut first_rootfs = None;
-    for host in &clusterfile.hosts {
+    let mut of_first = Vec::new();
+    let files = configs::of_hosts(clusterfile, image)?;
+    for (host, files) in clusterfile.hosts.iter().zip(files) {
         let report = inventory.report(host.address);
         let [stage, rootfs, scripts, last] = &mut waves[..] else {
             unreachable!("these are the waves above");
@@ -60,9 +61,6 @@ pub fn plan(
         stage.steps.push(stage_step(host, image, report));
 
         let assemble = assemble_step(clusterfile, host, image, report);
-        if host.address == registry_host {
-            first_rootfs = Some(assemble.id);
-        }
         let mut after = vec![assemble.id];
         let fresh = assemble.is_to_do();
         rootfs.steps.push(assemble);
@@ -71,6 +69,16 @@ pub fn plan(
             after.push(templates.id);
             rootfs.steps.push(templates);
         }
+        let configs = configs::step(clusterfile, host, files, &after, report);
+        if host.address == registry_host {
+            of_first = after[..1]
+                .iter()
+                .copied()
+                .chain(configs.as_ref().map(|step| step.id))
+                .collect();
+        }
+        after.extend(configs.as_ref().map(|step| step.id));
+        rootfs.steps.extend(configs);
         let api_server = kubeadm::api_server(clusterfile, image, inventory, host);
         rootfs
             .steps
@@ -99,9 +107,7 @@ pub fn plan(
     waves.extend(members.join);
     // Commands may start pods that are for some nodes only.
     waves.extend(kubeadm::marks(clusterfile, image, inventory)?);
-    if let Some(rootfs) = first_rootfs {
-        waves.extend(commands::wave(clusterfile, image, inventory, rootfs));
-    }
+    waves.extend(commands::wave(clusterfile, image, inventory, of_first));
     waves.extend(leave.waves);
     let masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
     let masters: Vec<IpAddr> = masters.map(|host| host.address).collect();

@@ -57,6 +57,7 @@ pub(crate) fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage 
         registry: false,
         kubernetes: None,
         commands: None,
+        files: [].into(),
     }
 }
 

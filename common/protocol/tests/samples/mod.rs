@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, Digest, DiskSpace, EtcdMember,
-    EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand, Inventory,
-    JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth, NodeMarks,
-    ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect,
-    TaintPattern, TocLocation,
+    CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, ConfigFile, Digest, DiskSpace,
+    EtcdMember, EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand,
+    Inventory, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth,
+    NodeMarks, ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome, StepRecord, Taint,
+    TaintEffect, TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -263,6 +263,16 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             "Run/RemoveRegistry",
             StepAction::RemoveRegistry {
                 cluster: cluster.clone(),
+            },
+        ),
+        (
+            "Run/WriteConfigs",
+            StepAction::WriteConfigs {
+                cluster: cluster.clone(),
+                files: vec![ConfigFile {
+                    path: "etc/db.yaml".into(),
+                    content: "user: root\n".into(),
+                }],
             },
         ),
         (

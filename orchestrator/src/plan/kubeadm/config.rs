@@ -8,6 +8,7 @@ use gantry_model::{ExitCode, KubeadmAct, kubeadm_api_version};
 use serde_json::{Map, Value as Json, json};
 
 use super::super::PlanImage;
+use super::super::configs;
 use super::super::environment::environment;
 use super::super::planner::{API_SERVER, API_SERVER_PORT};
 use super::super::scripts;
@@ -17,6 +18,8 @@ use crate::exit::failure;
 
 const KUBELET_API: &str = "kubelet.config.k8s.io/v1beta1";
 const KUBE_PROXY_API: &str = "kubeproxy.config.k8s.io/v1alpha1";
+/// Where images that configure kubeadm do it.
+const KUBEADM_CONFIG: &str = "etc/kubeadm.yml";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// The text of kubeadm's configuration for `act` on `host`.
@@ -199,24 +202,29 @@ fn of_image(
     image: &PlanImage,
     host: &Host,
 ) -> anyhow::Result<KubernetesDocuments> {
-    let Some(file) = image
+    let file = image
         .kubernetes
         .as_ref()
-        .and_then(|kubernetes| kubernetes.config.as_ref())
-    else {
-        return Ok(KubernetesDocuments::new());
-    };
+        .and_then(|kubernetes| kubernetes.config.as_ref());
+    let path = file.map_or(KUBEADM_CONFIG, |file| file.path.as_str());
     let wrong = |what: String| {
         failure(
             ExitCode::Input,
-            format!("{} of image {}: {what}", file.path, image.reference),
+            format!("{path} of image {}: {what}", image.reference),
         )
     };
-    let text = if file.is_template() {
-        gantry_template::render(&file.text, &environment(clusterfile, image, host))
-            .map_err(|error| wrong(error.to_string()))?
-    } else {
-        file.text.clone()
+    let text = match file {
+        Some(file) if file.is_template() => {
+            let values = environment(clusterfile, image, host);
+            let rendered = gantry_template::render(&file.text, &values);
+            Some(rendered.map_err(|error| wrong(error.to_string()))?)
+        }
+        file => file.map(|file| file.text.clone()),
+    };
+    // The same file as the host has.
+    let path_of_text = gantry_template::target(path).unwrap_or(path);
+    let Some(text) = configs::applied(clusterfile, path_of_text, text).map_err(wrong)? else {
+        return Ok(KubernetesDocuments::new());
     };
     let (documents, mistakes) = tree::parse(&text);
     if let Some(mistake) = mistakes.first() {

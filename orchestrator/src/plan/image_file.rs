@@ -1,0 +1,101 @@
+//! This module owns [`ImageFile`]: what a ClusterImage has at a path that the operator wants to say something about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry_protocol::limits::MAX_CONFIG_FILES_LEN;
+use gantry_store::{EntryKind, Image, LayerError, Rootfs, Store};
+use gantry_template::FOLDERS;
+use serde::{Deserialize, Serialize};
+
+use crate::clusterfile::spelling::closest;
+
+/// Behind the name of a file that a template makes.
+const TEMPLATE: &str = ".tmpl";
+
+/// What is at a path of the merged rootfs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageFile {
+    /// A file with this text.
+    Text(String),
+    /// What this template makes, on every host with that host's values.
+    Template(String),
+    /// A file that is no text, or too long to be read for a plan: what it is.
+    NoText(String),
+    /// Something that is no file: what it is.
+    NoFile(String),
+    /// Nothing.
+    Missing {
+        /// The file whose path is written almost so.
+        closest: Option<String>,
+    },
+}
+
+/// What `image` has at `paths`.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub(super) fn read(
+    store: &Store,
+    image: &Image,
+    paths: &BTreeSet<String>,
+) -> Result<BTreeMap<String, ImageFile>, LayerError> {
+    if paths.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rootfs = Rootfs::read(store, image)?;
+    paths
+        .iter()
+        .map(|path| Ok((path.clone(), file(&rootfs, path)?)))
+        .collect()
+}
+
+fn file(rootfs: &Rootfs, path: &str) -> Result<ImageFile, LayerError> {
+    let mut above = path.match_indices('/').map(|(at, _)| &path[..at]);
+    let no_folder = |folder: &&str| {
+        let entry = rootfs.get(folder);
+        entry.is_some_and(|entry| !matches!(entry.kind, EntryKind::Directory { .. }))
+    };
+    if let Some(above) = above.find(no_folder) {
+        return Ok(ImageFile::NoFile(format!("below {above}, which is no folder")));
+    }
+    let size = match rootfs.get(path).map(|entry| &entry.kind) {
+        Some(EntryKind::Directory { .. }) => return Ok(ImageFile::NoFile("a folder".into())),
+        Some(EntryKind::Symlink { .. }) => return Ok(ImageFile::NoFile("a link".into())),
+        Some(EntryKind::File { size, .. }) => Some(*size),
+        _ => None,
+    };
+    let top = path.split('/').next().unwrap_or_default();
+    let template = format!("{path}{TEMPLATE}");
+    if FOLDERS.contains(&top)
+        && let Some(EntryKind::File { size, .. }) = rootfs.get(&template).map(|entry| &entry.kind)
+    {
+        return Ok(match text(rootfs, &template, *size)? {
+            ImageFile::Text(text) => ImageFile::Template(text),
+            other => other,
+        });
+    }
+    if let Some(size) = size {
+        return text(rootfs, path, size);
+    }
+    let files = rootfs
+        .iter()
+        .filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+    let closest = closest(path, files.map(|(path, _)| path));
+    Ok(ImageFile::Missing {
+        closest: closest.map(str::to_owned),
+    })
+}
+
+fn text(rootfs: &Rootfs, path: &str, size: u64) -> Result<ImageFile, LayerError> {
+    if size > MAX_CONFIG_FILES_LEN as u64 {
+        let what = format!("longer than {MAX_CONFIG_FILES_LEN} bytes");
+        return Ok(ImageFile::NoText(what));
+    }
+    let mut content = Vec::new();
+    rootfs.copy_file(path, &mut content)?;
+    Ok(match String::from_utf8(content) {
+        Ok(text) => ImageFile::Text(text),
+        Err(_) => ImageFile::NoText("not UTF-8 text".into()),
+    })
+}
