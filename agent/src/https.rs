@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request};
@@ -53,6 +54,16 @@ impl HttpsConnection {
     /// # Errors
     /// When there is no answer, or it is longer than it should be.
     pub(crate) async fn request(&mut self, path: &str, body: Option<String>) -> io::Result<(u16, Bytes)> {
+        let (status, answer) = self.open(path, body).await?;
+        let answer = Limited::new(answer, MAX_ANSWER_LEN).collect().await;
+        Ok((status, answer.map_err(io::Error::other)?.to_bytes()))
+    }
+
+    /// The same for an answer of any length, which is read as it comes.
+    ///
+    /// # Errors
+    /// When no answer begins.
+    pub(crate) async fn open(&mut self, path: &str, body: Option<String>) -> io::Result<(u16, Incoming)> {
         self.requests.ready().await.map_err(io::Error::other)?;
         let method = if body.is_some() { Method::POST } else { Method::GET };
         let request = Request::builder()
@@ -69,8 +80,6 @@ impl HttpsConnection {
             .send_request(request)
             .await
             .map_err(io::Error::other)?;
-        let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER_LEN).collect().await;
-        Ok((status, body.map_err(io::Error::other)?.to_bytes()))
+        Ok((answer.status().as_u16(), answer.into_body()))
     }
 }

@@ -111,6 +111,12 @@ pub enum Command {
     Certs(commands::certs::Args),
     /// Get the administrator's access to a cluster, for kubectl
     Kubeconfig(commands::kubeconfig::Args),
+    /// Write a snapshot of a cluster's etcd to a file
+    ///
+    /// The snapshot holds everything the cluster knows, its secrets in clear text among it: the file's mode is 0600, and
+    /// wherever it is taken it has to be kept as the cluster itself. It is in etcd's own form, with etcd's digest at its
+    /// end, which was compared when this command ends well.
+    Backup(commands::backup::Args),
     /// Show what a step wrote on a host
     Logs(commands::logs::Args),
     /// Take a cluster down

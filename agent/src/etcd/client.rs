@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_model::QuorumError;
+use gantry_model::{QuorumError, SnapshotError};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
+use super::answers::Answers;
 use crate::https::HttpsConnection;
 
 /// Where kubeadm keeps etcd's certificates on a control plane.
@@ -54,6 +55,9 @@ pub(crate) enum EtcdError {
         /// What it says.
         reason: String,
     },
+    /// What it hands out as a snapshot is none.
+    #[error("the snapshot that etcd hands out cannot be used: {0}")]
+    Snapshot(#[from] SnapshotError),
     /// It could not go on without a member.
     #[error(transparent)]
     Quorum(#[from] QuorumError),
@@ -144,6 +148,38 @@ impl EtcdClient {
         serde_json::from_slice(&body).map_err(|error| refused(format!("its answer makes no sense: {error}")))
     }
 
+    /// Calls `method` of the member at `address`, which gives one answer after the other.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub(super) async fn stream(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        body: &Json,
+    ) -> Result<Answers, EtcdError> {
+        let mut status = 404;
+        for version in VERSIONS {
+            let ask = async {
+                let mut connection = HttpsConnection::connect(address, Arc::clone(&self.config)).await?;
+                let path = format!("{version}/{method}");
+                let (status, answer) = connection.open(&path, Some(body.to_string())).await?;
+                Ok((status, Answers::new(address, connection, answer)))
+            };
+            let answers;
+            (status, answers) = in_time(ask)
+                .await
+                .map_err(|source| EtcdError::Silent { address, source })?;
+            match status {
+                200 => return Ok(answers),
+                404 => {}
+                _ => break,
+            }
+        }
+        let reason = format!("status {status}");
+        Err(EtcdError::Refused { address, reason })
+    }
+
     /// Why the member at `address` does not serve; none when it does (etcd.io, "Health check").
     pub(super) async fn problem(&self, address: SocketAddr) -> Option<String> {
         match self.request(address, "/health", None).await {
@@ -168,8 +204,13 @@ impl EtcdClient {
             let mut connection = HttpsConnection::connect(address, Arc::clone(&self.config)).await?;
             connection.request(path, body).await
         };
-        let late = || io::Error::other(format!("no answer within {} s", ANSWER_LIMIT.as_secs()));
-        let answer = timeout(ANSWER_LIMIT, ask).await.unwrap_or_else(|_| Err(late()));
-        answer.map_err(|source| EtcdError::Silent { address, source })
+        in_time(ask)
+            .await
+            .map_err(|source| EtcdError::Silent { address, source })
     }
+}
+
+async fn in_time<T>(ask: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = || io::Error::other(format!("no answer within {} s", ANSWER_LIMIT.as_secs()));
+    timeout(ANSWER_LIMIT, ask).await.unwrap_or_else(|_| Err(late()))
 }

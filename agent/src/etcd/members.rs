@@ -12,7 +12,7 @@ use super::client::{EtcdClient, EtcdError};
 /// The port on which members serve clients.
 const PORT: u16 = 2379;
 /// The member of this host.
-const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+pub(super) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
 /// Most members that are asked: etcd itself bears seven.
 const MAX_MEMBERS: usize = 64;
 

@@ -4,10 +4,14 @@
 //! ```text
 //! members: who is there (local member) ─▶ how is each of them (every member) ─▶ EtcdMembers
 //! remove: members ─ would it keep its quorum? ─▶ remove
+//! snapshot: a read by the quorum ─▶ parts, one a line ─▶ is their digest the one at their end?
 //! ```
 
+mod answers;
 mod client;
 mod members;
+mod snapshot;
 
 pub(crate) use client::EtcdError;
 pub(crate) use members::{members, remove};
+pub(crate) use snapshot::Snapshot;

@@ -15,6 +15,7 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::ClusterHealth { .. } => (false, "a cluster's health"),
         Request::Run(_) | Request::RunJoin { .. } => (true, "running a step"),
         Request::JoinPass { .. } => (true, "a pass into a cluster"),
+        Request::EtcdSnapshot { .. } => (true, "a snapshot of etcd"),
         Request::Kubeconfig { .. } => (true, "a cluster's kubeconfig"),
         Request::SigningRequest => (true, "a signing request"),
         Request::Certificate { .. } => (true, "a new certificate"),
@@ -59,13 +60,16 @@ mod tests {
             Request::Drift {
                 cluster: cluster.clone(),
             },
-            Request::ClusterHealth { cluster },
+            Request::ClusterHealth {
+                cluster: cluster.clone(),
+            },
         ];
         let changing = [
             Request::Run(step.clone()),
             Request::Cancel { step: step.id() },
             Request::SigningRequest,
             Request::Certificate { der: vec![] },
+            Request::EtcdSnapshot { cluster },
             Request::Revocations {
                 crl: Digest::of(b"").as_bytes().to_vec(),
             },

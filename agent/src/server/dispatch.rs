@@ -24,6 +24,7 @@ impl Server {
             Request::SigningRequest => reply(self.signing_request(), send).await,
             Request::Certificate { der } => reply(self.take_certificate(&der, connection), send).await,
             Request::ClusterHealth { cluster } => reply(self.cluster_health(&cluster).await, send).await,
+            Request::EtcdSnapshot { cluster } => self.etcd_snapshot(&cluster, send).await,
             Request::JoinPass {
                 cluster,
                 control_plane,

@@ -11,6 +11,7 @@ mod dispatch;
 mod drift;
 mod follow;
 mod inventory;
+mod snapshot;
 
 use std::sync::Arc;
 use std::time::Duration;

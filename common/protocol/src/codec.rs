@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 
 use crate::limits::MAX_MESSAGE_LEN;
 use crate::{
-    EnrolmentAnswer, EnrolmentAsk, FetchReply, FetchRequest, Hello, HelloReply, Reply, Request, StepEvent,
+    EnrolmentAnswer, EnrolmentAsk, FetchReply, FetchRequest, Hello, HelloReply, Reply, Request, SnapshotPart,
+    StepEvent,
 };
 
 /// Bytes before the body: length and schema number.
@@ -74,6 +75,9 @@ impl Message for EnrolmentAsk {
 }
 impl Message for EnrolmentAnswer {
     const KIND: u16 = 9;
+}
+impl Message for SnapshotPart {
+    const KIND: u16 = 10;
 }
 
 fn config() -> impl bincode::config::Config {

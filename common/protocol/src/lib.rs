@@ -33,7 +33,7 @@ pub use codec::{CodecError, Message};
 pub use enrolment::{EnrolmentAnswer, EnrolmentAsk};
 pub use fetch::{ChunkRange, FetchReply, FetchRequest};
 pub use hello::{Hello, HelloReply};
-pub use reply::{Refusal, RefusalKind, Reply, StepEvent, TransferProgress};
+pub use reply::{Refusal, RefusalKind, Reply, SnapshotPart, StepEvent, TransferProgress};
 pub use request::Request;
 pub use transfer::{Fetch, Transfer, WantedLayer, Window};
 pub use version::ProtocolVersion;

@@ -28,6 +28,10 @@ pub const MAX_KUBEADM_CONFIG_LEN: usize = 64 << 10;
 pub const MAX_KUBECONFIG_LEN: u64 = 64 << 10;
 /// Most nodes that one step marks: twice what Kubernetes is made for.
 pub const MAX_MARKED_NODES: usize = 10_000;
+/// Largest snapshot of etcd, in bytes: twice what etcd itself advises as the most its data may grow to (etcd.io, "System limits").
+pub const MAX_SNAPSHOT_LEN: u64 = 16 << 30;
+/// Largest part of a snapshot that is sent at once, in bytes.
+pub const MAX_SNAPSHOT_PART_LEN: u32 = 1 << 20;
 /// Most API servers a balancer leads to.
 pub const MAX_BACKENDS: usize = 64;
 /// Most templates of one rootfs.

@@ -27,6 +27,19 @@ pub enum Reply {
     ClusterHealth(ClusterHealth),
     /// The answer to `SigningRequest`: a certification request (DER).
     SigningRequest(Vec<u8>),
+    /// The answer to `EtcdSnapshot`: parts follow.
+    EtcdSnapshot,
+}
+
+/// What follows `Reply::EtcdSnapshot`. Append-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotPart {
+    /// This many raw bytes of the snapshot follow, at most [`crate::limits::MAX_SNAPSHOT_PART_LEN`].
+    Bytes(u32),
+    /// That was all of it.
+    End,
+    /// It cannot be had to its end, for this reason.
+    Failed(String),
 }
 
 /// Why an agent does not do what it was asked.

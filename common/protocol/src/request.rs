@@ -68,4 +68,10 @@ pub enum Request {
         /// The certificate.
         der: Vec<u8>,
     },
+    /// A snapshot of the etcd that this control plane of a cluster has a member of. Answered by `Reply::EtcdSnapshot`, then
+    /// [`SnapshotPart`](crate::SnapshotPart)s until `End` or `Failed`. It holds the cluster's secrets. Role: operator.
+    EtcdSnapshot {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use gantry_protocol::codec::{HEADER_LEN, body_len, decode_body, encode};
 use gantry_protocol::{
     CodecError, EnrolmentAnswer, EnrolmentAsk, FetchReply, FetchRequest, Hello, HelloReply, Message, Reply,
-    Request, StepEvent,
+    Request, SnapshotPart, StepEvent,
 };
 use proptest::prelude::*;
 
@@ -66,6 +66,7 @@ fn again(frame: &[u8]) -> Result<Vec<u8>, CodecError> {
         FetchReply::KIND => one::<FetchReply>(frame),
         EnrolmentAsk::KIND => one::<EnrolmentAsk>(frame),
         EnrolmentAnswer::KIND => one::<EnrolmentAnswer>(frame),
+        SnapshotPart::KIND => one::<SnapshotPart>(frame),
         found => Err(CodecError::UnexpectedKind { found, expected: 0 }),
     }
 }

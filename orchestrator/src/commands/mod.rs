@@ -3,6 +3,7 @@
 mod addresses;
 pub mod agents;
 pub mod apply;
+pub mod backup;
 pub mod build;
 pub mod cat;
 pub mod certs;
@@ -82,6 +83,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args, context),
         Command::Certs(args) => certs::run(args, context),
         Command::Kubeconfig(args) => kubeconfig::run(args, context),
+        Command::Backup(args) => backup::run(args, context),
         Command::Logs(args) => logs::run(args, context),
         Command::Reset(args) => reset::run(args, context),
         Command::Token(args) => token::run(args, context),

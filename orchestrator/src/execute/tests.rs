@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use gantry_model::{
     ClusterHealth, ClusterName, Digest, ExitCode, Inventory, JoinPass, ScriptOutcome, Step, StepAction,
     StepId, StepOutcome,
@@ -59,6 +60,10 @@ impl Sessions for Agents {
 }
 
 impl AgentSession for Agent {
+    async fn etcd_snapshot(&self, _: &ClusterName, _: mpsc::Sender<Bytes>) -> Result<(), SessionError> {
+        unreachable!("no step asks for it")
+    }
+
     async fn kubeconfig(&self, _: &ClusterName) -> Result<String, SessionError> {
         unreachable!("no step asks for it")
     }

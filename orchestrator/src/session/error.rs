@@ -18,6 +18,9 @@ pub enum SessionError {
     /// The agent refuses.
     #[error("{0}")]
     Refused(Refusal),
+    /// It began and did not come to its end.
+    #[error("{0}")]
+    Failed(String),
     /// The agent answers something else than the protocol says.
     #[error("the agent does not follow the protocol: {0}")]
     Protocol(String),
@@ -31,7 +34,7 @@ impl SessionError {
             Self::Dial(error) => matches!(error, DialError::Unreachable { .. } | DialError::Refused { .. }),
             Self::Lost(_) => true,
             Self::Refused(refusal) => matches!(refusal.kind, RefusalKind::Draining | RefusalKind::Busy),
-            Self::Protocol(_) => false,
+            Self::Failed(_) | Self::Protocol(_) => false,
         }
     }
 
@@ -66,7 +69,7 @@ impl SessionError {
             {
                 ExitCode::Input
             }
-            Self::Refused(_) | Self::Protocol(_) => ExitCode::Failed,
+            Self::Refused(_) | Self::Failed(_) | Self::Protocol(_) => ExitCode::Failed,
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod remote;
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use gantry_model::{ClusterHealth, ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
@@ -57,6 +58,14 @@ pub trait AgentSession: Send + Sync {
         &self,
         cluster: &ClusterName,
     ) -> impl Future<Output = Result<ClusterHealth, SessionError>> + Send;
+
+    /// A snapshot of the etcd of `cluster`, of which this host is a control plane, part by part into `parts`. What came
+    /// is whole only when this ends well.
+    fn etcd_snapshot(
+        &self,
+        cluster: &ClusterName,
+        parts: mpsc::Sender<Bytes>,
+    ) -> impl Future<Output = Result<(), SessionError>> + Send;
 
     /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer. A step by
     /// which the host joins a cluster needs a `pass`.

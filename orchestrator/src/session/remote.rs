@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gantry_model::{ClusterHealth, ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
-use gantry_protocol::{CloseCode, Reply, Request, StepEvent};
+use gantry_protocol::limits::{MAX_SNAPSHOT_LEN, MAX_SNAPSHOT_PART_LEN};
+use gantry_protocol::{CloseCode, Reply, Request, SnapshotPart, StepEvent};
 use gantry_transport::{Connection, Path, RecvStream, StreamError};
 use tokio::sync::mpsc;
 
@@ -111,6 +113,35 @@ impl AgentSession for RemoteSession {
         }
     }
 
+    async fn etcd_snapshot(
+        &self,
+        cluster: &ClusterName,
+        parts: mpsc::Sender<Bytes>,
+    ) -> Result<(), SessionError> {
+        let cluster = cluster.clone();
+        let mut receive = match self.ask(&Request::EtcdSnapshot { cluster }).await? {
+            (Reply::EtcdSnapshot, receive) => receive,
+            (other, _) => return Err(unexpected(&other)),
+        };
+        let mut room = MAX_SNAPSHOT_LEN;
+        loop {
+            let len = match receive.recv::<SnapshotPart>().await.map_err(lost)? {
+                SnapshotPart::Bytes(len) => len,
+                SnapshotPart::End => return Ok(()),
+                SnapshotPart::Failed(reason) => return Err(SessionError::Failed(reason)),
+            };
+            room = room.saturating_sub(len.into());
+            if len > MAX_SNAPSHOT_PART_LEN || room == 0 {
+                let reason = format!("a snapshot has more than {MAX_SNAPSHOT_LEN} bytes, or a part too many");
+                return Err(SessionError::Protocol(reason));
+            }
+            let part = receive.read_exact(len as usize).await.map_err(lost)?;
+            if parts.send(part).await.is_err() {
+                return Err(SessionError::Failed("nobody takes the snapshot any more".into()));
+            }
+        }
+    }
+
     async fn run(
         &self,
         step: &Step,
@@ -201,6 +232,7 @@ fn unexpected(reply: &Reply) -> SessionError {
         Reply::Refused(_) => "a refusal",
         Reply::JoinPass(_) => "a pass into a cluster",
         Reply::Kubeconfig(_) => "a kubeconfig",
+        Reply::EtcdSnapshot => "a snapshot of etcd",
         Reply::ClusterHealth(_) => "a cluster's health",
         Reply::SigningRequest(_) => "a signing request",
     };

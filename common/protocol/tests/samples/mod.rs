@@ -12,7 +12,7 @@ use gantry_model::{
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
     ChunkRange, EnrolmentAnswer, EnrolmentAsk, FetchReply, FetchRequest, Hello, HelloReply, Message,
-    ProtocolVersion, Refusal, RefusalKind, Reply, Request, StepEvent, TransferProgress,
+    ProtocolVersion, Refusal, RefusalKind, Reply, Request, SnapshotPart, StepEvent, TransferProgress,
 };
 
 /// A frame, by the name of what it holds.
@@ -27,11 +27,24 @@ pub(crate) fn all() -> Vec<Sample> {
     events(&mut samples);
     fetches(&mut samples);
     enrolment(&mut samples);
+    snapshots(&mut samples);
     samples
 }
 
 fn put<M: Message>(samples: &mut Vec<Sample>, name: &'static str, message: &M) {
     samples.push((name, encode(message).expect("samples are short")));
+}
+
+fn snapshots(to: &mut Vec<Sample>) {
+    put(
+        to,
+        "Request::EtcdSnapshot",
+        &Request::EtcdSnapshot { cluster: cluster() },
+    );
+    put(to, "Reply::EtcdSnapshot", &Reply::EtcdSnapshot);
+    put(to, "SnapshotPart::Bytes", &SnapshotPart::Bytes(32 << 10));
+    put(to, "SnapshotPart::End", &SnapshotPart::End);
+    put(to, "SnapshotPart::Failed", &SnapshotPart::Failed("why".into()));
 }
 
 fn greeting(to: &mut Vec<Sample>) {
