@@ -123,6 +123,12 @@ impl Config {
         self.agent().join("steps")
     }
 
+    /// The folder of etcd's snapshots.
+    #[must_use]
+    pub fn etcd_snapshots(&self) -> PathBuf {
+        self.root.join("etcd-snapshots")
+    }
+
     /// The folder of the balancers' settings: they are services of their own.
     #[must_use]
     pub fn balancers(&self) -> PathBuf {

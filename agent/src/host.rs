@@ -7,6 +7,7 @@ use gantry_transport::Identity;
 
 use crate::balancer::Balancers;
 use crate::config::Config;
+use crate::etcd::EtcdSnapshots;
 use crate::hosts_file::HostsFile;
 use crate::registry::Registries;
 use crate::rootfs::{HostMounts, Rootfs};
@@ -29,6 +30,8 @@ pub struct Host {
     pub(crate) balancers: Balancers,
     /// What serves the rootfs's images.
     pub(crate) registries: Registries,
+    /// What etcd held before upgrades.
+    pub(crate) etcd_snapshots: EtcdSnapshots,
 }
 
 impl Host {
@@ -43,6 +46,7 @@ impl Host {
             own_certificate: config.identity().join(Identity::CERTIFICATE_FILE),
             balancers: Balancers::new(&config.balancers()),
             registries: Registries::new(&config.registries(), &config.data()),
+            etcd_snapshots: EtcdSnapshots::new(&config.etcd_snapshots()),
         }
     }
 }

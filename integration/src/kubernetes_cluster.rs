@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context as _, Result};
 
 use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
-use crate::kubernetes_image::{Runtime, kubernetes_image};
+use crate::kubernetes_image::{Runtime, kubernetes_image, next_kubernetes_image};
 use crate::{Applied, Host, Testbed};
 
 /// For a master that is the only host: kubeadm keeps workloads away from masters.
@@ -54,6 +54,19 @@ impl Testbed {
     /// When it cannot be written.
     pub fn write_marked_clusterfile(&self, masters: u8, nodes: u8, fields: &str) -> Result<()> {
         self.write_clusterfile_for("kubernetes:v1.20.2", masters, nodes, fields)
+    }
+
+    /// Builds the image that a cluster of [`Testbed::for_kubernetes`] can be upgraded to, and writes a Clusterfile with it.
+    /// Gives the image's name.
+    ///
+    /// # Errors
+    /// When the image cannot be made, or the file not written.
+    pub fn wish_for_next_kubernetes(&self, masters: u8, nodes: u8) -> Result<&'static str> {
+        let name = "kubernetes:v1.20.3";
+        symlink(next_kubernetes_image()?, self.operator().desk().join("next"))?;
+        self.operator().must(&format!("build -t {name} next"))?;
+        self.write_clusterfile_for(name, masters, nodes, "")?;
+        Ok(name)
     }
 
     fn write_clusterfile_for(&self, image: &str, masters: u8, nodes: u8, fields: &str) -> Result<()> {

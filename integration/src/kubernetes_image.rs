@@ -59,23 +59,32 @@ impl Runtime {
 /// # Errors
 /// When a package cannot be had, or the recipe fails; the message holds its output.
 pub fn kubernetes_image(runtime: Runtime) -> Result<PathBuf> {
+    match runtime {
+        Runtime::Docker => context(runtime.image(), &[]),
+        Runtime::Containerd => context(runtime.image(), &[runtime.image()]),
+    }
+}
+
+/// The context folder of the image `kubernetes:v1.20.3`, to which a cluster of `kubernetes:v1.20.2` is upgraded.
+///
+/// # Errors
+/// As [`kubernetes_image`].
+pub fn next_kubernetes_image() -> Result<PathBuf> {
+    context("kubernetes-next", &["kubernetes-next"])
+}
+
+/// The context folder that the recipe in the folder `name` puts together; `parts` are what it has beside what all have.
+fn context(name: &str, parts: &[&str]) -> Result<PathBuf> {
     let binaries = binaries()?;
     let packages = [demo_image::PACKAGES, PACKAGES].concat();
     let packages_key = &Digest::of(packages.join(" ").as_bytes()).hex()[..12];
     let packages = apt::unpacked(&format!("kubernetes-packages-{packages_key}"), &packages)?;
-    let mut parts = vec!["parts.sh", "demo", "kubernetes"];
-    if runtime == Runtime::Containerd {
-        parts.push(runtime.image());
-    }
-    let recipe_key = recipe_key(&parts)?;
-    cache::made_once(
-        &format!("{}-image-{recipe_key}-{packages_key}", runtime.image()),
-        |context| {
-            let mut assemble = Command::new(recipes().join(runtime.image()).join("assemble.sh"));
-            assemble.args([&packages, &binaries]).arg(context);
-            command::run(&mut assemble)?.ok().map(drop)
-        },
-    )
+    let recipe_key = recipe_key(&[&["parts.sh", "demo", "kubernetes"], parts].concat())?;
+    cache::made_once(&format!("{name}-image-{recipe_key}-{packages_key}"), |context| {
+        let mut assemble = Command::new(recipes().join(name).join("assemble.sh"));
+        assemble.args([&packages, &binaries]).arg(context);
+        command::run(&mut assemble)?.ok().map(drop)
+    })
 }
 
 /// The programs that are built, by `images/kubernetes/binaries.sh`. Nothing but that file makes them others: it names

@@ -4,6 +4,8 @@
 
 mod planning;
 
+use std::num::NonZeroUsize;
+
 use gantry::clusterfile::Clusterfile;
 use gantry::plan::{ImageCommands, ImageFile, Plan, PlanImage, planner, render};
 use gantry_model::{StepAction, StepOutcome};
@@ -203,6 +205,7 @@ fn what_does_not_fit_the_image_is_named_before_anything_is_done() {
         ("etc/link", ImageFile::NoFile("a link".into())),
         ("etc/daemon.json", ImageFile::Text("{}".into())),
     ]);
-    let refused = planner::plan(&clusterfile, &image, &fresh(&clusterfile), &[]).unwrap_err();
+    let refused =
+        planner::plan(&clusterfile, &image, &fresh(&clusterfile), &[], NonZeroUsize::MIN).unwrap_err();
     expect("configs-that-do-not-fit", &format!("{refused}\n"));
 }

@@ -5,56 +5,17 @@
 mod planning;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::preflight::{self, Check};
-use gantry::plan::{
-    ImageCommands, ImageKubernetes, KubeadmFile, Leaving, Plan, PlanImage, check, planner, render, renew,
-    reset,
-};
+use gantry::plan::{ImageCommands, Leaving, Plan, PlanImage, check, planner, render, renew, reset};
 use gantry_model::{
     CertificateKeeper, CertificateRecord, HostNetwork, ScriptOutcome, StepAction, StepOutcome,
 };
 
 use planning::*;
-
-/// Hosts by role, and an image that makes them a cluster.
-fn kubernetes(masters: u8, nodes: u8, documents: &str) -> (Clusterfile, PlanImage) {
-    let hosts = |role: &str, first: u8, count: u8| {
-        let ips: Vec<String> = (first..first + count).map(|n| format!("10.0.0.{n}")).collect();
-        format!("    - {{ ips: [ {} ], roles: [ {role} ] }}\n", ips.join(", "))
-    };
-    let nodes = if nodes == 0 {
-        String::new()
-    } else {
-        hosts("node", 2 + masters, nodes)
-    };
-    let text = format!(
-        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: kubernetes:v1.20.2\n  \
-         env: [ PodCIDR=100.64.0.0/10, SvcCIDR=10.96.0.0/22, \"CertSANs=api.example.test\" ]\n  hosts:\n{}{nodes}{documents}",
-        hosts("master", 2, masters)
-    );
-    let kubernetes = ImageKubernetes {
-        version: "v1.20.2".into(),
-        config: Some(KubeadmFile {
-            path: "etc/kubeadm.yml".into(),
-            text:
-                "kind: ClusterConfiguration\napiServer:\n  extraArgs: { profiling: 'false', v: '2' }\n---\n\
-                   kind: KubeletConfiguration\nmaxPods: 110\n"
-                    .into(),
-        }),
-        dns: true,
-        kubectl: true,
-        programs: ["conntrack".to_owned()].into(),
-        turns_swap_off: false,
-    };
-    let image = PlanImage {
-        kubernetes: Some(kubernetes),
-        ..first_image()
-    };
-    (Clusterfile::parse("Clusterfile", &text).unwrap().0, image)
-}
 
 /// What kubeadm is given on a host.
 fn kubeadm_config(plan: &Plan, host: &str) -> String {
@@ -156,6 +117,7 @@ fn a_node_that_was_deleted_and_came_back_is_marked_again() {
         &image,
         &inventory,
         &[leaving(&applied, "10.0.0.3", false)],
+        NonZeroUsize::MIN,
     )
     .unwrap();
     execute(&leaves, &mut inventory, well);
@@ -166,7 +128,7 @@ fn a_node_that_was_deleted_and_came_back_is_marked_again() {
 fn an_image_without_kubernetes_cannot_mark_nodes() {
     let wish = marked("disk: ssd", "");
     let inventory = fresh(&wish);
-    let refused = planner::plan(&wish, &first_image(), &inventory, &[]).unwrap_err();
+    let refused = planner::plan(&wish, &first_image(), &inventory, &[], NonZeroUsize::MIN).unwrap_err();
     assert!(refused.to_string().contains("labels or taints"), "{refused}");
 }
 
@@ -280,7 +242,14 @@ fn what_kubernetes_asks_of_its_hosts_is_asked_of_all_at_once() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].check, Check::Networks);
     let wrong = "---\nkind: ClusterConfiguration\nnetworking: { podSubnet: 10.96.0.0 }\n";
-    let refused = planner::plan(&kubernetes(1, 0, wrong).0, &image, &inventory, &[]).unwrap_err();
+    let refused = planner::plan(
+        &kubernetes(1, 0, wrong).0,
+        &image,
+        &inventory,
+        &[],
+        NonZeroUsize::MIN,
+    )
+    .unwrap_err();
     assert!(refused.to_string().contains("podSubnet"), "{refused}");
 
     // Members have all that, or run without.
@@ -297,7 +266,14 @@ fn a_host_that_is_no_longer_in_the_file_leaves() {
     let (smaller, image) = kubernetes(1, 1, "");
     let gone = leaving(&plan(&whole, &image, &inventory), "10.0.0.4", false);
     let leave = |inventory: &ClusterInventory| {
-        let plan = planner::plan(&smaller, &image, inventory, std::slice::from_ref(&gone)).unwrap();
+        let plan = planner::plan(
+            &smaller,
+            &image,
+            inventory,
+            std::slice::from_ref(&gone),
+            NonZeroUsize::MIN,
+        )
+        .unwrap();
         check::check(&plan).unwrap();
         plan
     };
@@ -361,7 +337,7 @@ fn of_control_planes_etcd_loses_one_member_at_a_time_and_only_those_it_can_do_wi
         .hosts
         .insert(new, HostState::Reached(Box::new(report(new))));
     let gone = ["10.0.0.2", "10.0.0.3"].map(|host| leaving(&applied, host, false));
-    let plan = planner::plan(&changed, &image, &inventory, &gone).unwrap();
+    let plan = planner::plan(&changed, &image, &inventory, &gone, NonZeroUsize::MIN).unwrap();
     expect("leave-control-planes", &render::render(&plan));
     let inits = plan
         .steps()
@@ -375,7 +351,7 @@ fn of_control_planes_etcd_loses_one_member_at_a_time_and_only_those_it_can_do_wi
     execute(&interrupted, &mut inventory, |_, title| {
         (title == "kubeadm reset").then_some(StepOutcome::Unknown)
     });
-    let again = planner::plan(&changed, &image, &inventory, &gone).unwrap();
+    let again = planner::plan(&changed, &image, &inventory, &gone, NonZeroUsize::MIN).unwrap();
     assert!(to_run(&again).contains(&"etcd quorum without 10.0.0.2".to_owned()));
 
     // Nobody of the cluster is left in the file: that would be another cluster.
@@ -386,7 +362,7 @@ fn of_control_planes_etcd_loses_one_member_at_a_time_and_only_those_it_can_do_wi
     others
         .hosts
         .insert(new, HostState::Reached(Box::new(report(new))));
-    let refused = planner::plan(&other, &image, &others, &gone).unwrap_err();
+    let refused = planner::plan(&other, &image, &others, &gone, NonZeroUsize::MIN).unwrap_err();
     assert!(refused.to_string().contains("another cluster"), "{refused}");
 }
 
@@ -406,7 +382,7 @@ fn a_host_that_is_given_up_is_forgotten_and_given_back_when_it_is_back() {
     let worker = leaving(&applied, "10.0.0.5", true);
     inventory.hosts.remove(&worker.host.address);
     let gone = [leaving(&applied, text, true), worker];
-    let plan = planner::plan(&smaller, &image, &inventory, &gone).unwrap();
+    let plan = planner::plan(&smaller, &image, &inventory, &gone, NonZeroUsize::MIN).unwrap();
     expect("give-up", &render::render(&plan));
     execute(&plan, &mut inventory, well);
     let kept = plan.without_left(&[gone[1].host.address]);
@@ -415,12 +391,12 @@ fn a_host_that_is_given_up_is_forgotten_and_given_back_when_it_is_back() {
         3,
         "the one that is not lost for good is to be given back"
     );
-    let again = planner::plan(&smaller, &image, &inventory, &gone).unwrap();
+    let again = planner::plan(&smaller, &image, &inventory, &gone, NonZeroUsize::MIN).unwrap();
     assert_eq!(again.to_do(), 0);
 
     inventory.hosts.insert(text.parse().unwrap(), silent);
     let back = leaving(&kept, text, false);
-    let plan = planner::plan(&smaller, &image, &inventory, &[back]).unwrap();
+    let plan = planner::plan(&smaller, &image, &inventory, &[back], NonZeroUsize::MIN).unwrap();
     let steps = to_run(&plan);
     assert!(!steps.iter().any(|title| title.starts_with("drain")), "{steps:?}");
     for title in [

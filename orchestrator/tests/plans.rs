@@ -7,6 +7,7 @@
 mod planning;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 
 use gantry::inventory::HostState;
 use gantry::plan::preflight::{self, Check};
@@ -162,7 +163,14 @@ fn images_without_init_get_their_runtime_script_and_init_kube() {
         &render::render(&plan(&clusterfile, &image, &fresh(&clusterfile))),
     );
     let nothing = self::image("app:v1", &["base"], &[]);
-    let error = planner::plan(&clusterfile, &nothing, &fresh(&clusterfile), &[]).unwrap_err();
+    let error = planner::plan(
+        &clusterfile,
+        &nothing,
+        &fresh(&clusterfile),
+        &[],
+        NonZeroUsize::MIN,
+    )
+    .unwrap_err();
     assert!(
         error
             .to_string()

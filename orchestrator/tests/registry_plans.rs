@@ -4,6 +4,8 @@
 
 mod planning;
 
+use std::num::NonZeroUsize;
+
 use gantry::clusterfile::{Clusterfile, RegistryMode};
 use gantry::plan::{PlanImage, planner, render, reset};
 use gantry_model::StepAction;
@@ -83,7 +85,8 @@ fn a_mode_that_the_image_cannot_serve_is_refused() {
         (RegistryMode::Image, "scripts/init-registry.sh"),
     ] {
         let clusterfile = with_mode(mode);
-        let error = planner::plan(&clusterfile, &empty, &fresh(&clusterfile), &[]).unwrap_err();
+        let error =
+            planner::plan(&clusterfile, &empty, &fresh(&clusterfile), &[], NonZeroUsize::MIN).unwrap_err();
         let error = format!("{error:#}");
         assert!(
             error.contains(lacks) && error.contains("spec.registry.mode"),

@@ -5,13 +5,16 @@
 //! members: who is there (local member) ─▶ how is each of them (every member) ─▶ EtcdMembers
 //! remove: members ─ would it keep its quorum? ─▶ remove
 //! snapshot: a read by the quorum ─▶ parts, one a line ─▶ is their digest the one at their end?
+//! kept: snapshots on this host, from before upgrades
 //! ```
 
 mod answers;
 mod client;
+mod kept;
 mod members;
 mod snapshot;
 
 pub(crate) use client::EtcdError;
+pub(crate) use kept::EtcdSnapshots;
 pub(crate) use members::{members, remove};
 pub(crate) use snapshot::Snapshot;

@@ -28,9 +28,13 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         }
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         StepAction::Kubeadm(spec) => return kubeadm::check(spec),
-        StepAction::DrainNode { node, .. } | StepAction::DeleteNode { node, .. } => {
+        StepAction::DrainNode { node, .. }
+        | StepAction::DeleteNode { node, .. }
+        | StepAction::CordonNode { node, .. }
+        | StepAction::UncordonNode { node, .. } => {
             return kubeadm::check_node(node);
         }
+        StepAction::KeepEtcdSnapshot { before, .. } => return kubeadm::check_version(before),
         StepAction::MarkNodes { groups, .. } => return kubeadm::check_groups(groups),
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         StepAction::SetRegistry { domain, port, .. } => return registry::check(domain, *port),
@@ -76,7 +80,9 @@ pub(super) fn already_done(
             done(block(host, cluster)? == Some(hosts_file::digest(cluster, entries)))
         }
         StepAction::RemoveHostsEntries { cluster } => done(block(host, cluster)?.is_none()),
-        StepAction::RemoveRootfs { cluster } => done(host.rootfs.is_removed(cluster)),
+        StepAction::RemoveRootfs { cluster } => {
+            done(host.rootfs.is_removed(cluster) && host.etcd_snapshots.is_removed(cluster))
+        }
         StepAction::RenderTemplates { cluster, values } => {
             // Why there is no rootfs, or what is wrong with a template, is said when the step runs.
             let rendered = host.rootfs.configs(cluster).is_ok_and(|configs| {
@@ -97,7 +103,11 @@ pub(super) fn already_done(
         | StepAction::WaitForNodes { .. }
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. }
-        | StepAction::RenewCertificates { .. } => Ok(journal.done(step.id()).cloned()),
+        | StepAction::RenewCertificates { .. }
+        | StepAction::KeepEtcdSnapshot { .. }
+        | StepAction::CordonNode { .. }
+        | StepAction::RestartKubelet { .. }
+        | StepAction::UncordonNode { .. } => Ok(journal.done(step.id()).cloned()),
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {
             cluster,
@@ -125,6 +135,9 @@ fn kubeadm_done(journal: &Journal, step: &Step, spec: &KubeadmSpec) -> Result<Op
     if let Some(outcome) = journal.done(step.id()) {
         return Ok(Some(outcome.clone()));
     }
+    if matches!(spec.act, KubeadmAct::Upgrade { .. }) {
+        return Ok(None);
+    }
     let latest = journal.latest_kubeadm(&spec.cluster, step.id());
     let member = latest.filter(|record| record.title != KubeadmAct::Reset.title());
     if spec.act == KubeadmAct::Reset {
@@ -151,6 +164,10 @@ pub(super) fn is_begun(journal: &Journal, step: &Step) -> bool {
     let StepAction::Kubeadm(spec) = &step.action else {
         return false;
     };
+    // An upgrade that was cut off goes on from where it stopped.
+    if matches!(spec.act, KubeadmAct::Upgrade { .. }) {
+        return false;
+    }
     let latest = journal.latest_kubeadm(&spec.cluster, step.id());
     journal.record(step.id()).is_some()
         || latest.is_some_and(|record| record.title != KubeadmAct::Reset.title())

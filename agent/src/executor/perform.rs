@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::time::Duration;
 
 use gantry_model::{
     ClusterName, ConfigFile, Digest, GenerationId, LayerDescriptor, Step, StepAction, StepOutcome,
@@ -16,7 +17,6 @@ use super::programs::{self, Attempt};
 use crate::balancer::Settings;
 use crate::host::Host;
 use crate::kubeadm::{self, KubectlCall};
-use crate::rootfs::RootfsError;
 use crate::{etcd, staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
@@ -69,10 +69,12 @@ pub(super) async fn perform(
             cluster,
             node,
             time_limit_s,
+            leaves,
         } => {
             let call = KubectlCall::Drain {
                 node,
                 limit_s: time_limit_s,
+                leaves,
             };
             programs::run_kubectl(host, id, &cluster, call, cancel).await
         }
@@ -80,12 +82,33 @@ pub(super) async fn perform(
             programs::run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
         }
         StepAction::RenewCertificates { cluster, .. } => ended(kubeadm::renew(&host, &cluster).await),
+        StepAction::KeepEtcdSnapshot { cluster, before } => {
+            ended(host.etcd_snapshots.keep(&cluster, &before).await)
+        }
+        StepAction::CordonNode { cluster, node } => {
+            unless_cancelled(&cancel, kubeadm::cordon(&host, &cluster, &node)).await
+        }
+        StepAction::RestartKubelet { cluster } => {
+            unless_cancelled(&cancel, kubeadm::restart_kubelet(&host, &cluster)).await
+        }
+        StepAction::UncordonNode {
+            cluster,
+            node,
+            version,
+            time_limit_s,
+        } => {
+            let limit = Duration::from_secs(time_limit_s.into());
+            unless_cancelled(
+                &cancel,
+                kubeadm::uncordon(&host, &cluster, &node, &version, limit),
+            )
+            .await
+        }
         StepAction::CheckQuorum { address, .. } => ended(etcd::remove(address, true).await),
         StepAction::RemoveEtcdMember { address, .. } => ended(etcd::remove(address, false).await),
-        StepAction::MarkNodes { cluster, groups } => tokio::select! {
-            marked = kubeadm::mark_nodes(&host, &cluster, &groups) => ended(marked),
-            () = cancel.cancelled() => StepOutcome::Failed("cancelled".into()),
-        },
+        StepAction::MarkNodes { cluster, groups } => {
+            unless_cancelled(&cancel, kubeadm::mark_nodes(&host, &cluster, &groups)).await
+        }
         StepAction::AssembleRootfs {
             cluster,
             image,
@@ -174,11 +197,11 @@ fn write_configs(host: &Host, cluster: &ClusterName, files: &[ConfigFile]) -> an
     Ok(())
 }
 
-fn remove_rootfs(host: &Host, cluster: &ClusterName) -> Result<(), RootfsError> {
+fn remove_rootfs(host: &Host, cluster: &ClusterName) -> anyhow::Result<()> {
     for target in host.rootfs.remove(cluster)? {
         tracing::warn!(%cluster, "{} was in use; it vanishes when its last user ends", target.display());
     }
-    Ok(())
+    Ok(host.etcd_snapshots.remove(cluster)?)
 }
 
 /// Layers of generations are in use; layers of images in this host's own store are somebody's, too.
@@ -204,6 +227,17 @@ fn remove_unused_layers(host: &Host) -> anyhow::Result<()> {
         tracing::info!("removed layer {}", layer.short());
     }
     Ok(())
+}
+
+/// Does what can be left off at any moment.
+async fn unless_cancelled<E: Error>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<(), E>>,
+) -> StepOutcome {
+    tokio::select! {
+        result = work => ended(result),
+        () = cancel.cancelled() => StepOutcome::Failed("cancelled".into()),
+    }
 }
 
 fn ended<E: Error>(result: Result<(), E>) -> StepOutcome {

@@ -60,8 +60,9 @@ pub(super) async fn run_kubeadm(
                 | KubeadmAct::Join {
                     control_plane: true, ..
                 } => kubeadm::place_statics(rootfs),
+                KubeadmAct::Upgrade { .. } if kubeadm::is_control_plane() => kubeadm::place_statics(rootfs),
                 KubeadmAct::Reset => kubeadm::remove_statics(rootfs),
-                KubeadmAct::Join { .. } => Ok(()),
+                KubeadmAct::Join { .. } | KubeadmAct::Upgrade { .. } => Ok(()),
             }
             .map_err(|error| error.to_string())?;
             Ok(kubeadm::program(

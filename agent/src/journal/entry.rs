@@ -1,6 +1,6 @@
 //! One line of the journal: `{"sum":"…","entry":{…}}`. The sum is over the entry's text exactly as it stands there.
 
-use gantry_model::{ClusterName, Digest, Step, StepAction, StepId, StepOutcome};
+use gantry_model::{ClusterName, Digest, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -42,6 +42,9 @@ pub(crate) struct Started {
     /// For hosts entries: digest of the block as it is to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) block: Option<Digest>,
+    /// For runs of kubeadm: the version of Kubernetes that it brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kubernetes: Option<String>,
 }
 
 /// What a step changes.
@@ -86,6 +89,14 @@ pub enum StepKind {
     RemoveRegistry,
     /// Writes config files.
     WriteConfigs,
+    /// Keeps a snapshot of etcd.
+    KeepEtcdSnapshot,
+    /// Keeps pods away from a node.
+    CordonNode,
+    /// Starts kubelet anew.
+    RestartKubelet,
+    /// Lets pods come to a node again.
+    UncordonNode,
 }
 
 impl StepKind {
@@ -109,6 +120,11 @@ impl StepKind {
             | StepAction::WaitForNodes { .. }
             | StepAction::DrainNode { .. }
             | StepAction::DeleteNode { .. } => Self::Script,
+            // The host is a member before and after it.
+            StepAction::Kubeadm(KubeadmSpec {
+                act: KubeadmAct::Upgrade { .. },
+                ..
+            }) => Self::Script,
             StepAction::Kubeadm(_) => Self::Kubeadm,
             StepAction::SetBalancer { .. } => Self::SetBalancer,
             StepAction::RemoveBalancer { .. } => Self::RemoveBalancer,
@@ -118,6 +134,10 @@ impl StepKind {
             StepAction::MarkNodes { .. } => Self::MarkNodes,
             StepAction::SetRegistry { .. } => Self::SetRegistry,
             StepAction::RemoveRegistry { .. } => Self::RemoveRegistry,
+            StepAction::KeepEtcdSnapshot { .. } => Self::KeepEtcdSnapshot,
+            StepAction::CordonNode { .. } => Self::CordonNode,
+            StepAction::RestartKubelet { .. } => Self::RestartKubelet,
+            StepAction::UncordonNode { .. } => Self::UncordonNode,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

@@ -176,6 +176,7 @@ impl Journal {
             title,
             at,
             block,
+            kubernetes: kubernetes_of(step),
         }))
     }
 
@@ -273,6 +274,14 @@ fn replay(text: &[u8]) -> (Records, Vec<Damage>, u64) {
 fn block_of(step: &Step) -> Option<Digest> {
     match &step.action {
         StepAction::WriteHostsEntries { cluster, entries } => Some(hosts_file::digest(cluster, entries)),
+        _ => None,
+    }
+}
+
+/// The version of Kubernetes that a run of kubeadm brings.
+fn kubernetes_of(step: &Step) -> Option<String> {
+    match &step.action {
+        StepAction::Kubeadm(spec) if !spec.kubernetes.is_empty() => Some(spec.kubernetes.clone()),
         _ => None,
     }
 }

@@ -137,6 +137,7 @@ impl Record {
             started_at: self.started.at,
             ended_at: self.ended.as_ref().map(|(at, _)| *at),
             outcome: self.ended.as_ref().map(|(_, outcome)| outcome.clone()),
+            kubernetes: self.started.kubernetes.clone(),
         }
     }
 }

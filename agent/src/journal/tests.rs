@@ -229,6 +229,7 @@ fn a_long_journal_is_rewritten_and_says_the_same() {
             title: step.action.title(),
             at: 1,
             block: None,
+            kubernetes: None,
         })
         .to_line()
     };

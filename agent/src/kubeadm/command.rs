@@ -8,6 +8,8 @@ use gantry_protocol::limits::{MAX_KUBEADM_CONFIG_LEN, MAX_SCRIPT_WORDS};
 use super::PROGRAM;
 use crate::scripts::{BASH, Program, SECRET, SecretFile};
 
+/// Longest version, in bytes: `v1.20.2` and a word or two about who built it.
+const MAX_VERSION_LEN: usize = 64;
 /// Undoes what an unfinished run left behind, then does what is asked. `$0` is kubeadm.
 const AGAIN: &str = r#""$0" reset --force && exec "$0" "$@""#;
 
@@ -32,10 +34,23 @@ pub(crate) fn check(spec: &KubeadmSpec) -> Result<(), String> {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'/' | b'.');
         !word.is_empty() && word.bytes().all(legal)
     };
+    check_version(&spec.kubernetes)?;
     match words().find(|word| !plain(word)) {
         Some(word) => Err(format!("{word:?} is no phase and no check of kubeadm")),
         None => Ok(()),
     }
+}
+
+/// Whether `version` can be a version of Kubernetes; none is one, too.
+///
+/// # Errors
+/// When it cannot.
+pub(crate) fn check_version(version: &str) -> Result<(), String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+    if version.len() <= MAX_VERSION_LEN && version.bytes().all(legal) && !version.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!("{version:?} is no version of Kubernetes"))
 }
 
 /// How kubeadm is run for `spec` in the rootfs at `rootfs`, by a step whose folder is `folder`; with `again` after
@@ -62,10 +77,18 @@ pub(crate) fn program(
         .into(),
         KubeadmAct::Join { .. } => vec!["join".into()],
         KubeadmAct::Reset => vec!["reset".into(), "--force".into()],
+        // With the cluster's own configuration, which is in the cluster.
+        KubeadmAct::Upgrade { first: true } => ["upgrade", "apply", &spec.kubernetes, "--yes"]
+            .map(str::to_owned)
+            .into(),
+        KubeadmAct::Upgrade { first: false } => vec!["upgrade".into(), "node".into()],
     };
-    let secret = (spec.act != KubeadmAct::Reset).then(|| {
-        words.extend(["--config".into(), config.to_string_lossy().into_owned()]);
+    if spec.act != KubeadmAct::Reset {
         words.extend(list("ignore-preflight-errors", &spec.ignored_checks));
+    }
+    let becomes_member = matches!(spec.act, KubeadmAct::Init | KubeadmAct::Join { .. });
+    let secret = becomes_member.then(|| {
+        words.extend(["--config".into(), config.to_string_lossy().into_owned()]);
         words.extend(list("skip-phases", &spec.skipped_phases));
         let content = pass.map_or_else(|| spec.config.clone(), |pass| pass.fill_in(&spec.config));
         SecretFile {
@@ -74,7 +97,7 @@ pub(crate) fn program(
         }
     });
     let kubeadm = rootfs.join(PROGRAM);
-    let (program, words) = if again && spec.act != KubeadmAct::Reset {
+    let (program, words) = if again && becomes_member {
         let first = [
             "-c".to_owned(),
             AGAIN.to_owned(),
@@ -95,6 +118,7 @@ mod tests {
         KubeadmSpec {
             cluster: "demo".parse().unwrap(),
             act,
+            kubernetes: "v1.20.2".into(),
             config: "token: {token}\n".into(),
             skipped_phases: vec!["addon/coredns".into()],
             ignored_checks: vec!["ImagePull".into()],
@@ -123,9 +147,9 @@ mod tests {
                 "--upload-certs",
                 "--skip-token-print",
                 "--skip-certificate-key-print",
+                "--ignore-preflight-errors=ImagePull",
                 "--config",
                 "/steps/1/secret.yaml",
-                "--ignore-preflight-errors=ImagePull",
                 "--skip-phases=addon/coredns",
             ]
         );
@@ -153,6 +177,30 @@ mod tests {
         assert_eq!(words(&program)[..4], ["-c", AGAIN, "/r/bin/kubeadm", "join"]);
         let secret = program.secret.unwrap();
         assert_eq!(secret.content, "token: abcdef.0123456789abcdef\n");
+    }
+
+    #[test]
+    fn an_upgrade_takes_the_clusters_own_configuration_and_undoes_nothing() {
+        let upgrade = |first| {
+            let spec = spec(KubeadmAct::Upgrade { first });
+            program(&spec, None, true, Path::new("/r"), Path::new("/steps/1"))
+        };
+        let (first, other) = (upgrade(true), upgrade(false));
+        assert_eq!(first.command.program, Path::new("/r/bin/kubeadm"));
+        let ignored = "--ignore-preflight-errors=ImagePull";
+        assert_eq!(words(&first), ["upgrade", "apply", "v1.20.2", "--yes", ignored]);
+        assert_eq!(words(&other), ["upgrade", "node", ignored]);
+        assert!(first.secret.is_none() && other.secret.is_none());
+    }
+
+    #[test]
+    fn a_version_is_no_option() {
+        for version in ["", "v1.20.2", "v1.20.2-rc.1+vendor"] {
+            check_version(version).unwrap();
+        }
+        for odd in ["--force", "v1 2", "a/b"] {
+            assert!(check_version(odd).is_err(), "{odd}");
+        }
     }
 
     #[test]

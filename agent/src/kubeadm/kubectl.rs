@@ -28,6 +28,8 @@ pub(crate) enum KubectlCall {
         node: String,
         /// In seconds.
         limit_s: u32,
+        /// The node leaves the cluster.
+        leaves: bool,
     },
     /// Lets the cluster forget a node.
     DeleteNode {
@@ -63,18 +65,23 @@ impl KubectlCall {
                 let words = ["wait", "--for=condition=Ready", "node", "--all", &limit(*limit_s)];
                 (words.map(str::to_owned).into(), *limit_s)
             }
-            Self::Drain { node, limit_s } => {
-                let words = [
+            Self::Drain {
+                node,
+                limit_s,
+                leaves,
+            } => {
+                let mut words = vec![
                     "drain",
                     node,
                     "--ignore-daemonsets",
                     // emptyDir is for what a pod may lose. Older kubectl knows it by this name only, newer by both.
                     "--delete-emptydir-data",
-                    // Pods that nobody owns are not started elsewhere; on a host that leaves they end either way.
-                    "--force",
-                    &limit(*limit_s),
                 ];
-                (words.map(str::to_owned).into(), *limit_s)
+                // Pods that nobody owns are not started elsewhere; on a host that leaves they end either way.
+                words.extend(leaves.then_some("--force"));
+                let timeout = limit(*limit_s);
+                words.push(&timeout);
+                (words.into_iter().map(str::to_owned).collect(), *limit_s)
             }
             Self::DeleteNode { node } => {
                 let words = [
@@ -119,6 +126,7 @@ mod tests {
         let call = KubectlCall::Drain {
             node: "host2".into(),
             limit_s: 600,
+            leaves: false,
         };
         let program = call.program(&"demo".parse().unwrap(), Path::new("/r"), Path::new("/s"));
         let words = program.command.words.join(" ");

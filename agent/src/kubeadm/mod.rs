@@ -3,24 +3,30 @@
 //! ```text
 //! KubeadmSpec (+ JoinPass) ─▶ traces: is this host somebody else's? ─▶ command: words of the program ─▶ scripts
 //! control plane ─▶ marks: labels and taints of nodes
+//! control plane ─▶ cordon: keeps pods away from a node while it is upgraded · kubelet: starts it anew
 //! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
 //! ```
 
 mod command;
+mod cordon;
 mod health;
 mod kubeconfig;
 mod kubectl;
+mod kubelet;
 mod marks;
+mod node_api;
 mod node_patch;
 mod pass;
 mod renew;
 mod statics;
 mod traces;
 
-pub(crate) use command::{check, program};
+pub(crate) use command::{check, check_version, program};
+pub(crate) use cordon::{cordon, uncordon};
 pub(crate) use health::health;
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::{KubectlCall, check_node};
+pub(crate) use kubelet::restart as restart_kubelet;
 pub(crate) use marks::{check_groups, mark_nodes};
 pub use pass::{PassError, issue};
 pub(crate) use renew::renew;
@@ -33,3 +39,8 @@ pub(crate) const PROGRAM: &str = "bin/kubeadm";
 pub(crate) const KUBECTL: &str = "bin/kubectl";
 /// The cluster's administrator, on a control plane.
 pub(crate) const ADMIN: &str = "/etc/kubernetes/admin.conf";
+
+/// Whether this host is a control plane of some cluster.
+pub(crate) fn is_control_plane() -> bool {
+    std::path::Path::new(ADMIN).is_file()
+}

@@ -15,6 +15,8 @@ pub struct KubeadmSpec {
     pub cluster: ClusterName,
     /// What it does.
     pub act: KubeadmAct,
+    /// The version of Kubernetes that the program brings, e.g. `v1.20.2`; empty when it takes one away.
+    pub kubernetes: String,
     /// What kubeadm is given as `--config`: YAML documents. The words `{token}`, `{ca-hash}` and
     /// `{certificate-key}` stand for what a [`JoinPass`] says. Empty when it leaves a cluster.
     pub config: String,
@@ -41,6 +43,11 @@ pub enum KubeadmAct {
     },
     /// Leaves the cluster, or undoes what an unfinished run left behind.
     Reset,
+    /// Takes a member of the cluster to the program's version.
+    Upgrade {
+        /// As the first control plane, with which what the cluster has in common gets the version; the others follow it.
+        first: bool,
+    },
 }
 
 impl KubeadmAct {
@@ -51,6 +58,7 @@ impl KubeadmAct {
             Self::Init => "kubeadm init",
             Self::Join { .. } => "kubeadm join",
             Self::Reset => "kubeadm reset",
+            Self::Upgrade { .. } => "kubeadm upgrade",
         }
     }
 }

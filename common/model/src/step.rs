@@ -153,6 +153,9 @@ pub enum StepAction {
         node: String,
         /// Seconds after which a pod that has not moved is a failure.
         time_limit_s: u32,
+        /// The node leaves the cluster: pods that nobody would start again elsewhere end with it. Otherwise they stop the
+        /// step.
+        leaves: bool,
     },
     /// Let the cluster forget a node, if it knows it. Done on a control plane.
     DeleteNode {
@@ -215,6 +218,39 @@ pub enum StepAction {
         /// Every file that is wanted.
         files: Vec<ConfigFile>,
     },
+    /// Keep a snapshot of etcd on this host, a control plane, from before the cluster is taken to another version.
+    KeepEtcdSnapshot {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The version it is taken to: what the snapshot is named after.
+        before: String,
+    },
+    /// Keep new pods away from a node, unless somebody does already, and note on the node that it was done here. Done on
+    /// a control plane.
+    CordonNode {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node's name.
+        node: String,
+    },
+    /// Let kubelet of this host start anew, as it is installed by now, and wait until it runs; on a control plane, until
+    /// API server and etcd serve again.
+    RestartKubelet {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Wait until a node is ready in this version, and let pods come to it again if [`StepAction::CordonNode`] kept them
+    /// away. Done on a control plane.
+    UncordonNode {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node's name.
+        node: String,
+        /// The version of its kubelet.
+        version: String,
+        /// Seconds after which a node that is not ready is a failure.
+        time_limit_s: u32,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -263,7 +299,11 @@ impl StepAction {
             | Self::RemoveBalancer { cluster }
             | Self::SetRegistry { cluster, .. }
             | Self::RemoveRegistry { cluster }
-            | Self::WriteConfigs { cluster, .. } => Some(cluster),
+            | Self::WriteConfigs { cluster, .. }
+            | Self::KeepEtcdSnapshot { cluster, .. }
+            | Self::CordonNode { cluster, .. }
+            | Self::RestartKubelet { cluster }
+            | Self::UncordonNode { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunScript(script) => Some(&script.cluster),
@@ -297,6 +337,10 @@ impl StepAction {
             Self::SetRegistry { .. } => "registry".into(),
             Self::RemoveRegistry { .. } => "remove registry".into(),
             Self::WriteConfigs { .. } => "configs".into(),
+            Self::KeepEtcdSnapshot { .. } => "etcd snapshot".into(),
+            Self::CordonNode { node, .. } => format!("cordon {node}"),
+            Self::RestartKubelet { .. } => "restart kubelet".into(),
+            Self::UncordonNode { node, .. } => format!("uncordon {node}"),
         }
     }
 }
@@ -359,6 +403,8 @@ pub struct StepRecord {
     pub ended_at: Option<i64>,
     /// How it ended; none while it runs.
     pub outcome: Option<StepOutcome>,
+    /// For runs of kubeadm: the version of Kubernetes that it brings.
+    pub kubernetes: Option<String>,
 }
 
 #[cfg(test)]

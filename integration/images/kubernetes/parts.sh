@@ -1,11 +1,11 @@
 # What recipes of Kubernetes have in common, to be sourced after ../parts.sh. Before sourcing, a recipe sets binaries, the
-# folder that binaries.sh made.
+# folder that binaries.sh made; version is the one that these programs say.
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # packages, out and work: see ../parts.sh
 
-# The control plane's images. Their tags are those kubeadm v1.20.2 asks for.
+# The control plane's images. Their tags are those kubeadm asks for.
 # shellcheck disable=SC2034 # recipes name them
-control_plane=(kube-{apiserver,controller-manager,scheduler,proxy}:v1.20.2 etcd:3.4.13-0 pause:3.2)
+control_plane=(kube-{apiserver,controller-manager,scheduler,proxy}:"${version:=v1.20.2}" etcd:3.4.13-0 pause:3.2)
 
 # add_kubernetes: kubeadm and what it needs on a host, and the plugins of the pods' network.
 add_kubernetes() {

@@ -10,9 +10,9 @@ use crate::{Host, ImageTree, Snapshot, Testbed};
 
 /// Everything a cluster's end leaves on a host: the agent's own, and what was logged.
 const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
-/// Name and readiness of every node.
-const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} \
-                     {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
+/// Name, version and readiness of every node, and whether pods are kept away.
+const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
+                     {.status.conditions[?(@.type==\"Ready\")].status} {.spec.unschedulable};{end}'";
 
 /// What the Clusterfile says about a file that every host makes of a template.
 const CONFIG: &str =
@@ -25,6 +25,8 @@ pub enum Act {
     Create,
     /// The second host joins.
     Join,
+    /// Both hosts get the next image.
+    Upgrade,
     /// The second host leaves.
     Leave,
     /// The cluster goes.
@@ -33,7 +35,7 @@ pub enum Act {
 
 impl Act {
     /// In the order of a life.
-    pub const ALL: [Self; 4] = [Self::Create, Self::Join, Self::Leave, Self::Reset];
+    pub const ALL: [Self; 5] = [Self::Create, Self::Join, Self::Upgrade, Self::Leave, Self::Reset];
 
     /// Hosts of the Clusterfile before and after.
     const fn hosts(self) -> (u8, u8) {
@@ -41,14 +43,16 @@ impl Act {
             Self::Create => (0, 2),
             Self::Join => (1, 2),
             Self::Leave => (2, 1),
-            Self::Reset => (2, 2),
+            Self::Upgrade | Self::Reset => (2, 2),
         }
     }
 
     /// The words `gantry` is run with.
     pub(super) const fn command(self) -> &'static str {
         match self {
-            Self::Create | Self::Join | Self::Leave => "apply -f Clusterfile -y --progress json",
+            Self::Create | Self::Join | Self::Upgrade | Self::Leave => {
+                "apply -f Clusterfile -y --progress json"
+            }
             Self::Reset => "reset -f Clusterfile -y --progress json",
         }
     }
@@ -59,6 +63,7 @@ impl fmt::Display for Act {
         f.pad(match self {
             Self::Create => "create",
             Self::Join => "join",
+            Self::Upgrade => "upgrade",
             Self::Leave => "leave",
             Self::Reset => "reset",
         })
@@ -89,8 +94,11 @@ impl Scenario {
             Self::Kubernetes => Testbed::for_kubernetes(1, 1),
             Self::Scripts => {
                 let bed = Testbed::enrolled(2)?;
-                image_of_scripts(&bed)?;
-                bed.operator().must("build -t demo:v1 image")?;
+                for version in ["v1", "v2"] {
+                    image_of_scripts(&bed, version)?;
+                    bed.operator()
+                        .must(&format!("build -t demo:{version} {version}"))?;
+                }
                 Ok(bed)
             }
         }
@@ -100,19 +108,21 @@ impl Scenario {
     pub(super) fn reach(self, bed: &Testbed, act: Act) -> Result<()> {
         let (before, after) = act.hosts();
         if before > 0 {
-            self.clusterfile(bed, before)?;
+            self.clusterfile(bed, before, false)?;
             bed.operator().apply()?.ok()?;
         }
-        self.clusterfile(bed, after)
+        self.clusterfile(bed, after, act == Act::Upgrade)
     }
 
-    fn clusterfile(self, bed: &Testbed, hosts: u8) -> Result<()> {
+    fn clusterfile(self, bed: &Testbed, hosts: u8, next: bool) -> Result<()> {
         match self {
+            Self::Kubernetes if next => bed.wish_for_next_kubernetes(1, hosts - 1).map(drop),
             Self::Kubernetes => bed.write_clusterfile(1, hosts - 1),
             Self::Scripts => {
                 let hosts: Vec<&Host> = bed.hosts().iter().take(hosts.into()).collect();
                 let operator = bed.operator();
-                let file = operator.clusterfile("demo:v1", &hosts)?;
+                let image = if next { "demo:v2" } else { "demo:v1" };
+                let file = operator.clusterfile(image, &hosts)?;
                 let text = fs::read_to_string(operator.desk().join(file))? + CONFIG;
                 operator.put(file, text).map(drop)
             }
@@ -150,22 +160,24 @@ impl Scenario {
         if act == Act::Reset {
             return alike(bed, &found, bare);
         }
+        let next = act == Act::Upgrade;
         if self == Self::Kubernetes {
+            let version = if next { "v1.20.3" } else { "v1.20.2" };
             let nodes = bed
                 .hosts()
                 .iter()
                 .take(act.hosts().1.into())
-                .map(|host| format!("{} True;", host.name()));
+                .map(|host| format!("{} {version} True ;", host.name()));
             let (wanted, found) = (nodes.collect::<String>(), bed.host(1).kubectl(NODES)?);
             ensure!(found == wanted, "nodes are {found}, not {wanted}");
             return Ok(());
         }
-        // What the same Clusterfile makes of the same hosts when nothing is in its way.
+        // What the same act makes of the same hosts when nothing is in its way.
         let operator = bed.operator();
-        self.clusterfile(bed, 2)?;
+        self.clusterfile(bed, 2, next)?;
         operator.must(Act::Reset.command())?;
         alike(bed, &snapshots(bed)?, bare)?;
-        self.clusterfile(bed, act.hosts().1)?;
+        self.reach(bed, act)?;
         operator.apply()?.ok()?;
         alike(bed, &found, &snapshots(bed)?)
     }
@@ -193,8 +205,8 @@ fn alike(bed: &Testbed, found: &[Snapshot], wanted: &[Snapshot]) -> Result<()> {
 }
 
 /// Scripts that leave something behind, and can be kept from ending.
-fn image_of_scripts(bed: &Testbed) -> Result<()> {
-    let image = ImageTree::at(&bed.operator().desk().join("image"))?;
+fn image_of_scripts(bed: &Testbed, version: &str) -> Result<()> {
+    let image = ImageTree::at(&bed.operator().desk().join(version))?;
     let body = |name: &str, effect: &str| {
         format!(
             "echo {name} begins\nwhile [ -e /run/hold-{name} ]; do sleep 0.1; done\n{effect}\necho {name} ends\n"
@@ -203,7 +215,10 @@ fn image_of_scripts(bed: &Testbed) -> Result<()> {
     image
         .script(
             "init.sh",
-            &body("init.sh", "cp ../etc/settings.yml /opt/made-by-init"),
+            &body(
+                "init.sh",
+                &format!("cp ../etc/settings.yml /opt/made-by-init; echo {version} >>/opt/made-by-init"),
+            ),
         )?
         .script(
             "init-registry.sh",

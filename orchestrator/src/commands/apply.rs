@@ -11,13 +11,12 @@ use tokio::sync::mpsc;
 use super::agents::{renewals, revocations};
 use super::confirm::confirm;
 use super::connect::{self, ConnectArgs};
-use super::prepare::{Wanted, prepare};
+use super::prepare::{PlanningArgs, Wanted, prepare};
 use super::scale;
 use crate::clusterfile::Source;
 use crate::context::Context;
 use crate::execute::{self, MAX_WAITING_EVENTS, RunOutcome, Settings};
 use crate::output::print;
-use crate::plan::preflight::Check;
 use crate::plan::{Plan, render};
 use crate::report::{self, ProgressMode, summary};
 use crate::session::Dialer;
@@ -41,13 +40,8 @@ pub struct ApplyArgs {
     #[arg(short, long)]
     pub(super) yes: bool,
 
-    /// Give hosts up that are to leave and do not answer: the cluster forgets them
-    #[arg(long)]
-    force: bool,
-
-    /// Leave this preflight check out; may be given several times
-    #[arg(long, value_name = "CHECK", value_delimiter = ',')]
-    skip_preflight: Vec<Check>,
+    #[command(flatten)]
+    planning: PlanningArgs,
 
     #[command(flatten)]
     pub(super) execute: ExecuteArgs,
@@ -114,7 +108,7 @@ fn apply(
     let detached = "what runs on the hosts goes on; run the same command again to follow it to its end";
     connect::block_on(
         async {
-            let prepared = prepare(wanted, &image, &state, &dialer, &args.skip_preflight, args.force).await?;
+            let prepared = prepare(wanted, &image, &state, &dialer, &args.planning).await?;
             prepared.refuse_on_findings()?;
             let plan = prepared.plan;
             if context.identity().is_none() {

@@ -8,11 +8,10 @@ use gantry_model::ExitCode;
 use gantry_system::files::write_atomically;
 
 use super::connect::{self, ConnectArgs};
-use super::prepare::{Prepared, Wanted, prepare};
+use super::prepare::{PlanningArgs, Prepared, Wanted, prepare};
 use crate::context::Context;
 use crate::exit::OrExit as _;
 use crate::output::print;
-use crate::plan::preflight::Check;
 use crate::plan::render;
 use crate::state::State;
 
@@ -35,13 +34,8 @@ pub struct Args {
     #[arg(long)]
     detailed_exitcode: bool,
 
-    /// Give hosts up that are to leave and do not answer: the cluster forgets them
-    #[arg(long)]
-    force: bool,
-
-    /// Leave this preflight check out; may be given several times
-    #[arg(long, value_name = "CHECK", value_delimiter = ',')]
-    skip_preflight: Vec<Check>,
+    #[command(flatten)]
+    planning: PlanningArgs,
 
     #[command(flatten)]
     connect: ConnectArgs,
@@ -62,8 +56,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 &image,
                 &State::new(context.root()),
                 &dialer,
-                &args.skip_preflight,
-                args.force,
+                &args.planning,
             )
             .await;
             dialer.close().await;

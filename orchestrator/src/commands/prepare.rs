@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use gantry_model::ExitCode;
@@ -109,9 +110,12 @@ impl Wanted {
         image: &PlanImage,
         inventory: &ClusterInventory,
         leaving: &[Leaving],
+        max_unavailable: NonZeroUsize,
     ) -> anyhow::Result<Plan> {
         let mut plan = match self {
-            Self::Clusterfile(_, clusterfile) => plan::planner::plan(clusterfile, image, inventory, leaving)?,
+            Self::Clusterfile(_, clusterfile) => {
+                plan::planner::plan(clusterfile, image, inventory, leaving, max_unavailable)?
+            }
             Self::Plan(plan) => (**plan).clone(),
         };
         plan::check::check(&plan)?;
@@ -121,6 +125,22 @@ impl Wanted {
         }
         Ok(plan)
     }
+}
+
+/// How a plan is made.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PlanningArgs {
+    /// Give hosts up that are to leave and do not answer: the cluster forgets them
+    #[arg(long)]
+    pub force: bool,
+
+    /// Leave this preflight check out; may be given several times
+    #[arg(long, value_name = "CHECK", value_delimiter = ',')]
+    pub skip_preflight: Vec<Check>,
+
+    /// How many workers are upgraded at the same time; control planes are one after the other
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub max_unavailable: NonZeroUsize,
 }
 
 /// A plan and what speaks against executing it.
@@ -142,14 +162,13 @@ pub async fn prepare<S: Sessions>(
     image: &PlanImage,
     state: &State,
     sessions: &S,
-    skip: &[Check],
-    force: bool,
+    planning: &PlanningArgs,
 ) -> anyhow::Result<Prepared> {
     let applied = wanted.applied(state)?;
-    let (inventory, leaving) = membership::ask(wanted, &applied, state, sessions, force).await?;
+    let (inventory, leaving) = membership::ask(wanted, &applied, state, sessions, planning.force).await?;
     membership::refuse_changes(wanted, &applied, &inventory)?;
-    let plan = wanted.plan(image, &inventory, &leaving)?;
-    let mut findings = preflight::preflight(&plan, image, &inventory, skip);
+    let plan = wanted.plan(image, &inventory, &leaving, planning.max_unavailable)?;
+    let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
     findings.extend(membership::quorum(&plan, sessions).await);
     Ok(Prepared {
         plan,

@@ -1,5 +1,6 @@
 //! `gantry stage`: bring an image's layers to the hosts ahead of the change, and change nothing that runs there.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ValueHint;
@@ -7,7 +8,7 @@ use gantry_model::ExitCode;
 
 use super::apply::ExecuteArgs;
 use super::connect::{self, ConnectArgs};
-use super::prepare::{Wanted, prepare};
+use super::prepare::{PlanningArgs, Wanted, prepare};
 use crate::context::Context;
 use crate::plan::preflight::Check;
 use crate::state::State;
@@ -44,17 +45,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let dialer = connect::dialer(context, &args.connect)?;
     let cluster = State::new(context.root()).cluster(wanted.cluster());
     let _lock = cluster.lock("stage")?;
+    let planning = PlanningArgs {
+        force: false,
+        skip_preflight: args.skip_preflight,
+        max_unavailable: NonZeroUsize::MIN,
+    };
     connect::block_on(
         async {
-            let prepared = prepare(
-                &wanted,
-                &image,
-                &State::new(context.root()),
-                &dialer,
-                &args.skip_preflight,
-                false,
-            )
-            .await?;
+            let prepared = prepare(&wanted, &image, &State::new(context.root()), &dialer, &planning).await?;
             prepared.refuse_on_findings()?;
             let plan = prepared.plan.staging();
             let outcome = if plan.to_do() == 0 {

@@ -83,6 +83,7 @@ pub(super) fn leave(
                 cluster: cluster.clone(),
                 node: node.clone(),
                 time_limit_s: DRAIN_LIMIT_S,
+                leaves: true,
             };
             let reason = format!("pods of {address} move elsewhere");
             drain.steps.push(anchor.step(action, after.clone(), reason));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 
 use gantry_model::{Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, StepId};
 
@@ -26,7 +27,7 @@ pub const API_SERVER: &str = "apiserver.cluster.local";
 pub const API_SERVER_PORT: u16 = 6443;
 
 /// The plan that makes the hosts of `clusterfile` what it says, and takes `leaving` out of its cluster: hosts that were
-/// in it and are no longer in the file.
+/// in it and are no longer in the file. At most `max_unavailable` workers are upgraded at a time.
 ///
 /// # Errors
 /// When the image has no scripts that set up a host, a template of it has a mistake, or a Config does not fit it.
@@ -35,6 +36,7 @@ pub fn plan(
     image: &PlanImage,
     inventory: &ClusterInventory,
     leaving: &[Leaving],
+    max_unavailable: NonZeroUsize,
 ) -> anyhow::Result<Plan> {
     if !image.template_mistakes.is_empty() {
         return Err(failure_hint(
@@ -53,6 +55,7 @@ pub fn plan(
     let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
     let mut of_first = Vec::new();
     let files = configs::of_hosts(clusterfile, image)?;
+    let mut upgrade = kubeadm::Upgrade::of(clusterfile, image, inventory)?;
     for (host, files) in clusterfile.hosts.iter().zip(files) {
         let report = inventory.report(host.address);
         let [stage, rootfs, scripts, last] = &mut waves[..] else {
@@ -62,7 +65,7 @@ pub fn plan(
 
         let assemble = assemble_step(clusterfile, host, image, report);
         let mut after = vec![assemble.id];
-        let fresh = assemble.is_to_do();
+        let (fresh, rootfs_id) = (assemble.is_to_do(), assemble.id);
         rootfs.steps.push(assemble);
         if !image.templates.is_empty() {
             let templates = templates_step(clusterfile, host, image, &after, report);
@@ -87,10 +90,16 @@ pub fn plan(
             .steps
             .extend(kubeadm::balancer_step(clusterfile, image, host, report));
 
+        let mut own_scripts = Vec::new();
         for call in &init {
             let step = script_step(clusterfile, image, host, call, &after, report, fresh);
             after.push(step.id);
-            scripts.steps.push(step);
+            own_scripts.push(step);
+        }
+        if upgrade.takes(host.address) {
+            upgrade.give(host.address, rootfs_id, own_scripts);
+        } else {
+            scripts.steps.extend(own_scripts);
         }
         last.steps
             .extend(registry::step(clusterfile, &registry, host, report));
@@ -101,9 +110,14 @@ pub fn plan(
                 .push(script_step(clusterfile, image, host, call, &after, report, fresh));
         }
     }
+    if let Some(snapshot) = upgrade.snapshot() {
+        waves.insert(1, snapshot);
+    }
     let members = kubeadm::waves(clusterfile, image, inventory)?;
     let leave = leave::leave(clusterfile, image, inventory, leaving);
     waves.push(leave.give_up);
+    // Whoever joins, joins with the new version.
+    waves.extend(upgrade.waves(max_unavailable));
     waves.extend(members.join);
     // Commands may start pods that are for some nodes only.
     waves.extend(kubeadm::marks(clusterfile, image, inventory)?);

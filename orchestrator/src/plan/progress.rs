@@ -64,7 +64,7 @@ pub(super) fn state_step(
         return (
             step,
             Mark::Change,
-            reason.unwrap_or_else(|| "another one is in place".into()),
+            reason.unwrap_or_else(|| other_in_place(&action).into()),
         );
     };
     // What drifted is the same step once more: agents look at the state itself, and scripts need not run again.
@@ -72,6 +72,13 @@ pub(super) fn state_step(
         (Some(reason), _) => (ours, Mark::Change, reason),
         (None, Some(what)) => (ours, Mark::Change, format!("drifted: {what}")),
         (None, None) => (ours, Mark::Done, "done".into()),
+    }
+}
+
+const fn other_in_place(action: &StepAction) -> &'static str {
+    match action {
+        StepAction::MarkNodes { .. } => "changed in the Clusterfile",
+        _ => "another one is in place",
     }
 }
 

@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::{ClusterInventory, HostReport, HostState};
-use gantry::plan::{Plan, PlanImage, PlanLayer, check, planner};
+use gantry::plan::{ImageKubernetes, KubeadmFile, Plan, PlanImage, PlanLayer, check, planner};
 use gantry_model::{
     Digest, DiskSpace, Generation, GenerationId, HostFacts, Inventory, LayerDescriptor, StepAction,
     StepOutcome, StepRecord, TocLocation,
@@ -76,6 +77,43 @@ pub(crate) fn first_image() -> PlanImage {
 
 pub(crate) fn second_image() -> PlanImage {
     image("my-kubernetes:v1", &["base", "bin", "daemon.json"], &SCRIPTS)
+}
+
+/// Hosts by role, and an image that makes them a cluster.
+pub(crate) fn kubernetes(masters: u8, nodes: u8, documents: &str) -> (Clusterfile, PlanImage) {
+    let hosts = |role: &str, first: u8, count: u8| {
+        let ips: Vec<String> = (first..first + count).map(|n| format!("10.0.0.{n}")).collect();
+        format!("    - {{ ips: [ {} ], roles: [ {role} ] }}\n", ips.join(", "))
+    };
+    let nodes = if nodes == 0 {
+        String::new()
+    } else {
+        hosts("node", 2 + masters, nodes)
+    };
+    let text = format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: kubernetes:v1.20.2\n  \
+         env: [ PodCIDR=100.64.0.0/10, SvcCIDR=10.96.0.0/22, \"CertSANs=api.example.test\" ]\n  hosts:\n{}{nodes}{documents}",
+        hosts("master", 2, masters)
+    );
+    let kubernetes = ImageKubernetes {
+        version: "v1.20.2".into(),
+        config: Some(KubeadmFile {
+            path: "etc/kubeadm.yml".into(),
+            text:
+                "kind: ClusterConfiguration\napiServer:\n  extraArgs: { profiling: 'false', v: '2' }\n---\n\
+                   kind: KubeletConfiguration\nmaxPods: 110\n"
+                    .into(),
+        }),
+        dns: true,
+        kubectl: true,
+        programs: ["conntrack".to_owned()].into(),
+        turns_swap_off: false,
+    };
+    let image = PlanImage {
+        kubernetes: Some(kubernetes),
+        ..first_image()
+    };
+    (Clusterfile::parse("Clusterfile", &text).unwrap().0, image)
 }
 
 pub(crate) fn report(host: IpAddr) -> HostReport {
@@ -159,6 +197,10 @@ pub(crate) fn execute(
             started_at: 100 + at,
             ended_at: Some(100 + at),
             outcome: Some(failure.unwrap_or(StepOutcome::Done { generation: None })),
+            kubernetes: match &step.step.action {
+                StepAction::Kubeadm(spec) => Some(spec.kubernetes.clone()),
+                _ => None,
+            },
         });
         report.drift.retain(|line| !line.starts_with(&step.title));
         match &step.step.action {
@@ -193,7 +235,7 @@ pub(crate) fn well(_: &str, _: &str) -> Option<StepOutcome> {
 }
 
 pub(crate) fn plan(clusterfile: &Clusterfile, image: &PlanImage, inventory: &ClusterInventory) -> Plan {
-    let plan = planner::plan(clusterfile, image, inventory, &[]).unwrap();
+    let plan = planner::plan(clusterfile, image, inventory, &[], NonZeroUsize::MIN).unwrap();
     check::check(&plan).unwrap();
     plan
 }

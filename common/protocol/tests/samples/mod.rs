@@ -175,6 +175,7 @@ fn actions() -> Vec<(&'static str, StepAction)> {
                     from: [10, 0, 0, 1].into(),
                     control_plane: true,
                 },
+                kubernetes: "v1.20.2".into(),
                 config: "kind: JoinConfiguration\n".into(),
                 skipped_phases: vec!["addon/coredns".into()],
                 ignored_checks: vec!["ImagePull".into()],
@@ -207,6 +208,7 @@ fn actions() -> Vec<(&'static str, StepAction)> {
                 cluster: cluster.clone(),
                 node: "host3".into(),
                 time_limit_s: 600,
+                leaves: true,
             },
         ),
         (
@@ -286,6 +288,35 @@ fn actions() -> Vec<(&'static str, StepAction)> {
                     path: "etc/db.yaml".into(),
                     content: "user: root\n".into(),
                 }],
+            },
+        ),
+        (
+            "Run/KeepEtcdSnapshot",
+            StepAction::KeepEtcdSnapshot {
+                cluster: cluster.clone(),
+                before: "v1.20.3".into(),
+            },
+        ),
+        (
+            "Run/CordonNode",
+            StepAction::CordonNode {
+                cluster: cluster.clone(),
+                node: "host3".into(),
+            },
+        ),
+        (
+            "Run/RestartKubelet",
+            StepAction::RestartKubelet {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
+            "Run/UncordonNode",
+            StepAction::UncordonNode {
+                cluster: cluster.clone(),
+                node: "host3".into(),
+                version: "v1.20.3".into(),
+                time_limit_s: 600,
             },
         ),
         (
@@ -436,6 +467,7 @@ fn inventory() -> Inventory {
         started_at: 1_795_478_400,
         ended_at: outcome.is_some().then_some(1_795_478_460),
         outcome,
+        kubernetes: Some("v1.20.2".into()),
     };
     Inventory {
         agent_version: "0.1.0".into(),

@@ -74,7 +74,8 @@ pub(super) fn documents(
         ],
         // The rest a host that joins has from the cluster.
         KubeadmAct::Join { .. } => &[KubernetesKind::JoinConfiguration],
-        KubeadmAct::Reset => &[],
+        // What members were told is in the cluster.
+        KubeadmAct::Reset | KubeadmAct::Upgrade { .. } => &[],
     };
     let mut documents = KubernetesDocuments::new();
     for &kind in kinds {

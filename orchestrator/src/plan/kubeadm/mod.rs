@@ -14,6 +14,8 @@ mod image;
 mod marks;
 mod needs;
 mod node_name;
+mod upgrade;
+mod version;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -26,6 +28,7 @@ pub(super) use marks::marks;
 pub use needs::KubernetesNeeds;
 pub(super) use needs::needs;
 pub(super) use node_name::{is_node_name, node_name};
+pub(super) use upgrade::Upgrade;
 
 use super::planner::{API_SERVER_PORT, hosts_entries_step};
 use super::progress::{state_step, why_to_do};
@@ -210,6 +213,7 @@ pub(super) fn reset(clusterfile: &Clusterfile, report: &HostReport, after: &[Ste
     let spec = KubeadmSpec {
         cluster: clusterfile.name.clone(),
         act: KubeadmAct::Reset,
+        kubernetes: String::new(),
         config: String::new(),
         skipped_phases: Vec::new(),
         ignored_checks: Vec::new(),
@@ -229,23 +233,19 @@ fn step(
     after: &[StepId],
     inventory: &ClusterInventory,
 ) -> anyhow::Result<PlannedStep> {
-    let without_dns = image.kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.dns);
     let bears_swap = needs::bears_swap(&config::of_kubelet(clusterfile, image)?);
     let init = act == KubeadmAct::Init;
     let spec = KubeadmSpec {
         cluster: clusterfile.name.clone(),
         config: config::of(clusterfile, image, host, &act)?,
         act,
-        skipped_phases: if init && without_dns {
+        kubernetes: kubernetes_of(image),
+        skipped_phases: if init && is_without_dns(image) {
             vec![DNS_PHASE.into()]
         } else {
             vec![]
         },
-        ignored_checks: [(without_dns, PULL_CHECK), (bears_swap, SWAP_CHECK)]
-            .into_iter()
-            .filter(|(ignored, _)| *ignored)
-            .map(|(_, check)| check.to_owned())
-            .collect(),
+        ignored_checks: ignored_checks(image, bears_swap),
         time_limit_s: TIME_LIMIT_S,
     };
     let step = Step {
@@ -254,6 +254,25 @@ fn step(
     };
     let (mark, reason) = state(clusterfile, host.address, &step, inventory);
     Ok(PlannedStep::new(host.address, step, mark, reason))
+}
+
+/// The version of Kubernetes that an image brings.
+fn kubernetes_of(image: &PlanImage) -> String {
+    let kubernetes = image.kubernetes.as_ref();
+    kubernetes
+        .map(|kubernetes| kubernetes.version.clone())
+        .unwrap_or_default()
+}
+
+fn is_without_dns(image: &PlanImage) -> bool {
+    image.kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.dns)
+}
+
+/// Checks of kubeadm's own whose failure is only a warning.
+fn ignored_checks(image: &PlanImage, bears_swap: bool) -> Vec<String> {
+    let checks = [(is_without_dns(image), PULL_CHECK), (bears_swap, SWAP_CHECK)];
+    let ignored = checks.into_iter().filter(|(ignored, _)| *ignored);
+    ignored.map(|(_, check)| check.to_owned()).collect()
 }
 
 /// What the journal says about a host's place in the cluster.

@@ -1,0 +1,386 @@
+//! The waves by which the members of a cluster are taken to the version of Kubernetes that their image brings.
+//!
+//! ```text
+//! snapshot of etcd ─▶ control planes, one at a time ─▶ workers, some at a time
+//!                        each host: kubeadm ─▶ its pods move ─▶ the image's scripts, kubelet ─▶ it is ready ─▶ pods come
+//! ```
+//!
+//! Which version a host has is what its journal says of its latest run of kubeadm. A failed step stops the plan: what was not
+//! reached yet runs as before, and the next plan goes on where this one stopped.
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+
+use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome, StepRecord};
+
+use super::super::progress::{NOT_DONE, why_to_do};
+use super::super::{Mark, PlanImage, PlannedStep, Wave};
+use super::version::Version;
+use super::{NODES_LIMIT_S, TIME_LIMIT_S, anchor, ignored_checks, is_member, is_without_dns, wave};
+use crate::clusterfile::{Clusterfile, Role};
+use crate::exit::failure_hint;
+use crate::inventory::{ClusterInventory, HostReport};
+
+/// How long pods may take to move elsewhere, in seconds.
+const DRAIN_LIMIT_S: u32 = 600;
+/// What kubeadm asks about the cluster's DNS server before it upgrades it.
+const DNS_CHECKS: [&str; 2] = ["CoreDNSUnsupportedPlugins", "CoreDNSMigration"];
+
+/// Members that are on their way to another version: what runs on each between the moves of its pods.
+pub(in super::super) struct Upgrade<'a> {
+    clusterfile: &'a Clusterfile,
+    image: &'a PlanImage,
+    inventory: &'a ClusterInventory,
+    version: &'a str,
+    /// In the order of the Clusterfile.
+    hosts: Vec<Host<'a>>,
+}
+
+struct Host<'a> {
+    address: IpAddr,
+    role: Role,
+    /// The name of its node.
+    node: String,
+    /// The run of kubeadm that gave it the version it has.
+    level: &'a StepRecord,
+    /// Its rootfs step.
+    rootfs: Option<StepId>,
+    /// The image's scripts, which install the new programs.
+    scripts: Vec<PlannedStep>,
+}
+
+impl<'a> Upgrade<'a> {
+    /// The members that do not have the image's version yet, or have it and are not back in the cluster.
+    ///
+    /// # Errors
+    /// When the image's version cannot follow the one that a host has.
+    pub(in super::super) fn of(
+        clusterfile: &'a Clusterfile,
+        image: &'a PlanImage,
+        inventory: &'a ClusterInventory,
+    ) -> anyhow::Result<Self> {
+        let kubernetes = image.kubernetes.as_ref();
+        let mut upgrade = Self {
+            clusterfile,
+            image,
+            inventory,
+            version: kubernetes.map_or("", |kubernetes| kubernetes.version.as_str()),
+            hosts: Vec::new(),
+        };
+        let Some(kubernetes) = kubernetes else {
+            return Ok(upgrade);
+        };
+        for host in &clusterfile.hosts {
+            let Some((report, level)) = upgrade.level(host.address) else {
+                continue;
+            };
+            let from = level.kubernetes.as_deref().unwrap_or_default();
+            if from == kubernetes.version && upgrade.is_back(level, &report.node()) {
+                continue;
+            }
+            upgrade.check(host.address, from)?;
+            upgrade.hosts.push(Host {
+                address: host.address,
+                role: host.role,
+                node: report.node(),
+                level,
+                rootfs: None,
+                scripts: Vec::new(),
+            });
+        }
+        if !upgrade.hosts.is_empty() && !kubernetes.kubectl {
+            return Err(failure_hint(
+                ExitCode::Input,
+                format!(
+                    "image {} has no bin/kubectl, so pods cannot be moved while hosts are upgraded",
+                    image.reference
+                ),
+                "nothing was changed; build the image with it",
+            ));
+        }
+        Ok(upgrade)
+    }
+
+    /// Whether `host` is on its way: then its scripts are the upgrade's to run.
+    pub(in super::super) fn takes(&self, host: IpAddr) -> bool {
+        self.hosts.iter().any(|upgraded| upgraded.address == host)
+    }
+
+    /// The scripts of a host that is on its way, and the step that brings its new rootfs.
+    pub(in super::super) fn give(&mut self, host: IpAddr, rootfs: StepId, scripts: Vec<PlannedStep>) {
+        if let Some(upgraded) = self.hosts.iter_mut().find(|upgraded| upgraded.address == host) {
+            upgraded.rootfs = Some(rootfs);
+            upgraded.scripts = scripts;
+        }
+    }
+
+    /// The wave before anything changes: what etcd holds is kept.
+    pub(in super::super) fn snapshot(&self) -> Option<Wave> {
+        let anchor = anchor(self.clusterfile, self.inventory).address;
+        let first = self.hosts.first()?;
+        let action = StepAction::KeepEtcdSnapshot {
+            cluster: self.clusterfile.name.clone(),
+            before: self.version.to_owned(),
+        };
+        let reason = format!("before {}", self.version);
+        let step = self.on_anchor(anchor, action, first.rootfs.into_iter().collect(), reason);
+        Some(wave("etcd snapshot", vec![step]))
+    }
+
+    /// The waves that take the hosts to the version, at most `max_unavailable` workers at a time.
+    pub(in super::super) fn waves(&self, max_unavailable: NonZeroUsize) -> Vec<Wave> {
+        let of_role = |role| self.hosts.iter().filter(move |host| host.role == role);
+        let masters: Vec<&Host<'_>> = of_role(Role::Master).collect();
+        let workers: Vec<&Host<'_>> = of_role(Role::Node).collect();
+        // While no control plane has the version, the first takes what the cluster has in common with it.
+        let mut first = !self.some_control_plane_has_it();
+        let mut waves = Vec::new();
+        for host in masters {
+            waves.extend(self.batch(&[host], first));
+            first = false;
+        }
+        for hosts in workers.chunks(max_unavailable.get()) {
+            waves.extend(self.batch(hosts, false));
+        }
+        waves
+    }
+
+    /// Hosts that are upgraded at the same time.
+    fn batch(&self, hosts: &[&Host<'_>], first: bool) -> Vec<Wave> {
+        let cluster = &self.clusterfile.name;
+        let anchor = anchor(self.clusterfile, self.inventory).address;
+        let alone = self.clusterfile.hosts.len() == 1;
+        let masters = self
+            .clusterfile
+            .hosts
+            .iter()
+            .filter(|host| host.role == Role::Master);
+        let asks_quorum = masters.count() > 1;
+        let (mut quorum, mut kubeadm, mut drain) = (
+            wave("etcd", vec![]),
+            wave("upgrade", vec![]),
+            wave("drain", vec![]),
+        );
+        let (mut scripts, mut uncordon) = (wave("init", vec![]), wave("uncordon", vec![]));
+        for host in hosts {
+            let upgrade = self.kubeadm_step(host, first);
+            let id = upgrade.as_ref().map_or(host.level.id, |step| step.id);
+            if host.role == Role::Master && asks_quorum && upgrade.as_ref().is_some_and(PlannedStep::is_to_do)
+            {
+                let step = Step {
+                    action: StepAction::CheckQuorum {
+                        cluster: cluster.clone(),
+                        address: host.address,
+                    },
+                    after: vec![id],
+                };
+                let reason = "or the host is not upgraded";
+                quorum
+                    .steps
+                    .push(PlannedStep::new(anchor, step, Mark::Change, reason));
+            }
+            kubeadm.steps.extend(upgrade);
+            if !alone {
+                let cordon = StepAction::CordonNode {
+                    cluster: cluster.clone(),
+                    node: host.node.clone(),
+                };
+                let move_pods = StepAction::DrainNode {
+                    cluster: cluster.clone(),
+                    node: host.node.clone(),
+                    time_limit_s: DRAIN_LIMIT_S,
+                    leaves: false,
+                };
+                let reason = format!("while {} is upgraded", host.address);
+                drain.steps.push(self.on_anchor(anchor, cordon, vec![id], reason));
+                let reason = format!("pods of {} move elsewhere", host.address);
+                drain
+                    .steps
+                    .push(self.on_anchor(anchor, move_pods, vec![id], reason));
+            }
+            scripts.steps.extend(host.scripts.iter().cloned());
+            let after = std::iter::once(id)
+                .chain(host.scripts.iter().map(|script| script.id))
+                .collect();
+            let restart = Step {
+                action: StepAction::RestartKubelet {
+                    cluster: cluster.clone(),
+                },
+                after,
+            };
+            scripts.steps.push(planned(
+                host.address,
+                restart,
+                &[self.inventory.report(host.address)],
+                format!("to be {}", self.version),
+            ));
+            let reason = format!("when {} is ready", host.address);
+            let back = self.uncordon_step(&host.node, id);
+            uncordon
+                .steps
+                .push(self.on_anchor(anchor, back.action, back.after, reason));
+        }
+        vec![quorum, kubeadm, drain, scripts, uncordon]
+    }
+
+    /// The run of kubeadm that gives `host` the version; none where it has it by a run that is not planned any more.
+    fn kubeadm_step(&self, host: &Host<'_>, first: bool) -> Option<PlannedStep> {
+        let step = |first| Step {
+            action: StepAction::Kubeadm(KubeadmSpec {
+                cluster: self.clusterfile.name.clone(),
+                act: KubeadmAct::Upgrade { first },
+                kubernetes: self.version.to_owned(),
+                config: String::new(),
+                skipped_phases: Vec::new(),
+                ignored_checks: self.ignored_checks(),
+                time_limit_s: TIME_LIMIT_S,
+            }),
+            after: host.rootfs.into_iter().collect(),
+        };
+        let from = host.level.kubernetes.as_deref().unwrap_or_default();
+        if from == self.version {
+            let done = [step(true), step(false)]
+                .into_iter()
+                .find(|step| step.id() == host.level.id)?;
+            return Some(PlannedStep::new(host.address, done, Mark::Done, "done"));
+        }
+        let step = step(first && host.role == Role::Master);
+        let why = self
+            .inventory
+            .report(host.address)
+            .and_then(|report| why_to_do(step.id(), report));
+        let reason = match why {
+            Some(why) if why != NOT_DONE => why,
+            _ => format!("{from} to {}", self.version),
+        };
+        Some(PlannedStep::new(host.address, step, Mark::Change, reason))
+    }
+
+    /// Without a DNS server of its own kubeadm finds none to upgrade.
+    fn ignored_checks(&self) -> Vec<String> {
+        let without_dns = is_without_dns(self.image).then_some(DNS_CHECKS);
+        let dns = without_dns.into_iter().flatten().map(str::to_owned);
+        ignored_checks(self.image, false).into_iter().chain(dns).collect()
+    }
+
+    /// Whether a host that got the version by an upgrade is back in the cluster since; one that joined with it is.
+    fn is_back(&self, level: &StepRecord, node: &str) -> bool {
+        level.title != (KubeadmAct::Upgrade { first: false }).title()
+            || self.is_done(self.uncordon_step(node, level.id).id())
+    }
+
+    fn uncordon_step(&self, node: &str, upgrade: StepId) -> Step {
+        Step {
+            action: StepAction::UncordonNode {
+                cluster: self.clusterfile.name.clone(),
+                node: node.to_owned(),
+                version: self.version.to_owned(),
+                time_limit_s: NODES_LIMIT_S,
+            },
+            after: vec![upgrade],
+        }
+    }
+
+    fn some_control_plane_has_it(&self) -> bool {
+        let masters = self
+            .clusterfile
+            .hosts
+            .iter()
+            .filter(|host| host.role == Role::Master);
+        masters
+            .filter_map(|host| self.level(host.address))
+            .any(|(_, level)| level.kubernetes.as_deref() == Some(self.version))
+    }
+
+    /// The run of kubeadm by which a member has its version.
+    fn level(&self, host: IpAddr) -> Option<(&'a HostReport, &'a StepRecord)> {
+        let cluster = &self.clusterfile.name;
+        let report = self.inventory.report(host)?;
+        if !is_member(cluster, Some(report)) {
+            return None;
+        }
+        let brought = |record: &&StepRecord| {
+            record
+                .kubernetes
+                .as_ref()
+                .is_some_and(|version| !version.is_empty())
+                && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
+        };
+        Some((report, report.records(cluster).rfind(brought)?))
+    }
+
+    /// kubeadm goes from one minor version to the next, and never back (kubernetes.io, "Upgrading kubeadm clusters").
+    fn check(&self, host: IpAddr, from: &str) -> anyhow::Result<()> {
+        let refuse = |why: &str, hint: &str| {
+            Err(failure_hint(
+                ExitCode::Input,
+                format!(
+                    "{host} runs Kubernetes {from}, and image {} brings {}: {why}",
+                    self.image.reference, self.version
+                ),
+                hint.to_owned(),
+            ))
+        };
+        let (Some(old), Some(new)) = (Version::read(from), Version::read(self.version)) else {
+            return refuse(
+                "one of them is no version of Kubernetes",
+                "Metadata of a rootfs says {\"version\":\"v1.20.2\",\"arch\":\"amd64\"}; nothing was changed",
+            );
+        };
+        if new < old {
+            return refuse(
+                "no control plane goes back",
+                "take an image of the same version or a newer one; nothing was changed",
+            );
+        }
+        if new.skips_a_minor_after(&old) {
+            return refuse(
+                "no minor version is left out",
+                "apply an image of the version between them first; nothing was changed",
+            );
+        }
+        Ok(())
+    }
+
+    /// A step of a control plane about another host, done when any control plane has it as done.
+    fn on_anchor(
+        &self,
+        anchor: IpAddr,
+        action: StepAction,
+        after: Vec<StepId>,
+        reason: String,
+    ) -> PlannedStep {
+        let masters = self
+            .clusterfile
+            .hosts
+            .iter()
+            .filter(|host| host.role == Role::Master);
+        let reports: Vec<_> = masters.map(|host| self.inventory.report(host.address)).collect();
+        planned(anchor, Step { action, after }, &reports, reason)
+    }
+
+    fn is_done(&self, id: StepId) -> bool {
+        let masters = self
+            .clusterfile
+            .hosts
+            .iter()
+            .filter(|host| host.role == Role::Master);
+        masters
+            .filter_map(|host| self.inventory.report(host.address))
+            .any(|report| why_to_do(id, report).is_none())
+    }
+}
+
+/// `step` on `host`, done when one of `reports` has it as done.
+fn planned(host: IpAddr, step: Step, reports: &[Option<&HostReport>], reason: String) -> PlannedStep {
+    let whys: Vec<Option<String>> = reports
+        .iter()
+        .flatten()
+        .map(|report| why_to_do(step.id(), report))
+        .collect();
+    if whys.iter().any(Option::is_none) {
+        return PlannedStep::new(host, step, Mark::Done, "done");
+    }
+    let failed = whys.into_iter().flatten().find(|why| why != NOT_DONE);
+    PlannedStep::new(host, step, Mark::Change, failed.unwrap_or(reason))
+}

@@ -1,0 +1,152 @@
+//! Plans that take a cluster to another version of Kubernetes, as text. See `plans.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod planning;
+
+use std::num::NonZeroUsize;
+
+use gantry::clusterfile::Clusterfile;
+use gantry::inventory::ClusterInventory;
+use gantry::plan::{Plan, PlanImage, PlannedStep, check, planner, render};
+use gantry_model::{KubeadmAct, StepAction, StepOutcome};
+
+use planning::*;
+
+/// A cluster that runs, and the image it is to run next.
+fn running(masters: u8, nodes: u8, next: &str) -> (Clusterfile, ClusterInventory, PlanImage) {
+    let (clusterfile, image) = kubernetes(masters, nodes, "");
+    let mut inventory = fresh(&clusterfile);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+    (clusterfile, inventory, of_version(image, next))
+}
+
+fn of_version(image: PlanImage, version: &str) -> PlanImage {
+    let kubernetes = image.kubernetes.map(|mut kubernetes| {
+        version.clone_into(&mut kubernetes.version);
+        kubernetes
+    });
+    let base = second_image();
+    PlanImage { kubernetes, ..base }
+}
+
+fn with_unavailable(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+    max: usize,
+) -> Plan {
+    let max = NonZeroUsize::new(max).unwrap();
+    let plan = planner::plan(clusterfile, image, inventory, &[], max).unwrap();
+    check::check(&plan).unwrap();
+    plan
+}
+
+/// Executes `plan` as far as the first step with this title on this host, which fails.
+fn execute_until(plan: &Plan, inventory: &mut ClusterInventory, host: &str, title: &str) {
+    let mut begun = plan.clone();
+    let last = begun.waves.iter().position(|wave| {
+        let mut steps = wave.steps.iter().filter(|step| step.is_to_do());
+        steps.any(|step| step.host.to_string() == host && step.title == title)
+    });
+    begun.waves.truncate(last.unwrap() + 1);
+    execute(&begun, inventory, |at, what| {
+        (at == host && what == title).then(|| StepOutcome::Failed("it did not work".into()))
+    });
+}
+
+#[test]
+fn control_planes_are_upgraded_one_at_a_time_and_workers_some_at_a_time() {
+    let (clusterfile, mut inventory, next) = running(3, 3, "v1.20.3");
+    let upgrade = with_unavailable(&clusterfile, &next, &inventory, 2);
+    expect("kubernetes-upgrade", &render::render(&upgrade));
+    let firsts = upgrade.steps().filter(|step| {
+        let StepAction::Kubeadm(spec) = &step.step.action else {
+            return false;
+        };
+        spec.act == KubeadmAct::Upgrade { first: true }
+    });
+    assert_eq!(firsts.count(), 1, "one host takes the cluster with it");
+    execute(&upgrade, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &next, &inventory).to_do(), 0);
+}
+
+#[test]
+fn one_host_alone_has_nowhere_to_move_its_pods() {
+    let (clusterfile, mut inventory, next) = running(1, 0, "v1.21.0");
+    let upgrade = plan(&clusterfile, &next, &inventory);
+    expect("kubernetes-upgrade-one-host", &render::render(&upgrade));
+    execute(&upgrade, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &next, &inventory).to_do(), 0);
+}
+
+#[test]
+fn an_upgrade_that_stopped_goes_on_where_it_stopped() {
+    let (clusterfile, start, next) = running(3, 2, "v1.20.3");
+    let whole = plan(&clusterfile, &next, &start);
+    for (at, wave) in whole.waves.iter().enumerate() {
+        for step in wave.steps.iter().filter(|step| step.is_to_do()) {
+            let mut inventory = start.clone();
+            execute_until(&whole, &mut inventory, &step.host.to_string(), &step.title);
+            let rest = plan(&clusterfile, &next, &inventory);
+            let again = |step: &PlannedStep| {
+                let mut steps = rest.steps().filter(|step| step.is_to_do());
+                steps.any(|other| (other.host, &other.title) == (step.host, &step.title))
+            };
+            assert!(again(step), "{} on {} is tried again", step.title, step.host);
+            let later = whole.waves[at + 1..].iter().flat_map(|wave| &wave.steps);
+            for left in later.filter(|step| step.is_to_do()) {
+                assert!(again(left), "{} fails: {} is left to do", step.title, left.title);
+            }
+            execute(&rest, &mut inventory, well);
+            assert_eq!(
+                plan(&clusterfile, &next, &inventory).to_do(),
+                0,
+                "after {}",
+                step.title
+            );
+        }
+    }
+}
+
+#[test]
+fn a_host_that_joins_during_an_upgrade_joins_after_it() {
+    let (_, inventory, next) = running(1, 1, "v1.20.3");
+    let (larger, _) = kubernetes(1, 2, "");
+    let mut both = fresh(&larger);
+    both.hosts.extend(inventory.hosts);
+    let upgrade = plan(&larger, &next, &both);
+    expect("kubernetes-upgrade-and-join", &render::render(&upgrade));
+    execute(&upgrade, &mut both, well);
+    assert_eq!(plan(&larger, &next, &both).to_do(), 0);
+}
+
+#[test]
+fn an_upgrade_that_kubernetes_does_not_bear_is_refused() {
+    for (next, why) in [
+        ("v1.20.1", "no control plane goes back"),
+        ("v1.22.0", "no minor version is left out"),
+        ("newest", "one of them is no version of Kubernetes"),
+    ] {
+        let (clusterfile, inventory, next) = running(1, 1, next);
+        let refused = planner::plan(&clusterfile, &next, &inventory, &[], NonZeroUsize::MIN).unwrap_err();
+        let text = format!("{refused:#}");
+        assert!(
+            text.contains("10.0.0.2 runs Kubernetes v1.20.2") && text.contains(why),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_rebuilt_image_of_the_same_version_is_no_upgrade() {
+    let (clusterfile, inventory, next) = running(1, 1, "v1.20.2");
+    let rebuilt = plan(&clusterfile, &next, &inventory);
+    assert!(rebuilt.to_do() > 0);
+    assert!(
+        to_run(&rebuilt)
+            .iter()
+            .all(|title| !title.contains("kubeadm") && !title.contains("drain"))
+    );
+}
