@@ -150,3 +150,28 @@ fn a_rebuilt_image_of_the_same_version_is_no_upgrade() {
             .all(|title| !title.contains("kubeadm") && !title.contains("drain"))
     );
 }
+
+#[test]
+fn checks_that_the_documents_ignore_are_ignored_when_upgrading_too() {
+    let document =
+        "---\nkind: JoinConfiguration\nnodeRegistration: { ignorePreflightErrors: [ SystemVerification ] }\n";
+    let (clusterfile, image) = kubernetes(1, 1, document);
+    let mut inventory = fresh(&clusterfile);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    let upgrade = plan(&clusterfile, &of_version(image, "v1.20.3"), &inventory);
+    let upgrades: Vec<_> = upgrade
+        .steps()
+        .filter_map(|step| match &step.step.action {
+            StepAction::Kubeadm(spec) if spec.kubernetes == "v1.20.3" && step.title == "kubeadm upgrade" => {
+                Some(&spec.ignored_checks)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(upgrades.len(), 2);
+    assert!(
+        upgrades
+            .iter()
+            .all(|checks| checks.contains(&"SystemVerification".to_owned()))
+    );
+}

@@ -1,6 +1,7 @@
 //! What kubeadm is given on a host: the image's documents, under the operator's, under nothing; what both leave open is
 //! filled in.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
@@ -47,6 +48,33 @@ pub(super) fn of_kubelet(clusterfile: &Clusterfile, image: &PlanImage) -> anyhow
     Ok(init
         .remove(&KubernetesKind::KubeletConfiguration)
         .unwrap_or_default())
+}
+
+/// Checks of kubeadm's own that the documents for `host` have only a warning of, e.g. `SystemVerification`.
+///
+/// # Errors
+/// As [`of`].
+pub(super) fn ignored_checks(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+) -> anyhow::Result<BTreeSet<String>> {
+    let of_image = of_image(clusterfile, image, host)?;
+    let kinds = [
+        KubernetesKind::InitConfiguration,
+        KubernetesKind::JoinConfiguration,
+    ];
+    let documents = kinds
+        .iter()
+        .flat_map(|kind| [of_image.get(kind), clusterfile.kubernetes.get(kind)])
+        .flatten();
+    let lists =
+        documents.filter_map(|document| document["nodeRegistration"]["ignorePreflightErrors"].as_array());
+    Ok(lists
+        .flatten()
+        .filter_map(Json::as_str)
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The documents for `act` on `host`.

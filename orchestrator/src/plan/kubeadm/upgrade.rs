@@ -16,8 +16,8 @@ use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, 
 use super::super::progress::{NOT_DONE, why_to_do};
 use super::super::{Mark, PlanImage, PlannedStep, Wave};
 use super::version::Version;
-use super::{NODES_LIMIT_S, TIME_LIMIT_S, anchor, ignored_checks, is_member, is_without_dns, wave};
-use crate::clusterfile::{Clusterfile, Role};
+use super::{NODES_LIMIT_S, TIME_LIMIT_S, anchor, config, ignored_checks, is_member, is_without_dns, wave};
+use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
 
@@ -33,10 +33,11 @@ pub(in super::super) struct Upgrade<'a> {
     inventory: &'a ClusterInventory,
     version: &'a str,
     /// In the order of the Clusterfile.
-    hosts: Vec<Host<'a>>,
+    hosts: Vec<Upgraded<'a>>,
 }
 
-struct Host<'a> {
+/// A member on its way.
+struct Upgraded<'a> {
     address: IpAddr,
     role: Role,
     /// The name of its node.
@@ -47,6 +48,8 @@ struct Host<'a> {
     rootfs: Option<StepId>,
     /// The image's scripts, which install the new programs.
     scripts: Vec<PlannedStep>,
+    /// Checks of kubeadm's own whose failure is only a warning.
+    ignored_checks: Vec<String>,
 }
 
 impl<'a> Upgrade<'a> {
@@ -79,13 +82,14 @@ impl<'a> Upgrade<'a> {
                 continue;
             }
             upgrade.check(host.address, from)?;
-            upgrade.hosts.push(Host {
+            upgrade.hosts.push(Upgraded {
                 address: host.address,
                 role: host.role,
                 node: report.node(),
                 level,
                 rootfs: None,
                 scripts: Vec::new(),
+                ignored_checks: upgrade.ignored_checks(host)?,
             });
         }
         if !upgrade.hosts.is_empty() && !kubernetes.kubectl {
@@ -130,8 +134,8 @@ impl<'a> Upgrade<'a> {
     /// The waves that take the hosts to the version, at most `max_unavailable` workers at a time.
     pub(in super::super) fn waves(&self, max_unavailable: NonZeroUsize) -> Vec<Wave> {
         let of_role = |role| self.hosts.iter().filter(move |host| host.role == role);
-        let masters: Vec<&Host<'_>> = of_role(Role::Master).collect();
-        let workers: Vec<&Host<'_>> = of_role(Role::Node).collect();
+        let masters: Vec<&Upgraded<'_>> = of_role(Role::Master).collect();
+        let workers: Vec<&Upgraded<'_>> = of_role(Role::Node).collect();
         // While no control plane has the version, the first takes what the cluster has in common with it.
         let mut first = !self.some_control_plane_has_it();
         let mut waves = Vec::new();
@@ -146,16 +150,11 @@ impl<'a> Upgrade<'a> {
     }
 
     /// Hosts that are upgraded at the same time.
-    fn batch(&self, hosts: &[&Host<'_>], first: bool) -> Vec<Wave> {
+    fn batch(&self, hosts: &[&Upgraded<'_>], first: bool) -> Vec<Wave> {
         let cluster = &self.clusterfile.name;
         let anchor = anchor(self.clusterfile, self.inventory).address;
         let alone = self.clusterfile.hosts.len() == 1;
-        let masters = self
-            .clusterfile
-            .hosts
-            .iter()
-            .filter(|host| host.role == Role::Master);
-        let asks_quorum = masters.count() > 1;
+        let asks_quorum = self.masters().count() > 1;
         let (mut quorum, mut kubeadm, mut drain) = (
             wave("etcd", vec![]),
             wave("upgrade", vec![]),
@@ -224,7 +223,7 @@ impl<'a> Upgrade<'a> {
     }
 
     /// The run of kubeadm that gives `host` the version; none where it has it by a run that is not planned any more.
-    fn kubeadm_step(&self, host: &Host<'_>, first: bool) -> Option<PlannedStep> {
+    fn kubeadm_step(&self, host: &Upgraded<'_>, first: bool) -> Option<PlannedStep> {
         let step = |first| Step {
             action: StepAction::Kubeadm(KubeadmSpec {
                 cluster: self.clusterfile.name.clone(),
@@ -232,7 +231,7 @@ impl<'a> Upgrade<'a> {
                 kubernetes: self.version.to_owned(),
                 config: String::new(),
                 skipped_phases: Vec::new(),
-                ignored_checks: self.ignored_checks(),
+                ignored_checks: host.ignored_checks.clone(),
                 time_limit_s: TIME_LIMIT_S,
             }),
             after: host.rootfs.into_iter().collect(),
@@ -256,11 +255,14 @@ impl<'a> Upgrade<'a> {
         Some(PlannedStep::new(host.address, step, Mark::Change, reason))
     }
 
-    /// Without a DNS server of its own kubeadm finds none to upgrade.
-    fn ignored_checks(&self) -> Vec<String> {
-        let without_dns = is_without_dns(self.image).then_some(DNS_CHECKS);
-        let dns = without_dns.into_iter().flatten().map(str::to_owned);
-        ignored_checks(self.image, false).into_iter().chain(dns).collect()
+    /// Those that the documents for the host name; and without a DNS server of its own kubeadm finds none to upgrade.
+    fn ignored_checks(&self, host: &Host) -> anyhow::Result<Vec<String>> {
+        let mut checks = config::ignored_checks(self.clusterfile, self.image, host)?;
+        checks.extend(ignored_checks(self.image, false));
+        if is_without_dns(self.image) {
+            checks.extend(DNS_CHECKS.map(str::to_owned));
+        }
+        Ok(checks.into_iter().collect())
     }
 
     /// Whether a host that got the version by an upgrade is back in the cluster since; one that joined with it is.
@@ -282,12 +284,7 @@ impl<'a> Upgrade<'a> {
     }
 
     fn some_control_plane_has_it(&self) -> bool {
-        let masters = self
-            .clusterfile
-            .hosts
-            .iter()
-            .filter(|host| host.role == Role::Master);
-        masters
+        self.masters()
             .filter_map(|host| self.level(host.address))
             .any(|(_, level)| level.kubernetes.as_deref() == Some(self.version))
     }
@@ -359,13 +356,13 @@ impl<'a> Upgrade<'a> {
         planned(anchor, Step { action, after }, &reports, reason)
     }
 
+    fn masters(&self) -> impl Iterator<Item = &'a Host> {
+        let hosts = self.clusterfile.hosts.iter();
+        hosts.filter(|host| host.role == Role::Master)
+    }
+
     fn is_done(&self, id: StepId) -> bool {
-        let masters = self
-            .clusterfile
-            .hosts
-            .iter()
-            .filter(|host| host.role == Role::Master);
-        masters
+        self.masters()
             .filter_map(|host| self.inventory.report(host.address))
             .any(|report| why_to_do(id, report).is_none())
     }
