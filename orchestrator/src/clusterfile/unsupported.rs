@@ -81,7 +81,10 @@ const PLUGINS: &[(&str, &str)] = &[
         "CLUSTERCHECK",
         "leave it out: `gantry apply` waits until every node is ready",
     ),
-    ("ETCD", "leave it out, and back etcd up by other means"),
+    (
+        "ETCD",
+        "leave it out; `gantry backup -o FILE` writes a snapshot of etcd",
+    ),
 ];
 
 /// What to do instead of a document of a kind that is known and not supported; `of` is its `spec.type`.
