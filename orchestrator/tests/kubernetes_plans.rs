@@ -89,6 +89,29 @@ fn labels_and_taints_are_set_when_hosts_have_joined_and_follow_the_file() {
 }
 
 #[test]
+fn plugins_mark_nodes_as_the_groups_of_hosts_do() {
+    let (_, image) = kubernetes(1, 1, "");
+    let in_groups = marked("disk: ssd, zone: a", "'dedicated=db:NoSchedule', 'old-'");
+    let plugin = |kind: &str, lines: &str| {
+        format!(
+            "---\napiVersion: sealer.aliyun.com/v1alpha1\nkind: Plugin\nmetadata: {{ name: one }}\nspec:\n  \
+             type: {kind}\n  action: PreGuest\n  data: |\n    {lines}\n"
+        )
+    };
+    let text = format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: kubernetes:v1.20.2\n  \
+         hosts:\n    - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n    - {{ ips: [ 10.0.0.3 ], roles: [ node ] }}\n{}{}",
+        plugin("LABEL", "10.0.0.3 disk=ssd,zone=a"),
+        plugin("TAINT", "10.0.0.3-10.0.0.9 dedicated=db:NoSchedule,old-"),
+    );
+    let by_plugins = Clusterfile::parse("Clusterfile", &text).unwrap().0;
+    assert_eq!(by_plugins, in_groups);
+    let mut inventory = fresh(&in_groups);
+    execute(&plan(&in_groups, &image, &inventory), &mut inventory, well);
+    assert_eq!(plan(&by_plugins, &image, &inventory).to_do(), 0);
+}
+
+#[test]
 fn marks_that_reached_some_nodes_only_are_set_again_even_where_the_file_goes_back() {
     let (_, image) = kubernetes(1, 1, "");
     let (before, after) = (marked("disk: ssd", ""), marked("disk: nvme", ""));

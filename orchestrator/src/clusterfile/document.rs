@@ -1,9 +1,13 @@
 //! The text shape of a Clusterfile: one type per mapping. Only the JSON Schema is made of these types, and with
 //! it [`super::structure`] checks names and kinds of values; what values mean is decided in [`super::validate`].
 
+mod plugin;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
+
+pub use plugin::PluginDocument;
 
 /// What one cluster shall be
 #[derive(Debug, JsonSchema)]

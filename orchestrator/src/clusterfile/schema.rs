@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use super::document::{ConfigDocument, Document};
+use super::document::{ConfigDocument, Document, PluginDocument};
 use super::kubernetes::KubernetesKind;
 
 /// The schema of every document, for `gantry schema` and for editors.
@@ -16,7 +16,7 @@ pub fn schema() -> Value {
         "required": ["kind"],
         "properties": { "kind": { "enum": KubernetesKind::ALL.map(KubernetesKind::name) } },
     });
-    let mut any = [cluster(), config(), kubernetes];
+    let mut any = [cluster(), config(), plugin(), kubernetes];
     let version = any[0]["$schema"].take();
     for one in &mut any {
         if let Some(fields) = one.as_object_mut() {
@@ -34,6 +34,11 @@ pub(super) fn cluster() -> Value {
 /// The schema of a document of kind Config.
 pub(super) fn config() -> Value {
     of::<ConfigDocument>("Config")
+}
+
+/// The schema of a document of kind Plugin.
+pub(super) fn plugin() -> Value {
+    of::<PluginDocument>("Plugin")
 }
 
 fn of<T: JsonSchema>(kind: &str) -> Value {

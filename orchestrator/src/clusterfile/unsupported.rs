@@ -57,7 +57,7 @@ const FIELDS: &[(&str, &str)] = &[
 ];
 
 /// Kinds of document that are known and not supported by this version.
-pub(crate) const KINDS: &[&str] = &["Plugin", "Application", "KubeadmConfig", "Infra"];
+pub(crate) const KINDS: &[&str] = &["Application", "KubeadmConfig", "Infra"];
 
 /// Types of Plugin, and what to do instead.
 const PLUGINS: &[(&str, &str)] = &[
@@ -66,20 +66,8 @@ const PLUGINS: &[(&str, &str)] = &[
         "hosts run only what is in the image: put it into a script of an image, `FROM` this one",
     ),
     (
-        "LABEL",
-        "write `labels: {KEY: VALUE}` in the group of these hosts in `spec.hosts`",
-    ),
-    (
-        "TAINT",
-        "write `taints: [\"KEY=VALUE:EFFECT\"]` in the group of these hosts in `spec.hosts`",
-    ),
-    (
         "HOSTNAME",
         "set the hosts' names before `gantry apply`; nodes are named after them",
-    ),
-    (
-        "CLUSTERCHECK",
-        "leave it out: `gantry apply` waits until every node is ready",
     ),
     (
         "ETCD",
@@ -87,12 +75,13 @@ const PLUGINS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What to do instead of a document of a kind that is known and not supported; `of` is its `spec.type`.
-pub(crate) fn instead_of_kind(of: Option<&str>) -> &'static str {
-    PLUGINS.iter().find(|(plugin, _)| Some(*plugin) == of).map_or(
-        "remove this document, or apply what it configures by other means",
-        |(_, instead)| *instead,
-    )
+/// What to do instead of a document of a kind that is known and not supported.
+pub(crate) const INSTEAD_OF_KIND: &str = "remove this document, or apply what it configures by other means";
+
+/// What to do instead of a Plugin of a type that is known and not supported.
+pub(crate) fn instead_of_plugin(of: &str) -> Option<&'static str> {
+    let plugin = PLUGINS.iter().find(|(plugin, _)| *plugin == of);
+    plugin.map(|(_, instead)| *instead)
 }
 
 /// What to do instead of a field that is known and not supported; `path` with `[]` for any item of a list.

@@ -6,6 +6,7 @@ mod env;
 mod hosts;
 mod kubernetes;
 mod marks;
+mod plugin;
 mod process;
 mod registry;
 
@@ -18,10 +19,12 @@ use super::schema;
 use super::spelling::closest;
 use super::structure;
 use super::tree::{Node, Value};
-use super::unsupported::{KINDS, instead_of_kind};
+use super::unsupported::{INSTEAD_OF_KIND, KINDS};
 
 /// The kind of documents that are about one file.
 const CONFIG: &str = "Config";
+/// The kind of documents that do something to hosts.
+const PLUGIN: &str = "Plugin";
 const DATA_ROOT: &str = "/var/lib/sealer/data";
 
 /// The meaning of a file's documents and notes about it; none when a mistake leaves something open.
@@ -31,7 +34,8 @@ pub(super) fn clusterfile(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Clusterfile, Vec<String>)> {
     let (mut clusters, mut of_kubernetes) = (Vec::new(), KubernetesDocuments::new());
-    let (mut configs, mut notes) = (config::Configs::default(), Vec::new());
+    let (mut configs, mut plugins) = (config::Configs::default(), Vec::new());
+    let mut notes = Vec::new();
     for document in documents {
         let kind = document.get("kind").and_then(Node::text);
         if let Some(kind) = kind.and_then(KubernetesKind::of) {
@@ -39,6 +43,8 @@ pub(super) fn clusterfile(
         } else if kind == Some(CONFIG) {
             mistakes.extend(structure::check(document, &schema::config()));
             configs.document(document, mistakes, &mut notes);
+        } else if kind == Some(PLUGIN) {
+            plugins.extend(plugin::document(document, mistakes));
         } else if is_cluster(document, mistakes) {
             clusters.push(document);
         }
@@ -60,7 +66,10 @@ pub(super) fn clusterfile(
         );
     }
     mistakes.extend(structure::check(cluster, &schema::cluster()));
-    meaning(cluster, of_kubernetes, configs, mistakes, notes)
+    let (mut clusterfile, mut notes) = meaning(cluster, of_kubernetes, configs, mistakes, notes)?;
+    plugin::take(&plugins, text, &mut clusterfile, mistakes, &mut notes);
+    notes.dedup();
+    Some((clusterfile, notes))
 }
 
 fn meaning(
@@ -101,7 +110,6 @@ fn meaning(
         kubernetes: of_kubernetes,
         configs: configs.list,
     };
-    notes.dedup();
     Some((clusterfile, notes))
 }
 
@@ -127,17 +135,15 @@ fn is_cluster(document: &Node, mistakes: &mut Vec<Mistake>) -> bool {
             kind.span.clone(),
             format!("kind {word} is not supported by this version"),
         )
-        .help(instead_of_kind(
-            document.get("spec").and_then(|spec| spec.get("type")?.text()),
-        ))
+        .help(INSTEAD_OF_KIND)
     } else {
         let mistake = Mistake::new(kind.span.clone(), format!("there is no kind {word:?}"));
         let kubernetes = KubernetesKind::ALL.map(KubernetesKind::name);
-        let known = KINDS.iter().copied().chain(["Cluster", CONFIG]);
+        let known = KINDS.iter().copied().chain(["Cluster", CONFIG, PLUGIN]);
         match closest(word, known.chain(kubernetes)) {
             // The structure walk says it, with the other mistakes of the document.
             Some("Cluster") => return true,
-            Some(meant) if meant == CONFIG || kubernetes.contains(&meant) => {
+            Some(meant) if [CONFIG, PLUGIN].contains(&meant) || kubernetes.contains(&meant) => {
                 mistake.help(format!("did you mean `{meant}`?"))
             }
             Some(meant) => mistake.help(format!(

@@ -1,4 +1,4 @@
-//! Labels and taints of a group of hosts.
+//! Labels and taints of hosts: of a group of them, and one by one.
 
 use gantry_model::{NodeMarks, Taint, TaintEffect, TaintPattern, check_mark_key, check_mark_value};
 
@@ -8,6 +8,7 @@ use crate::clusterfile::tree::{Entry, Node, Span};
 
 /// Before the name of a free role in the label that says it.
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
+const ONE_TAINT: &str = "a node has one taint for each key and effect; keep one of them";
 /// Labels by which kubelets say what host they run on; they would set them again.
 const OF_KUBELET: [&str; 5] = [
     "kubernetes.io/hostname",
@@ -40,11 +41,7 @@ pub(super) fn marks(group: &Node, mistakes: &mut Vec<Mistake>) -> NodeMarks {
                         item.span.clone(),
                         format!("{text:?} says another thing about the same taint"),
                     );
-                    mistakes.push(
-                        mistake
-                            .beside(first.clone(), "the first")
-                            .help("a node has one taint for each key and effect; keep one of them"),
-                    );
+                    mistakes.push(mistake.beside(first.clone(), "the first").help(ONE_TAINT));
                     continue;
                 }
                 seen.push((pattern.clone(), item.span.clone()));
@@ -75,11 +72,7 @@ fn free_role(role: &Node, marks: &mut NodeMarks, mistakes: &mut Vec<Mistake>) {
 
 fn label(entry: &Entry, marks: &mut NodeMarks) -> Result<(), Mistake> {
     let key = &entry.key;
-    check_mark_key(key).map_err(|wrong| Mistake::new(entry.key_span.clone(), wrong))?;
-    if OF_KUBELET.contains(&key.as_str()) {
-        let mistake = Mistake::new(entry.key_span.clone(), format!("label {key} cannot be set"));
-        return Err(mistake.help("leave it out: kubelet says by it what host it runs on"));
-    }
+    check_key(key, &entry.key_span)?;
     let Some(value) = entry.value.text() else {
         // Anything that is there and is no text was named by the structure check already.
         if entry.value.kind() == "nothing" {
@@ -90,6 +83,65 @@ fn label(entry: &Entry, marks: &mut NodeMarks) -> Result<(), Mistake> {
     };
     check_mark_value(value).map_err(|wrong| Mistake::new(entry.value.span.clone(), wrong))?;
     marks.labels.insert(key.clone(), value.to_owned());
+    Ok(())
+}
+
+fn check_key(key: &str, span: &Span) -> Result<(), Mistake> {
+    check_mark_key(key).map_err(|wrong| Mistake::new(span.clone(), wrong))?;
+    if OF_KUBELET.contains(&key) {
+        let mistake = Mistake::new(span.clone(), format!("label {key} cannot be set"));
+        return Err(mistake.help("leave it out: kubelet says by it what host it runs on"));
+    }
+    Ok(())
+}
+
+/// Puts the label `KEY=VALUE` to those of one host.
+pub(super) fn put_label(text: &str, span: &Span, marks: &mut NodeMarks) -> Result<(), Mistake> {
+    let Some((key, value)) = text.split_once('=') else {
+        let mistake = Mistake::new(span.clone(), format!("{text:?} is not a label"));
+        return Err(mistake.help("write KEY=VALUE"));
+    };
+    check_key(key, span)?;
+    check_mark_value(value).map_err(|wrong| Mistake::new(span.clone(), wrong))?;
+    match marks.labels.insert(key.to_owned(), value.to_owned()) {
+        Some(other) if other != value => {
+            let message = format!("label {key} is {other:?} there already");
+            Err(Mistake::new(span.clone(), message)
+                .help("a node has one value for each label; keep one of them"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts the taint `text` to those of one host.
+pub(super) fn put_taint(text: &str, span: &Span, marks: &mut NodeMarks) -> Result<(), Mistake> {
+    let (pattern, value) =
+        taint(text).map_err(|(message, help)| Mistake::new(span.clone(), message).help(help))?;
+    let mut alone = NodeMarks::default();
+    put(pattern.clone(), value, &mut alone);
+    let said_before = alone.taints.iter().all(|taint| marks.taints.contains(taint))
+        && alone
+            .without_taints
+            .iter()
+            .all(|taint| marks.without_taints.contains(taint));
+    if said_before {
+        return Ok(());
+    }
+    let of_taint = |taint: &Taint| TaintPattern {
+        key: taint.key.clone(),
+        effect: Some(taint.effect),
+    };
+    let mut others = marks
+        .taints
+        .iter()
+        .map(of_taint)
+        .chain(marks.without_taints.iter().cloned());
+    if others.any(|other| overlap(&other, &pattern)) {
+        let message = format!("{text:?} says another thing about a taint that is there already");
+        return Err(Mistake::new(span.clone(), message).help(ONE_TAINT));
+    }
+    marks.taints.extend(alone.taints);
+    marks.without_taints.extend(alone.without_taints);
     Ok(())
 }
 

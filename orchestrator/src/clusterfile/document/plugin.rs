@@ -1,0 +1,65 @@
+//! The text shape of documents of kind Plugin.
+
+use schemars::JsonSchema;
+
+use super::ConfigApiVersion;
+
+/// Something that is done to hosts beside what the image brings
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PluginDocument {
+    /// Version of this format
+    pub api_version: Option<ConfigApiVersion>,
+    /// Kind of document
+    pub kind: PluginKind,
+    /// Names the plugin
+    pub metadata: PluginMetadata,
+    /// What is done
+    pub spec: PluginSpec,
+}
+
+/// Kind of document
+#[derive(Debug, JsonSchema)]
+pub enum PluginKind {
+    /// Something that is done to hosts
+    Plugin,
+}
+
+/// Names the plugin
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PluginMetadata {
+    /// Name of the plugin: 1 to 63 of a-z, A-Z, 0-9, '.', '_' and '-'
+    pub name: String,
+}
+
+/// What is done
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PluginSpec {
+    /// What kind of thing is done
+    #[serde(rename = "type")]
+    pub kind: PluginType,
+    /// When: one phase, or several with '|' between them, e.g. pre-init-host
+    pub action: String,
+    /// On which hosts, by phases of older images: master, node, master0, addresses, ranges of them, or LABEL=VALUE
+    pub on: Option<String>,
+    /// On which hosts: roles with '|' between them
+    pub scope: Option<String>,
+    /// For type LABEL lines of ADDRESSES KEY=VALUE,KEY=VALUE; for type TAINT lines of ADDRESSES KEY=VALUE:EFFECT
+    pub data: Option<String>,
+}
+
+/// What kind of thing a plugin does
+#[derive(Debug, JsonSchema)]
+pub enum PluginType {
+    /// Nodes get labels
+    #[serde(rename = "LABEL")]
+    Label,
+    /// Nodes get taints
+    #[serde(rename = "TAINT")]
+    Taint,
+    /// Nothing more than is done anyway: `gantry apply` waits until every node is ready
+    #[serde(rename = "CLUSTERCHECK")]
+    ClusterCheck,
+}

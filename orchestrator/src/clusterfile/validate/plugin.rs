@@ -1,0 +1,136 @@
+//! Documents of kind Plugin, and what they add to the meaning of a file.
+
+mod lines;
+mod phases;
+mod select;
+
+use gantry_model::NodeMarks;
+
+use super::marks;
+use crate::clusterfile::mistake::Mistake;
+use crate::clusterfile::tree::{Node, Span};
+use crate::clusterfile::unsupported::instead_of_plugin;
+use crate::clusterfile::{Clusterfile, schema, structure};
+
+/// A document whose shape is right.
+pub(super) struct Plugin<'a> {
+    kind: &'a str,
+    name: &'a str,
+    spec: &'a Node,
+}
+
+/// The plugin that `document` is; none when it has mistakes.
+pub(super) fn document<'a>(document: &'a Node, mistakes: &mut Vec<Mistake>) -> Option<Plugin<'a>> {
+    let before = mistakes.len();
+    let spec = document.get("spec");
+    let kind = spec.and_then(|spec| spec.get("type"));
+    if let Some((kind, word)) = kind.and_then(|kind| Some((kind, kind.text()?)))
+        && let Some(instead) = instead_of_plugin(word)
+    {
+        let message = format!("plugins of type {word} are not supported by this version");
+        mistakes.push(Mistake::new(kind.span.clone(), message).help(instead));
+        return None;
+    }
+    mistakes.extend(structure::check(document, &schema::plugin()));
+    let (kind, spec) = (kind?.text()?, spec?);
+    let name = document.get("metadata")?.get("name")?;
+    check_name(name, mistakes);
+    phases::check(spec.get("action")?, kind, mistakes);
+    (mistakes.len() == before).then_some(Plugin {
+        kind,
+        name: name.text()?,
+        spec,
+    })
+}
+
+/// Puts what `plugins` say into `clusterfile`, whose text is `text`.
+pub(super) fn take(
+    plugins: &[Plugin<'_>],
+    text: &str,
+    clusterfile: &mut Clusterfile,
+    mistakes: &mut Vec<Mistake>,
+    notes: &mut Vec<String>,
+) {
+    // Which hosts there are has to be clear before they are looked up.
+    if !mistakes.is_empty() {
+        return;
+    }
+    for plugin in plugins {
+        match plugin.kind {
+            "LABEL" => mark(plugin, text, clusterfile, mistakes, marks::put_label),
+            "TAINT" => mark(plugin, text, clusterfile, mistakes, marks::put_taint),
+            _ => notes.push(format!(
+                "plugin {} of type {} adds nothing: `gantry apply` waits until every node is ready",
+                plugin.name, plugin.kind
+            )),
+        }
+    }
+}
+
+/// Lines of `ADDRESSES MARK,MARK`.
+fn mark(
+    plugin: &Plugin<'_>,
+    text: &str,
+    clusterfile: &mut Clusterfile,
+    mistakes: &mut Vec<Mistake>,
+    put: impl Fn(&str, &Span, &mut NodeMarks) -> Result<(), Mistake>,
+) {
+    for field in ["on", "scope"] {
+        if let Some(given) = plugin.spec.get(field) {
+            let message = format!("`spec.{field}` means nothing for type {}", plugin.kind);
+            mistakes.push(
+                Mistake::new(given.span.clone(), message).help("the lines of `spec.data` name the hosts"),
+            );
+        }
+    }
+    let Some(data) = plugin.spec.get("data") else {
+        let message = format!("`spec.data` is missing; type {} needs it", plugin.kind);
+        mistakes.push(Mistake::new(plugin.spec.span.clone(), message).help(form(plugin.kind)));
+        return;
+    };
+    for line in lines::lines(data, text) {
+        let Some((addresses, given)) = line.text.split_once(char::is_whitespace) else {
+            let message = format!(
+                "{:?} is not a line of a plugin of type {}",
+                line.text, plugin.kind
+            );
+            mistakes.push(Mistake::new(line.span, message).help(form(plugin.kind)));
+            continue;
+        };
+        let hosts = match select::by_address(addresses, &line.span, &clusterfile.hosts) {
+            Ok(hosts) => hosts,
+            Err(mistake) => {
+                mistakes.push(mistake);
+                continue;
+            }
+        };
+        for one in given.split(',').map(str::trim) {
+            let wrong = hosts
+                .iter()
+                .find_map(|&host| put(one, &line.span, &mut clusterfile.hosts[host].marks).err());
+            mistakes.extend(wrong);
+        }
+    }
+}
+
+fn form(kind: &str) -> &'static str {
+    match kind {
+        "LABEL" => "write ADDRESS KEY=VALUE,KEY=VALUE in each line, e.g. `10.0.0.5 disk=ssd`",
+        _ => "write ADDRESS KEY=VALUE:EFFECT in each line, e.g. `10.0.0.5 dedicated=db:NoSchedule`",
+    }
+}
+
+fn check_name(name: &Node, mistakes: &mut Vec<Mistake>) {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let Some(text) = name.text() else { return };
+    if !(1..=MAX_NAME_LEN).contains(&text.len()) || !text.bytes().all(legal) {
+        let mistake = Mistake::new(
+            name.span.clone(),
+            format!("{text:?} cannot be the name of a plugin"),
+        );
+        mistakes.push(mistake.help("1 to 63 letters, digits, '-', '_' and '.'"));
+    }
+}
+
+/// Longest name of a plugin, in bytes: as a label's.
+const MAX_NAME_LEN: usize = 63;
