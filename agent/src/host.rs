@@ -32,6 +32,8 @@ pub struct Host {
     pub(crate) registries: Registries,
     /// What etcd held before upgrades.
     pub(crate) etcd_snapshots: EtcdSnapshots,
+    /// Whether commands run that no image brings.
+    pub(crate) allow_exec: bool,
 }
 
 impl Host {
@@ -47,6 +49,7 @@ impl Host {
             balancers: Balancers::new(&config.balancers()),
             registries: Registries::new(&config.registries(), &config.data()),
             etcd_snapshots: EtcdSnapshots::new(&config.etcd_snapshots()),
+            allow_exec: config.allow_exec,
         }
     }
 }

@@ -4,6 +4,7 @@ use gantry_model::{Digest, KubeadmAct, KubeadmSpec, Step, StepAction, StepOutcom
 use gantry_protocol::limits::{MAX_LAYERS, MAX_TEMPLATE_VALUES};
 
 use crate::balancer::{self, Settings};
+use crate::config::DEFAULT_PATH;
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::{configs, hosts_file, kubeadm, registry, scripts, templates};
@@ -26,6 +27,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         StepAction::RunImageCommand(command) => {
             return scripts::check_environment(command.env.len(), &command.env);
         }
+        StepAction::RunShellCommand(command) => return scripts::check_shell_command(command),
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         StepAction::Kubeadm(spec) => return kubeadm::check(spec),
         StepAction::DrainNode { node, .. }
@@ -47,6 +49,21 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether this host may do `step`: what no image brings, it has to allow.
+///
+/// # Errors
+/// What to do so that it may.
+pub(super) fn allowed(host: &Host, step: &Step) -> Result<(), String> {
+    match &step.action {
+        StepAction::RunShellCommand(command) if !host.allow_exec => Err(format!(
+            "{} is not run: this host runs scripts of images only; set allow_exec = true in {DEFAULT_PATH} and \
+             `systemctl restart gantry-agent`",
+            command.title()
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The outcome of `step` if its effect is on this host: states are looked at, only scripts are remembered.
@@ -100,6 +117,7 @@ pub(super) fn already_done(
         }
         StepAction::RunScript(_)
         | StepAction::RunImageCommand(_)
+        | StepAction::RunShellCommand(_)
         | StepAction::WaitForNodes { .. }
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. }

@@ -1,9 +1,10 @@
-//! Runs a program of the image for a step, to its end: a script, a command, kubeadm, kubectl.
+//! Runs a program for a step, to its end: a script, a command, kubeadm, kubectl.
 
 use std::path::Path;
 
 use gantry_model::{
-    ClusterName, Digest, ImageCommand, JoinPass, KubeadmAct, KubeadmSpec, ScriptSpec, StepId, StepOutcome,
+    ClusterName, Digest, ImageCommand, JoinPass, KubeadmAct, KubeadmSpec, ScriptSpec, ShellCommand, StepId,
+    StepOutcome,
 };
 use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,17 @@ pub(super) async fn run_image_command(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let program = |rootfs: &Path, image: &Digest| scripts::image_command(spec, image, rootfs);
+    run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+pub(super) async fn run_shell_command(
+    host: Host,
+    id: StepId,
+    spec: &ShellCommand,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let folder = host.scripts.folder(id);
+    let program = |rootfs: &Path, _: &Digest| Ok(scripts::shell_command(spec, rootfs, &folder));
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 

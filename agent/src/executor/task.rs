@@ -137,6 +137,9 @@ impl Task {
         if let Err(reason) = look::check(&step) {
             return refuse(RefusalKind::Invalid, reason);
         }
+        if let Err(reason) = look::allowed(&self.host, &step) {
+            return refuse(RefusalKind::Forbidden, reason);
+        }
         match look::already_done(&self.host, &self.journal, &step) {
             Ok(None) => {}
             Ok(Some(outcome)) => return self.note_done(&step, outcome),

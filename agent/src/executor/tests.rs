@@ -1,6 +1,9 @@
 //! The executor with a store and a journal of its own: what runs, what is answered, what survives.
 
-use gantry_model::{ClusterName, Digest, HostsEntry, ScriptSpec, Step, StepAction, StepOutcome};
+use gantry_model::{
+    ClusterName, CommandMoment, CommandOrigin, Digest, HostsEntry, ScriptSpec, ShellCommand, Step,
+    StepAction, StepOutcome,
+};
 use gantry_protocol::RefusalKind;
 use gantry_store::Store;
 
@@ -91,6 +94,37 @@ async fn a_step_is_done_once_and_recorded() {
     let records = executor.records().await.unwrap();
     assert_eq!((records.len(), &records[0].outcome), (1, &Some(DONE)));
     assert!(Journal::look(&bed.config.journal()).unwrap()[0].outcome.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_no_image_brings_need_the_hosts_leave() {
+    let mut bed = Bed::new();
+    let step = Step {
+        action: StepAction::RunShellCommand(ShellCommand {
+            cluster: demo(),
+            origin: CommandOrigin::Plugin("dns".into()),
+            when: CommandMoment::BeforeInit,
+            text: "true".into(),
+            env: [].into(),
+            time_limit_s: 1,
+        }),
+        after: vec![],
+    };
+    let executor = bed.executor();
+    let refused = executor.run(step.clone(), None, None).await.unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Forbidden);
+    assert!(
+        refused.message.contains("plugin dns") && refused.message.contains("allow_exec = true"),
+        "{refused:?}"
+    );
+    assert!(executor.records().await.unwrap().is_empty(), "nothing was begun");
+    drop(executor);
+    bed.config.allow_exec = true;
+    let executor = bed.executor();
+    let StepOutcome::Failed(why) = outcome(&executor, &step).await else {
+        panic!("there is no rootfs here");
+    };
+    assert!(why.contains("demo"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,13 +52,13 @@ pub struct FactsError {
     source: std::io::Error,
 }
 
-/// Gathers the facts of this host; `store` is the folder where layers lie.
+/// Gathers the facts of this host; `store` is the folder where layers lie, `allow_exec` what the agent was told.
 ///
 /// What a minimal host does not have (a machine id, an os-release file) is empty, not an error.
 ///
 /// # Errors
 /// When the space of `store`, or where etcd would be, cannot be read.
-pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
+pub fn gather(store: &Path, allow_exec: bool) -> Result<HostFacts, FactsError> {
     let failed = |source| FactsError {
         path: store.to_owned(),
         source,
@@ -102,6 +102,7 @@ pub fn gather(store: &Path) -> Result<HostFacts, FactsError> {
         },
         etcd_beside_store: device(etcd).is_some() && device(etcd) == device(store),
         networks: networks::networks(),
+        allow_exec,
     })
 }
 
@@ -180,7 +181,7 @@ mod tests {
     fn this_host_has_facts() {
         let folder = tempfile::tempdir().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let facts = gather(folder.path()).unwrap();
+        let facts = gather(folder.path(), false).unwrap();
         let port = ListeningPort {
             port: listener.local_addr().unwrap().port(),
             udp: false,

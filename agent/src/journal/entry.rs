@@ -117,6 +117,7 @@ impl StepKind {
             StepAction::RemoveHostsEntries { .. } => Self::RemoveHostsEntries,
             StepAction::RunScript(_)
             | StepAction::RunImageCommand(_)
+            | StepAction::RunShellCommand(_)
             | StepAction::WaitForNodes { .. }
             | StepAction::DrainNode { .. }
             | StepAction::DeleteNode { .. } => Self::Script,

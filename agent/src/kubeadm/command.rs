@@ -149,7 +149,7 @@ mod tests {
                 "--skip-certificate-key-print",
                 "--ignore-preflight-errors=ImagePull",
                 "--config",
-                "/steps/1/secret.yaml",
+                "/steps/1/secret",
                 "--skip-phases=addon/coredns",
             ]
         );

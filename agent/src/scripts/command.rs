@@ -8,9 +8,12 @@ use gantry_model::{ClusterName, ScriptSpec};
 use gantry_protocol::limits::MAX_SCRIPT_WORDS;
 
 use crate::facts::PATH;
+use crate::kubeadm::ADMIN;
 
 /// What runs scripts.
 pub(crate) const BASH: &str = "/bin/bash";
+/// How kubectl and helm find the cluster.
+const KUBECONFIG: &str = "KUBECONFIG";
 /// Stands for the rootfs in arguments.
 const ROOTFS_WORD: &str = "{rootfs}";
 
@@ -168,12 +171,12 @@ impl Program {
         }
     }
 
-    /// `line`, a shell line that was proved to be the image's, in the rootfs.
-    pub(crate) fn shell(
+    /// Bash with `words`, in the rootfs; that it may run was proved otherwise.
+    pub(crate) fn bash(
         cluster: &ClusterName,
         name: String,
         rootfs: &Path,
-        line: &str,
+        words: Vec<String>,
         env: &BTreeMap<String, String>,
         time_limit_s: u32,
     ) -> Self {
@@ -187,7 +190,7 @@ impl Program {
             command: Command {
                 folder: rootfs.to_owned(),
                 program: BASH.into(),
-                words: vec!["-c".into(), line.to_owned()],
+                words,
                 env: whole,
             },
             secret: None,
@@ -198,6 +201,16 @@ impl Program {
     pub(crate) fn with_secret(self, secret: Option<SecretFile>) -> Self {
         Self { secret, ..self }
     }
+}
+
+/// `env`, and where the cluster is found if this host can tell.
+pub(super) fn with_kubeconfig(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut env = env.clone();
+    if Path::new(ADMIN).is_file() {
+        env.entry(KUBECONFIG.to_owned())
+            .or_insert_with(|| ADMIN.to_owned());
+    }
+    env
 }
 
 /// What a script finds when it is run over ssh as root, as sealer does; units have less.

@@ -7,10 +7,7 @@ use gantry_store::ImageConfig;
 use gantry_store::manifest::{LABEL_COMMANDS, Manifest};
 
 use super::Program;
-use crate::kubeadm::ADMIN;
-
-/// How kubectl and helm find the cluster.
-const KUBECONFIG: &str = "KUBECONFIG";
+use super::command::with_kubeconfig;
 
 /// How `spec` is run in the rootfs at `rootfs`, whose generation is of `image`.
 ///
@@ -18,17 +15,13 @@ const KUBECONFIG: &str = "KUBECONFIG";
 /// When it is no command of that image.
 pub(crate) fn image_command(spec: &ImageCommand, image: &Digest, rootfs: &Path) -> Result<Program, String> {
     prove(spec, image)?;
-    let mut env = spec.env.clone();
-    if Path::new(ADMIN).is_file() {
-        env.entry(KUBECONFIG.to_owned())
-            .or_insert_with(|| ADMIN.to_owned());
-    }
+    let env = with_kubeconfig(&spec.env);
     let name = format!("CMD {}", u64::from(spec.index) + 1);
-    Ok(Program::shell(
+    Ok(Program::bash(
         &spec.cluster,
         name,
         rootfs,
-        &spec.command,
+        vec!["-c".into(), spec.command.clone()],
         &env,
         spec.time_limit_s,
     ))

@@ -13,6 +13,7 @@ mod image_command;
 mod kept;
 mod output;
 mod proof;
+mod shell_command;
 mod unit;
 mod watch;
 
@@ -32,13 +33,14 @@ pub use command::{BadScript, check};
 pub(crate) use image_command::image_command;
 pub use output::{LineSplitter, OutputLine, StepOutput};
 pub use proof::ProofError;
+pub(crate) use shell_command::{check_shell_command, shell_command};
 pub use unit::{UnitState, unit_name};
 
 /// In a step's folder while its unit starts: the environment, which may hold secrets.
 const ENVIRONMENT: &str = "environment";
 
 /// In a step's folder while its program runs: what it is told and nobody else may read.
-pub(crate) const SECRET: &str = "secret.yaml";
+pub(crate) const SECRET: &str = "secret";
 
 /// Why a script could not be run or watched.
 #[derive(Debug, thiserror::Error)]

@@ -31,7 +31,7 @@ fn look(host: &Host) -> anyhow::Result<Inventory> {
     Ok(Inventory {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         clock_ms: clock::now_ms(),
-        facts: facts::gather(host.store.root())?,
+        facts: facts::gather(host.store.root(), host.allow_exec)?,
         layers: host.store.layers()?,
         partial_layers: host.store.partial_layers()?,
         generations,

@@ -114,6 +114,8 @@ pub struct HostFacts {
     pub etcd_beside_store: bool,
     /// Networks this host has addresses in or routes to, loopback, link-local and default routes left out.
     pub networks: Vec<HostNetwork>,
+    /// Whether the agent runs commands that no image brings (`allow_exec`).
+    pub allow_exec: bool,
 }
 
 /// A network that a host has an address in or a route to.

@@ -19,6 +19,7 @@ mod kubeadm;
 mod layer;
 mod node_marks;
 mod script;
+mod shell_command;
 mod step;
 
 pub use certificate::{CertificateKeeper, CertificateRecord};
@@ -40,4 +41,5 @@ pub use node_marks::{
     check_mark_value,
 };
 pub use script::{ScriptOutcome, ScriptSpec};
+pub use shell_command::{CommandMoment, CommandOrigin, ShellCommand};
 pub use step::{HostsEntry, Step, StepAction, StepId, StepOutcome, StepRecord};

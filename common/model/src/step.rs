@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor,
-    NodeGroup, ScriptOutcome, ScriptSpec,
+    NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -251,6 +251,8 @@ pub enum StepAction {
         /// Seconds after which a node that is not ready is a failure.
         time_limit_s: u32,
     },
+    /// Run a command that no image brings, if this host allows it.
+    RunShellCommand(ShellCommand),
 }
 
 /// One line of `/etc/hosts`.
@@ -263,7 +265,7 @@ pub struct HostsEntry {
 }
 
 impl StepAction {
-    /// Whether a program of the image does it: its output is kept and can be followed, and it outlives the agent.
+    /// Whether a program does it: its output is kept and can be followed, and it outlives the agent.
     #[must_use]
     pub const fn runs_a_program(&self) -> bool {
         matches!(
@@ -271,6 +273,7 @@ impl StepAction {
             Self::RunScript(_)
                 | Self::Kubeadm(_)
                 | Self::RunImageCommand(_)
+                | Self::RunShellCommand(_)
                 | Self::WaitForNodes { .. }
                 | Self::DrainNode { .. }
                 | Self::DeleteNode { .. }
@@ -306,6 +309,7 @@ impl StepAction {
             | Self::UncordonNode { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
+            Self::RunShellCommand(command) => Some(&command.cluster),
             Self::RunScript(script) => Some(&script.cluster),
         }
     }
@@ -341,6 +345,7 @@ impl StepAction {
             Self::CordonNode { node, .. } => format!("cordon {node}"),
             Self::RestartKubelet { .. } => "restart kubelet".into(),
             Self::UncordonNode { node, .. } => format!("uncordon {node}"),
+            Self::RunShellCommand(command) => command.title(),
         }
     }
 }

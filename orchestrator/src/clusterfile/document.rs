@@ -70,6 +70,9 @@ pub struct Spec {
     /// More lines for /etc/hosts of every host
     #[serde(default)]
     pub host_aliases: Vec<HostAlias>,
+    /// Commands run on the first master in the place of the image's, where its agent allows it
+    #[serde(default)]
+    pub cmd: Vec<String>,
     /// Where old scripts find rootfs folders; has to be /var/lib/sealer/data
     pub data_root: Option<String>,
 }

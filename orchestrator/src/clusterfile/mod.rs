@@ -5,6 +5,7 @@
 //!          └──────────────────────────┴── mistakes: all of them, each with its place ──┘
 //! ```
 
+pub mod command;
 pub mod config;
 pub mod document;
 pub mod edit;
@@ -27,6 +28,7 @@ use gantry_model::{ClusterName, ExitCode, HostsEntry, ImageReference, NodeMarks}
 
 use crate::exit::{OrExit as _, failure, failure_hint};
 
+pub use command::{Command, CommandHosts};
 pub use config::Config;
 pub use kubernetes::KubernetesDocuments;
 pub use mistake::{Mistake, Mistakes};
@@ -52,6 +54,8 @@ pub struct Clusterfile {
     pub kubernetes: KubernetesDocuments,
     /// What it says about files of the rootfs, in the order of the file.
     pub configs: Vec<Config>,
+    /// Its own commands, in the order in which those of one moment run.
+    pub commands: Vec<Command>,
 }
 
 /// One host.
@@ -224,8 +228,11 @@ impl Source {
 const SECRET_FIELDS: [&str; 3] = ["passwd", "pkPasswd", "password"];
 
 fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
-    // Nobody knows what an image makes of it.
-    if node.get("kind").and_then(tree::Node::text) == Some("Config") {
+    // Nobody knows what an image makes of it, or what a command says.
+    if matches!(
+        node.get("kind").and_then(tree::Node::text),
+        Some("Config" | "Plugin")
+    ) {
         let data = node.get("spec").and_then(|spec| spec.get("data"));
         spans.extend(data.map(|data| data.span.clone()));
     }

@@ -2,7 +2,6 @@
 
 /// Fields, by their path, and what to do instead.
 const FIELDS: &[(&str, &str)] = &[
-    ("spec.cmd", "run these commands after `gantry apply`"),
     ("spec.cmd_args", "run the image's commands after `gantry apply`"),
     ("spec.appNames", "start applications after `gantry apply`"),
     (
@@ -61,10 +60,6 @@ pub(crate) const KINDS: &[&str] = &["Application", "KubeadmConfig", "Infra"];
 
 /// Types of Plugin, and what to do instead.
 const PLUGINS: &[(&str, &str)] = &[
-    (
-        "SHELL",
-        "hosts run only what is in the image: put it into a script of an image, `FROM` this one",
-    ),
     (
         "HOSTNAME",
         "set the hosts' names before `gantry apply`; nodes are named after them",

@@ -109,6 +109,7 @@ fn meaning(
         host_aliases,
         kubernetes: of_kubernetes,
         configs: configs.list,
+        commands: plugin::listed(spec, mistakes),
     };
     Some((clusterfile, notes))
 }

@@ -18,7 +18,7 @@ use crate::exit::{failure, failure_hint};
 use crate::inventory::ClusterInventory;
 use crate::inventory::gather::gather;
 use crate::output::Table;
-use crate::plan::{PlanImage, check, render, reset};
+use crate::plan::{PlanImage, check, preflight, render, reset};
 use crate::state::State;
 
 /// Flags of `gantry reset`.
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(short, long)]
     yes: bool,
 
-    /// Do not run the image's clean.sh
+    /// Do not run the image's clean.sh, nor commands of the Clusterfile
     #[arg(long)]
     no_clean: bool,
 
@@ -96,6 +96,19 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             check::check(&plan)?;
             if !args.no_clean {
                 refuse_unknown_images(&store, &clusterfile, &inventory)?;
+            }
+            let findings = preflight::allow_exec(&plan, &inventory);
+            if !findings.is_empty() {
+                anstream::eprintln!("Before anything was changed:\n{}", preflight::render(&findings));
+                return Err(failure_hint(
+                    ExitCode::Preflight,
+                    format!(
+                        "{} of {} hosts do not allow it; nothing was changed",
+                        findings.len(),
+                        hosts.len()
+                    ),
+                    "put it right, or leave clean.sh and these commands out with --no-clean",
+                ));
             }
             let outcome = if plan.to_do() == 0 {
                 anstream::eprintln!("{}: nothing to do.", plan.cluster);

@@ -127,7 +127,7 @@ fn one_leaves(
         clusterfile,
         &Host {
             address,
-            role: Role::Node,
+            role: if host.etcd { Role::Master } else { Role::Node },
             env: clusterfile.env.clone(),
             marks: NodeMarks::default(),
         },

@@ -22,6 +22,7 @@ pub mod render;
 pub mod renew;
 pub mod reset;
 mod scripts;
+mod shell_commands;
 mod templates;
 
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 //! The planner: a pure function from what is wanted and what is there to a [`Plan`]. No clock, no network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-use gantry_model::{Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, StepId};
+use gantry_model::{CommandMoment, Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, StepId};
 
 use super::environment::environment;
 use super::preflight::ports_of;
@@ -15,7 +15,7 @@ use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
 };
-use super::{commands, configs, kubeadm, leave, renew};
+use super::{commands, configs, kubeadm, leave, renew, shell_commands};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -53,7 +53,7 @@ pub fn plan(
     let registry = registry::server(clusterfile, image)?;
     let registry_host = clusterfile.first_master().address;
     let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
-    let mut of_first = Vec::new();
+    let mut bases: BTreeMap<IpAddr, Vec<StepId>> = BTreeMap::new();
     let files = configs::of_hosts(clusterfile, image)?;
     let mut upgrade = kubeadm::Upgrade::of(clusterfile, image, inventory)?;
     for (host, files) in clusterfile.hosts.iter().zip(files) {
@@ -73,13 +73,10 @@ pub fn plan(
             rootfs.steps.push(templates);
         }
         let configs = configs::step(clusterfile, host, files, &after, report);
-        if host.address == registry_host {
-            of_first = after[..1]
-                .iter()
-                .copied()
-                .chain(configs.as_ref().map(|step| step.id))
-                .collect();
-        }
+        // What commands build on: values of templates are in their environment.
+        let base: Vec<StepId> = std::iter::once(rootfs_id)
+            .chain(configs.as_ref().map(|step| step.id))
+            .collect();
         after.extend(configs.as_ref().map(|step| step.id));
         rootfs.steps.extend(configs);
         let api_server = kubeadm::api_server(clusterfile, image, inventory, host);
@@ -90,7 +87,12 @@ pub fn plan(
             .steps
             .extend(kubeadm::balancer_step(clusterfile, image, host, report));
 
-        let mut own_scripts = Vec::new();
+        let mut own_scripts = if upgrade.takes(host.address) {
+            shell_commands::steps(clusterfile, image, host, CommandMoment::BeforeInit, &base, report)
+        } else {
+            Vec::new()
+        };
+        bases.insert(host.address, base);
         for call in &init {
             let step = script_step(clusterfile, image, host, call, &after, report, fresh);
             after.push(step.id);
@@ -110,6 +112,12 @@ pub fn plan(
                 .push(script_step(clusterfile, image, host, call, &after, report, fresh));
         }
     }
+    let base = |host| bases.get(&host).cloned().unwrap_or_default();
+    let shell = |when| shell_commands::wave(clusterfile, image, inventory, when, base);
+    waves.insert(2, shell(CommandMoment::BeforeInstall));
+    let mut before_init = shell(CommandMoment::BeforeInit);
+    before_init.steps.retain(|step| !upgrade.takes(step.host));
+    waves.insert(3, before_init);
     if let Some(snapshot) = upgrade.snapshot() {
         waves.insert(1, snapshot);
     }
@@ -119,9 +127,16 @@ pub fn plan(
     // Whoever joins, joins with the new version.
     waves.extend(upgrade.waves(max_unavailable));
     waves.extend(members.join);
+    waves.push(shell(CommandMoment::AfterJoin));
     // Commands may start pods that are for some nodes only.
     waves.extend(kubeadm::marks(clusterfile, image, inventory)?);
-    waves.extend(commands::wave(clusterfile, image, inventory, of_first));
+    waves.push(shell(CommandMoment::BeforeCommands));
+    let own = shell(CommandMoment::Commands);
+    if own.steps.is_empty() {
+        waves.extend(commands::wave(clusterfile, image, inventory, base(registry_host)));
+    }
+    waves.push(own);
+    waves.push(shell(CommandMoment::AfterCommands));
     waves.extend(leave.waves);
     let masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
     let masters: Vec<IpAddr> = masters.map(|host| host.address).collect();

@@ -1,12 +1,13 @@
 //! The plan that takes a cluster down: `clean.sh`, then everything Gantry put on the hosts, and nothing else.
 
-use gantry_model::{Digest, Step, StepAction};
+use gantry_model::{CommandMoment, Digest, Step, StepAction};
 
 use super::kubeadm;
 use super::planner::{planned_hosts, script};
 use super::progress::occasion;
 use super::registry;
 use super::scripts;
+use super::shell_commands;
 use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedStep, Purpose, Wave};
 use crate::clusterfile::{Clusterfile, Host};
 use crate::inventory::{ClusterInventory, HostReport};
@@ -85,19 +86,31 @@ impl TakeDown {
             after: after.clone(),
         };
         let mut leave = wave("leave", self.keep_going);
+        let image = image.filter(|_| report.current(cluster).is_some());
+        let commands = |when| {
+            let steps = image
+                .map(|image| shell_commands::steps(clusterfile, image, host, when, &after, Some(report)));
+            let remove = |step: PlannedStep| PlannedStep {
+                mark: Mark::Remove,
+                ..step
+            };
+            steps.into_iter().flatten().map(remove).collect::<Vec<_>>()
+        };
+        leave.steps.extend(commands(CommandMoment::BeforeClean));
         if let Some(step) = kubeadm::reset(clusterfile, report, &after) {
             leave
                 .steps
                 .push(planned(step, "takes the host out of its Kubernetes cluster"));
         }
         let call = image.and_then(|image| Some((image, scripts::clean(image)?)));
-        if let Some((image, call)) = call.filter(|_| report.current(cluster).is_some()) {
+        if let Some((image, call)) = call {
             let script = script(clusterfile, image, host, &call);
             self.clean.steps.push(planned(
                 step(StepAction::RunScript(script)),
                 "undoes what the image's scripts did",
             ));
         }
+        self.clean.steps.extend(commands(CommandMoment::AfterClean));
         let generations = report.inventory.generations.iter();
         let generations = generations.filter(|one| one.cluster == *cluster).count();
         if report.latest(cluster, "balancer").is_some() {

@@ -149,6 +149,7 @@ pub(crate) fn report(host: IpAddr) -> HostReport {
                 },
                 etcd_beside_store: true,
                 networks: vec![],
+                allow_exec: false,
             },
             layers: vec![],
             partial_layers: vec![],

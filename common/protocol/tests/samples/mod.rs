@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, ConfigFile, Digest, DiskSpace,
-    EtcdMember, EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand,
-    Inventory, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth,
-    NodeMarks, ScriptOutcome, ScriptSpec, Step, StepAction, StepId, StepOutcome, StepRecord, Taint,
-    TaintEffect, TaintPattern, TocLocation,
+    CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment, CommandOrigin,
+    ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork,
+    HostsEntry, ImageCommand, Inventory, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort,
+    NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, Step, StepAction, StepId,
+    StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -200,6 +200,28 @@ fn actions() -> Vec<(&'static str, StepAction)> {
                 config: "{}".into(),
                 env: BTreeMap::from([("HostIP".to_owned(), "10.0.0.1".to_owned())]),
                 time_limit_s: 3600,
+            }),
+        ),
+        (
+            "Run/RunShellCommand/Plugin",
+            StepAction::RunShellCommand(ShellCommand {
+                cluster: cluster.clone(),
+                origin: CommandOrigin::Plugin("dns".into()),
+                when: CommandMoment::BeforeInit,
+                text: "echo nameserver 10.0.0.1 >/etc/resolv.conf\n".into(),
+                env: BTreeMap::from([("HostIP".to_owned(), "10.0.0.1".to_owned())]),
+                time_limit_s: 3600,
+            }),
+        ),
+        (
+            "Run/RunShellCommand/Listed",
+            StepAction::RunShellCommand(ShellCommand {
+                cluster: cluster.clone(),
+                origin: CommandOrigin::Listed(1),
+                when: CommandMoment::AfterClean,
+                text: "true".into(),
+                env: BTreeMap::new(),
+                time_limit_s: 0,
             }),
         ),
         (
@@ -458,6 +480,7 @@ fn inventory() -> Inventory {
             range: "192.0.2.0/24".parse().expect("it is a range"),
             interface: "eth0".into(),
         }],
+        allow_exec: true,
     };
     let id = GenerationId(2);
     let record = |outcome: Option<StepOutcome>| StepRecord {

@@ -40,19 +40,24 @@ pub struct PluginSpec {
     /// What kind of thing is done
     #[serde(rename = "type")]
     pub kind: PluginType,
-    /// When: one phase, or several with '|' between them, e.g. pre-init-host
+    /// When, with '|' between: before hosts' scripts (PreInit, PreJoin, pre-init-host), when hosts have joined (PostJoin,
+    /// post-init-host), before and after the image's commands (PreGuest, PostInstall), when hosts leave (PreClean, PostClean,
+    /// pre-clean-host, post-clean-host), and on the first master pre-install, post-install, pre-uninstall, post-uninstall
     pub action: String,
-    /// On which hosts, by phases of older images: master, node, master0, addresses, ranges of them, or LABEL=VALUE
+    /// For type SHELL the hosts: roles, master0, addresses, ranges of them, LABEL=VALUE, with ',' between [default: all]
     pub on: Option<String>,
-    /// On which hosts: roles with '|' between them
+    /// As `on`, with '|' between; phases of the whole cluster run on the first master
     pub scope: Option<String>,
-    /// For type LABEL lines of ADDRESSES KEY=VALUE,KEY=VALUE; for type TAINT lines of ADDRESSES KEY=VALUE:EFFECT
+    /// For type SHELL what bash is given, in the rootfs; for type LABEL lines of ADDRESSES KEY=VALUE,KEY=VALUE; for type TAINT lines of ADDRESSES KEY=VALUE:EFFECT
     pub data: Option<String>,
 }
 
 /// What kind of thing a plugin does
 #[derive(Debug, JsonSchema)]
 pub enum PluginType {
+    /// Commands run, on hosts whose agent allows it
+    #[serde(rename = "SHELL")]
+    Shell,
     /// Nodes get labels
     #[serde(rename = "LABEL")]
     Label,

@@ -7,7 +7,7 @@ use crate::clusterfile::spelling::{closest, one_of};
 use crate::clusterfile::tree::{Entry, Node, Span};
 
 /// Before the name of a free role in the label that says it.
-const ROLE_LABEL: &str = "node-role.kubernetes.io/";
+pub(super) const ROLE_LABEL: &str = "node-role.kubernetes.io/";
 const ONE_TAINT: &str = "a node has one taint for each key and effect; keep one of them";
 /// Labels by which kubelets say what host they run on; they would set them again.
 const OF_KUBELET: [&str; 5] = [

@@ -3,19 +3,23 @@
 mod lines;
 mod phases;
 mod select;
+mod shell;
 
-use gantry_model::NodeMarks;
+use gantry_model::{NodeMarks, ShellCommand};
 
 use super::marks;
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::{Node, Span};
 use crate::clusterfile::unsupported::instead_of_plugin;
 use crate::clusterfile::{Clusterfile, schema, structure};
+use phases::Phase;
+pub(super) use shell::listed;
 
 /// A document whose shape is right.
 pub(super) struct Plugin<'a> {
     kind: &'a str,
     name: &'a str,
+    phases: Vec<Phase>,
     spec: &'a Node,
 }
 
@@ -35,10 +39,11 @@ pub(super) fn document<'a>(document: &'a Node, mistakes: &mut Vec<Mistake>) -> O
     let (kind, spec) = (kind?.text()?, spec?);
     let name = document.get("metadata")?.get("name")?;
     check_name(name, mistakes);
-    phases::check(spec.get("action")?, kind, mistakes);
+    let phases = phases::read(spec.get("action")?, kind, mistakes)?;
     (mistakes.len() == before).then_some(Plugin {
         kind,
         name: name.text()?,
+        phases,
         spec,
     })
 }
@@ -55,7 +60,9 @@ pub(super) fn take(
     if !mistakes.is_empty() {
         return;
     }
-    for plugin in plugins {
+    // Commands may be for nodes with a label, so labels come first.
+    let (shell, others): (Vec<_>, Vec<_>) = plugins.iter().partition(|plugin| plugin.kind == "SHELL");
+    for plugin in others {
         match plugin.kind {
             "LABEL" => mark(plugin, text, clusterfile, mistakes, marks::put_label),
             "TAINT" => mark(plugin, text, clusterfile, mistakes, marks::put_taint),
@@ -65,6 +72,19 @@ pub(super) fn take(
             )),
         }
     }
+    for plugin in in_order(shell) {
+        let commands = shell::commands(plugin, clusterfile, mistakes, notes);
+        clusterfile.commands.extend(commands);
+    }
+}
+
+/// Those with the older phases in the order of the file, then those with the newer ones by name, as sealer runs them.
+fn in_order<'a>(mut plugins: Vec<&'a Plugin<'a>>) -> Vec<&'a Plugin<'a>> {
+    plugins.sort_by_key(|plugin| {
+        let newer = plugin.phases.iter().any(Phase::is_newer);
+        newer.then_some(plugin.name)
+    });
+    plugins
 }
 
 /// Lines of `ADDRESSES MARK,MARK`.
@@ -121,16 +141,12 @@ fn form(kind: &str) -> &'static str {
 }
 
 fn check_name(name: &Node, mistakes: &mut Vec<Mistake>) {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let Some(text) = name.text() else { return };
-    if !(1..=MAX_NAME_LEN).contains(&text.len()) || !text.bytes().all(legal) {
-        let mistake = Mistake::new(
-            name.span.clone(),
-            format!("{text:?} cannot be the name of a plugin"),
-        );
-        mistakes.push(mistake.help("1 to 63 letters, digits, '-', '_' and '.'"));
-    }
+    let Some(text) = name.text().filter(|text| !ShellCommand::is_name(text)) else {
+        return;
+    };
+    let mistake = Mistake::new(
+        name.span.clone(),
+        format!("{text:?} cannot be the name of a plugin"),
+    );
+    mistakes.push(mistake.help("1 to 63 letters, digits, '-', '_' and '.'"));
 }
-
-/// Longest name of a plugin, in bytes: as a label's.
-const MAX_NAME_LEN: usize = 63;

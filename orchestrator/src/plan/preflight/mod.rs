@@ -1,8 +1,11 @@
 //! What speaks against changing these hosts, found in one pass before anything is changed.
 
+mod exec;
 mod identity;
 mod kubernetes;
 pub(crate) mod quorum;
+
+pub use exec::allow_exec;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +62,9 @@ pub enum Check {
     EtcdDisk,
     /// The addresses of pods and services are nobody else's
     Networks,
+    /// Hosts that run commands of the Clusterfile allow it (cannot be skipped)
+    #[value(skip)]
+    AllowExec,
     /// etcd keeps its quorum without the control planes that leave (cannot be skipped)
     #[value(skip)]
     Quorum,
@@ -82,6 +88,7 @@ impl fmt::Display for Check {
             Self::Tools => "tools",
             Self::EtcdDisk => "etcd-disk",
             Self::Networks => "networks",
+            Self::AllowExec => "allow-exec",
             Self::Quorum => "quorum",
         })
     }
@@ -170,6 +177,7 @@ pub fn preflight(
         kubernetes::host(plan, image, host, report, &mut add);
     }
     kubernetes::cluster(plan, &mut findings);
+    findings.extend(allow_exec(plan, inventory));
     identity::identity(plan, inventory, &mut findings);
     findings.retain(|finding| !skip.contains(&finding.check));
     findings.sort_by_key(|finding| (finding.check, finding.host));

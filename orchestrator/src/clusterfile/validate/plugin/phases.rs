@@ -1,50 +1,127 @@
 //! The words for when a plugin acts: those of sealer before 0.9 (`PreInit`) and since (`pre-init-host`).
 
+use gantry_model::CommandMoment;
+
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::spelling::{closest, one_of};
 use crate::clusterfile::tree::Node;
 
+/// A phase that a plugin names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Phase {
+    pub(super) word: &'static str,
+    pub(super) means: Means,
+}
+
+/// What a phase is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Means {
+    /// Commands run then, on the hosts of the plugin.
+    Hosts(CommandMoment),
+    /// Commands run then, on the first master.
+    Cluster(CommandMoment),
+    /// What runs before the host's scripts runs then, too.
+    Covered,
+    /// There is none; this is to be done instead.
+    Nothing(&'static str),
+}
+
 /// When labels, taints and checks come.
 const PRE_GUEST: &str = "PreGuest";
-/// Every phase.
-const PHASES: [&str; 22] = [
-    "Originally",
-    "PreInit",
-    "PreInstall",
-    PRE_GUEST,
-    "PostInstall",
-    "PreJoin",
-    "PostJoin",
-    "PreClean",
-    "PostClean",
-    "pre-install",
-    "post-install",
-    "pre-init-host",
-    "post-init-host",
-    "pre-clean-host",
-    "post-clean-host",
-    "pre-uninstall",
-    "post-uninstall",
-    "pre-scaleup",
-    "post-scaleup",
-    "upgrade",
-    "upgrade-host",
-    "rollback",
+const LIKE_THE_FIRST: &str =
+    "hosts that join later are treated as the first ones: write `pre-init-host` or `post-init-host`";
+
+/// Every phase, in the order in which they come; first the older words.
+const PHASES: [Phase; 22] = [
+    phase("Originally", Means::Hosts(CommandMoment::BeforeInit)),
+    phase("PreInit", Means::Hosts(CommandMoment::BeforeInit)),
+    phase("PreJoin", Means::Hosts(CommandMoment::BeforeInit)),
+    phase(
+        "PreInstall",
+        Means::Nothing("sealer never came to it; did you mean `PreInit`?"),
+    ),
+    phase("PostJoin", Means::Hosts(CommandMoment::AfterJoin)),
+    phase(PRE_GUEST, Means::Hosts(CommandMoment::BeforeCommands)),
+    phase("PostInstall", Means::Hosts(CommandMoment::AfterCommands)),
+    phase("PreClean", Means::Hosts(CommandMoment::BeforeClean)),
+    phase("PostClean", Means::Hosts(CommandMoment::AfterClean)),
+    phase("pre-install", Means::Cluster(CommandMoment::BeforeInstall)),
+    phase("pre-init-host", Means::Hosts(CommandMoment::BeforeInit)),
+    phase("post-init-host", Means::Hosts(CommandMoment::AfterJoin)),
+    phase("post-install", Means::Cluster(CommandMoment::BeforeCommands)),
+    phase("pre-clean-host", Means::Hosts(CommandMoment::BeforeClean)),
+    phase("post-clean-host", Means::Hosts(CommandMoment::AfterClean)),
+    phase("pre-uninstall", Means::Cluster(CommandMoment::BeforeClean)),
+    phase("post-uninstall", Means::Cluster(CommandMoment::AfterClean)),
+    phase("pre-scaleup", Means::Nothing(LIKE_THE_FIRST)),
+    phase("post-scaleup", Means::Nothing(LIKE_THE_FIRST)),
+    phase("upgrade-host", Means::Covered),
+    phase(
+        "upgrade",
+        Means::Nothing("leave it out: `gantry apply` upgrades Kubernetes by itself"),
+    ),
+    phase(
+        "rollback",
+        Means::Nothing("leave it out: what is at `pre-init-host` runs again with every other image"),
+    ),
 ];
 
-/// Whether the phases that `action` names are those of a plugin of this type.
-pub(super) fn check(action: &Node, kind: &str, mistakes: &mut Vec<Mistake>) {
-    for word in action.text().unwrap_or_default().split('|').map(str::trim) {
+const fn phase(word: &'static str, means: Means) -> Phase {
+    Phase { word, means }
+}
+
+impl Phase {
+    /// Whether it is a word since sealer 0.9.
+    pub(super) fn is_newer(&self) -> bool {
+        self.word.starts_with(|c: char| c.is_ascii_lowercase())
+    }
+}
+
+/// The phases that `action` names for a plugin of type `kind`; none when it has mistakes.
+pub(super) fn read(action: &Node, kind: &str, mistakes: &mut Vec<Mistake>) -> Option<Vec<Phase>> {
+    let before = mistakes.len();
+    let mut found: Vec<Phase> = Vec::new();
+    for word in action.text()?.split('|').map(str::trim) {
         let mistake = |message: String| Mistake::new(action.span.clone(), message);
-        if !PHASES.contains(&word) {
+        let words = || {
+            let own = PHASES
+                .iter()
+                .filter(|phase| !matches!(phase.means, Means::Nothing(_)));
+            own.map(|phase| phase.word)
+        };
+        let Some(phase) = PHASES.iter().find(|phase| phase.word == word) else {
             let mistake = mistake(format!("{word:?} is no phase"));
-            mistakes.push(match closest(word, PHASES) {
+            mistakes.push(match closest(word, words()) {
                 Some(meant) => mistake.help(format!("did you mean `{meant}`?")),
-                None => mistake.help(format!("it is one of {}", one_of(PHASES))),
+                None => mistake.help(format!("it is one of {}", one_of(words()))),
             });
-        } else if word != PRE_GUEST {
+            continue;
+        };
+        let own = own_phases(kind);
+        if !own.is_empty() && !own.contains(&word) {
             let message = format!("a plugin of type {kind} does nothing at {word}");
-            mistakes.push(mistake(message).help(format!("its phase is `{PRE_GUEST}`")));
+            mistakes.push(mistake(message).help(format!("its phase is {}", one_of(own.iter().copied()))));
+        } else if let Means::Nothing(instead) = phase.means {
+            mistakes.push(mistake(format!("nothing runs at {word}")).help(instead));
+        } else {
+            found.push(*phase);
         }
+    }
+    let is_initial = |phase: &Phase| phase.means == Means::Hosts(CommandMoment::BeforeInit);
+    if mistakes.len() == before
+        && found.iter().any(|phase| phase.means == Means::Covered)
+        && !found.iter().any(is_initial)
+    {
+        let mistake = Mistake::new(action.span.clone(), "nothing runs at upgrade-host alone");
+        mistakes.push(mistake.help("write `pre-init-host`: what is there runs again with every other image"));
+    }
+    (mistakes.len() == before).then_some(found)
+}
+
+/// The only phases of a type of plugin; none where every phase is one.
+fn own_phases(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "SHELL" => &[],
+        _ => &[PRE_GUEST],
     }
 }

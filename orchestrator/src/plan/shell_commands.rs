@@ -1,0 +1,113 @@
+//! The steps that run commands of the Clusterfile itself: plugins of type SHELL, and `spec.cmd`.
+
+use std::net::IpAddr;
+
+use gantry_model::{CommandMoment, ShellCommand, Step, StepAction, StepId};
+
+use super::environment::environment;
+use super::progress::{NOT_DONE, why_to_do};
+use super::scripts::SCRIPT_TIME_LIMIT_S;
+use super::{Mark, PlanImage, PlannedStep, Wave};
+use crate::clusterfile::{Clusterfile, Host};
+use crate::inventory::{ClusterInventory, HostReport};
+use crate::report::printable;
+
+/// What `host` runs at the moment `when`. `after` are the steps by which its rootfs came to be what it is: with others the
+/// commands run again.
+pub(super) fn steps(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+    when: CommandMoment,
+    after: &[StepId],
+    report: Option<&HostReport>,
+) -> Vec<PlannedStep> {
+    let mut after = after.to_vec();
+    let mut steps = Vec::new();
+    let own = clusterfile.commands.iter().filter(|command| command.when == when);
+    for command in own.filter(|command| command.is_for(clusterfile, host)) {
+        let step = Step {
+            action: StepAction::RunShellCommand(ShellCommand {
+                cluster: clusterfile.name.clone(),
+                origin: command.origin.clone(),
+                when,
+                text: command.text.clone(),
+                env: environment(clusterfile, image, host),
+                time_limit_s: SCRIPT_TIME_LIMIT_S,
+            }),
+            after: after.clone(),
+        };
+        // Those of a list build on each other, as an image's do.
+        if when == CommandMoment::Commands {
+            after.push(step.id());
+        }
+        let why = report.map_or_else(|| Some(NOT_DONE.into()), |report| why_to_do(step.id(), report));
+        let shown = shown(&command.text);
+        steps.push(match why {
+            None => PlannedStep::new(host.address, step, Mark::Done, shown),
+            Some(why) if why == NOT_DONE => PlannedStep::new(host.address, step, Mark::Add, shown),
+            Some(why) => PlannedStep::new(host.address, step, Mark::Change, format!("{why}: {shown}")),
+        });
+    }
+    steps
+}
+
+/// What every host runs at the moment `when`; `after` gives the steps that made its rootfs.
+pub(super) fn wave(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+    when: CommandMoment,
+    after: impl Fn(IpAddr) -> Vec<StepId>,
+) -> Wave {
+    let of_host = |host: &Host| {
+        let report = inventory.report(host.address);
+        steps(clusterfile, image, host, when, &after(host.address), report)
+    };
+    let mut steps: Vec<PlannedStep> = clusterfile.hosts.iter().flat_map(of_host).collect();
+    // So that the plan shows them in the order in which every host runs them.
+    let titles = clusterfile.commands.iter().map(|command| command.origin.title());
+    let order: Vec<String> = titles.collect();
+    steps.sort_by_key(|step| order.iter().position(|title| *title == step.title));
+    Wave {
+        title: title(when).into(),
+        keep_going: false,
+        steps,
+    }
+}
+
+const fn title(when: CommandMoment) -> &'static str {
+    match when {
+        CommandMoment::BeforeInstall => "before install",
+        CommandMoment::BeforeInit => "before init",
+        CommandMoment::AfterJoin => "after join",
+        CommandMoment::BeforeCommands => "before commands",
+        CommandMoment::Commands => "commands",
+        CommandMoment::AfterCommands => "after commands",
+        CommandMoment::BeforeClean => "before clean",
+        CommandMoment::AfterClean => "after clean",
+    }
+}
+
+/// The first line that says something, and how many more there are.
+fn shown(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = printable(lines.next().unwrap_or_default().as_bytes());
+    match lines.count() {
+        0 => first,
+        1 => format!("{first} … and 1 more line"),
+        more => format!("{first} … and {more} more lines"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_shows_the_first_line() {
+        assert_eq!(shown("\n  echo a\n"), "echo a");
+        assert_eq!(shown("echo a\n\necho b\n"), "echo a … and 1 more line");
+        assert_eq!(shown("a\nb\nc\n"), "a … and 2 more lines");
+    }
+}

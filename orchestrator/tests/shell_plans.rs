@@ -1,0 +1,213 @@
+//! Plans with commands of the Clusterfile itself, as text. See `plans.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod planning;
+
+use std::num::NonZeroUsize;
+
+use gantry::clusterfile::Clusterfile;
+use gantry::inventory::ClusterInventory;
+use gantry::plan::preflight;
+use gantry::plan::{ImageCommands, Leaving, PlanImage, planner, render, reset};
+use gantry_model::{ScriptOutcome, StepAction, StepOutcome};
+
+use planning::*;
+
+fn plugin(name: &str, action: &str, more: &str, data: &str) -> String {
+    format!(
+        "---\napiVersion: sealer.io/v1\nkind: Plugin\nmetadata: {{ name: {name} }}\nspec: {{ type: SHELL, action: {action:?}, \
+         {more} data: {data:?} }}\n"
+    )
+}
+
+/// Two masters and two nodes, one of them for databases, with these documents beside.
+fn cluster(spec: &str, documents: &str) -> Clusterfile {
+    let text = format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: kubernetes:v1.20.2\n{spec}  \
+         hosts:\n    - {{ ips: [ 10.0.0.2, 10.0.0.3 ], roles: [ master ] }}\n    \
+         - {{ ips: [ 10.0.0.4 ], roles: [ node ] }}\n    \
+         - {{ ips: [ 10.0.0.5 ], roles: [ node, db ], labels: {{ disk: ssd }} }}\n{documents}"
+    );
+    Clusterfile::parse("Clusterfile", &text).unwrap().0
+}
+
+fn image_of_cluster() -> PlanImage {
+    let commands = ImageCommands {
+        lines: vec!["kubectl apply -f manifests".into()],
+        manifest: "{}".into(),
+        config: "{}".into(),
+    };
+    PlanImage {
+        commands: Some(commands),
+        ..kubernetes(2, 2, "").1
+    }
+}
+
+fn allowing(clusterfile: &Clusterfile) -> ClusterInventory {
+    let mut inventory = fresh(clusterfile);
+    for host in &clusterfile.hosts {
+        on(&mut inventory, &host.address.to_string())
+            .inventory
+            .facts
+            .allow_exec = true;
+    }
+    inventory
+}
+
+/// Hosts that a plugin with this choice of hosts runs on.
+fn hosts_of(more: &str) -> Vec<String> {
+    let clusterfile = cluster("", &plugin("one", "PreInit", more, "true"));
+    let plan = plan(&clusterfile, &image_of_cluster(), &allowing(&clusterfile));
+    let steps = plan.steps().filter(|step| step.title == "plugin one");
+    steps.map(|step| step.host.to_string()).collect()
+}
+
+#[test]
+fn commands_run_at_their_moments_each_once() {
+    let documents = [
+        plugin(
+            "20-dns",
+            "pre-init-host|upgrade-host",
+            "",
+            "echo nameserver 10.0.0.1 >/etc/resolv.conf\nsync\n",
+        ),
+        plugin("10-early", "pre-init-host", "scope: master,", "echo early"),
+        plugin("prepare", "pre-install", "", "echo prepare"),
+        plugin("joined", "post-init-host", "scope: node|db,", "echo joined"),
+        plugin("storage", "post-install", "", "kubectl apply -f storage"),
+        plugin("old", "PreInit|PreJoin", "on: 10.0.0.4-10.0.0.5,", "echo old"),
+        plugin("report", "PostInstall", "on: master0,", "kubectl get pods"),
+        plugin("bye", "pre-clean-host|post-clean-host", "", "echo bye"),
+    ]
+    .concat();
+    let clusterfile = cluster("", &documents);
+    let image = image_of_cluster();
+    let mut inventory = allowing(&clusterfile);
+    let first = plan(&clusterfile, &image, &inventory);
+    expect("shell-plugins", &render::render(&first));
+    execute(&first, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+
+    // Only what changed runs again.
+    let changed = cluster("", &documents.replace("echo joined", "echo again"));
+    assert_eq!(to_run(&plan(&changed, &image, &inventory)), ["plugin joined"]);
+
+    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    expect("shell-plugins-reset", &render::render(&taken_down));
+}
+
+#[test]
+fn hosts_are_chosen_by_role_address_and_label() {
+    let all = ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"];
+    for (more, expected) in [
+        ("", &all[..]),
+        ("on: '',", &all[..]),
+        ("scope: 'master|node',", &all[..]),
+        ("on: master,", &all[..2]),
+        ("on: node,", &all[2..]),
+        ("on: master0,", &all[..1]),
+        (
+            "on: '10.0.0.2,10.0.0.4-10.0.0.9',",
+            &["10.0.0.2", "10.0.0.4", "10.0.0.5"],
+        ),
+        ("on: disk=ssd,", &all[3..]),
+        ("scope: 'db|master0',", &["10.0.0.2", "10.0.0.5"]),
+    ] {
+        assert_eq!(hosts_of(more), expected, "{more}");
+    }
+}
+
+#[test]
+fn a_failed_command_runs_again_and_nothing_before_it_does() {
+    let clusterfile = cluster("", &plugin("dns", "PreInit", "on: master,", "false"));
+    let image = image_of_cluster();
+    let mut inventory = allowing(&clusterfile);
+    let fails = |host: &str, title: &str| {
+        let failed = host == "10.0.0.3" && title == "plugin dns";
+        failed.then_some(StepOutcome::Script(ScriptOutcome::Exited(1)))
+    };
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, fails);
+    let again = plan(&clusterfile, &image, &inventory);
+    assert_eq!(to_run(&again), ["plugin dns"]);
+    let step = again.steps().find(|step| step.is_to_do()).unwrap();
+    assert_eq!(step.reason, "again: exit status 1: false");
+}
+
+#[test]
+fn commands_of_the_file_stand_for_those_of_the_image() {
+    let clusterfile = cluster(
+        "  cmd: [ kubectl apply -f ours, helm install web charts/web ]\n",
+        "",
+    );
+    let image = image_of_cluster();
+    let mut inventory = allowing(&clusterfile);
+    let first = plan(&clusterfile, &image, &inventory);
+    assert!(!to_run(&first).contains(&"CMD 1".to_owned()));
+    execute(&first, &mut inventory, well);
+    let other = cluster(
+        "  cmd: [ kubectl apply -f theirs, helm install web charts/web ]\n",
+        "",
+    );
+    let changed = plan(&other, &image, &inventory);
+    assert_eq!(
+        to_run(&changed),
+        ["command 1", "command 2"],
+        "the second builds on the first"
+    );
+    expect("listed-commands", &render::render(&changed));
+}
+
+#[test]
+fn hosts_that_allow_no_commands_are_named_before_anything_changes() {
+    let documents = [
+        plugin("dns", "PreInit", "", "true"),
+        plugin("disk", "PreInit|PostInstall", "on: node,", "true"),
+    ]
+    .concat();
+    let clusterfile = cluster("", &documents);
+    let image = image_of_cluster();
+    let mut inventory = fresh(&clusterfile);
+    on(&mut inventory, "10.0.0.3").inventory.facts.allow_exec = true;
+    let first = plan(&clusterfile, &image, &inventory);
+    let findings = preflight::preflight(&first, &image, &inventory, &[]);
+    expect("allow-exec", &preflight::render(&findings));
+    // What ran while it was allowed is no matter any more.
+    execute(&first, &mut inventory, well);
+    let again = plan(&clusterfile, &image, &inventory);
+    assert_eq!(preflight::preflight(&again, &image, &inventory, &[]), []);
+    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    assert_eq!(preflight::allow_exec(&taken_down, &inventory), []);
+}
+
+#[test]
+fn a_host_that_leaves_runs_what_is_for_its_role() {
+    let documents = [
+        plugin("masters", "PreClean", "on: master,", "echo m"),
+        plugin("nodes", "PreClean", "on: node,", "echo n"),
+        plugin("all", "PostClean", "", "echo a"),
+    ]
+    .concat();
+    let before = cluster("", &documents);
+    let image = image_of_cluster();
+    let mut inventory = allowing(&before);
+    let applied = plan(&before, &image, &inventory);
+    execute(&applied, &mut inventory, well);
+    let mut after = before;
+    after.hosts.retain(|host| host.address.to_string() != "10.0.0.5");
+    let host = applied
+        .hosts
+        .iter()
+        .find(|host| host.address.to_string() == "10.0.0.5");
+    let leaving = Leaving {
+        host: host.unwrap().clone(),
+        given_up: false,
+    };
+    let plan = planner::plan(&after, &image, &inventory, &[leaving], NonZeroUsize::MIN).unwrap();
+    let ran: Vec<String> = plan
+        .steps()
+        .filter(|step| step.is_to_do() && matches!(step.step.action, StepAction::RunShellCommand(_)))
+        .map(|step| format!("{} {}", step.host, step.title))
+        .collect();
+    assert_eq!(ran, ["10.0.0.5 plugin nodes", "10.0.0.5 plugin all"]);
+}
