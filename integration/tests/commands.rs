@@ -1,4 +1,4 @@
-//! Commands of an image (`CMD`): on the first master, when everything else is done, in order, each once.
+//! Commands of an image (`CMD`, `LAUNCH`): on the first master, when everything else is done, in order, each once.
 
 use gantry_integration::{ImageTree, Testbed};
 
@@ -31,5 +31,38 @@ fn commands_run_once_in_order_and_a_failed_one_goes_on_from_there() {
         format!("one hello {}\nkind: Namespace\nthree\n", first.address())
     );
     assert!(!second.run("test -e /var/log/commands").unwrap().succeeded());
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+}
+
+#[test]
+fn applications_are_launched_with_their_own_environment() {
+    let bed = Testbed::enrolled(1).unwrap();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    ImageTree::with_scripts(&operator.desk().join("image"))
+        .unwrap()
+        .file("apps/one.sh", "echo \"one $PWD $Greeting $Replicas\" >>/var/log/applications\n")
+        .unwrap()
+        .file("apps/two.txt", "two\n")
+        .unwrap()
+        .file(
+            "Kubefile",
+            "FROM scratch\nCOPY . .\nENV Greeting=hello Replicas=1\n\
+             APP one local://apps/one.sh\nAPPENV one Replicas=2\n\
+             APP two local://apps/two.txt\n\
+             APPCMDS two [\"cat two.txt >>/var/log/applications\", \"&& echo $Replicas >>/var/log/applications\"]\n\
+             LAUNCH two one\n",
+        )
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    operator.clusterfile("demo:v1", &[host]).unwrap();
+    operator.apply().unwrap().ok().unwrap();
+    let log = host.must("cat /var/log/applications").unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines[..2], ["two", "1"], "{log}");
+    assert!(
+        lines[2].starts_with("one /") && lines[2].ends_with(" hello 2"),
+        "{log}"
+    );
+    assert_eq!(lines.len(), 3, "{log}");
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }

@@ -1,10 +1,10 @@
-//! Proof that a command is one of the image's: generation ─ digest ─▶ manifest ─ digest ─▶ config ─▶ its commands.
+//! Proof that a command is one of the image's: generation ─ digest ─▶ manifest ─ digest ─▶ config; in them, its commands.
 
 use std::path::Path;
 
 use gantry_model::{Digest, ImageCommand};
-use gantry_store::ImageConfig;
-use gantry_store::manifest::{LABEL_COMMANDS, Manifest};
+use gantry_store::manifest::Manifest;
+use gantry_store::{ImageConfig, launch_lines};
 
 use super::Program;
 use super::command::with_kubeconfig;
@@ -43,12 +43,7 @@ fn prove(spec: &ImageCommand, image: &Digest) -> Result<(), String> {
     }
     let config: ImageConfig = serde_json::from_str(&spec.config)
         .map_err(|error| wrong(&format!("its config cannot be read: {error}")))?;
-    let commands: Vec<String> = config
-        .config
-        .labels
-        .get(LABEL_COMMANDS)
-        .and_then(|list| serde_json::from_str(list).ok())
-        .unwrap_or_default();
+    let commands = launch_lines(&manifest, &config).map_err(|error| wrong(&error))?;
     let place = usize::try_from(spec.index).unwrap_or(usize::MAX);
     if commands.get(place) == Some(&spec.command) {
         Ok(())
@@ -89,6 +84,32 @@ mod tests {
         assert_eq!(program.command.folder, Path::new("/r"));
         assert_eq!(program.command.words, ["-c", "echo done"]);
         assert_eq!(program.command.env["A"], "1");
+    }
+
+    #[test]
+    fn an_application_that_the_manifest_launches_is_a_command_too() {
+        let (spec, _) = command();
+        let extension = r#"{\"applications\":[{\"name\":\"web\",\"type\":\"kube\",\"files\":[\"a.yaml\"]}],\"launch\":{\"app_names\":[\"web\"]}}"#;
+        let manifest = spec.manifest.replace(
+            r#""layers":[]"#,
+            &format!(r#""layers":[],"annotations":{{"sealer.image.extension":"{extension}"}}"#),
+        );
+        let image = Digest::of(manifest.as_bytes());
+        let spec = ImageCommand {
+            command: "kubectl apply -f application/apps/web/a.yaml".into(),
+            index: 0,
+            manifest,
+            ..spec
+        };
+        assert!(image_command(&spec, &image, Path::new("/r")).is_ok());
+        let label = ImageCommand {
+            command: "true".into(),
+            ..spec
+        };
+        assert!(
+            image_command(&label, &image, Path::new("/r")).is_err(),
+            "the label is old where the annotation says something else"
+        );
     }
 
     #[test]

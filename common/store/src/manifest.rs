@@ -38,7 +38,7 @@ pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
 /// Annotation of an index's entry that is a statement about an image, e.g. `attestation-manifest`.
 pub const ANNOTATION_REFERENCE_TYPE: &str = "vnd.docker.reference.type";
-/// Label of a ClusterImage: its commands (`CMD` of the Kubefile) as a JSON list of shell lines.
+/// Label of a ClusterImage: what it launches as a JSON list of shell lines; see [`crate::launch_lines`].
 pub const LABEL_COMMANDS: &str = "io.gantry.commands";
 
 /// Points at a blob.
@@ -150,6 +150,9 @@ pub struct ImageConfig {
     /// When it was made, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
+    /// Who made it, as the image says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     /// Processor architecture, in Go's words.
     #[serde(default)]
     pub architecture: String,
@@ -282,7 +285,7 @@ impl Descriptor {
 }
 
 /// Go programs write `null` for empty lists and maps.
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -15,6 +15,8 @@ pub struct NewImage {
     pub config: ImageConfig,
     /// Its layers, bottom first.
     pub layers: Vec<Descriptor>,
+    /// Annotations of its manifest.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Store {
@@ -58,7 +60,7 @@ impl Store {
                 annotations: BTreeMap::new(),
             },
             layers: image.layers.clone(),
-            annotations: BTreeMap::new(),
+            annotations: image.annotations.clone(),
         };
         check_layer_count(&manifest, &image.config, what)?;
         self.put_manifest(&manifest)

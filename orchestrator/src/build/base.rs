@@ -1,7 +1,8 @@
 //! This module owns [`BaseImage`]: what FROM brings.
 
+use std::collections::BTreeMap;
+
 use gantry_model::{Digest, ImageReference};
-use gantry_store::manifest::Manifest;
 use gantry_store::{Descriptor, Image, Platform, Store, StoreError};
 
 /// The image that another one builds on.
@@ -11,6 +12,8 @@ pub(super) struct BaseImage {
     pub(super) image: Image,
     /// Its layers as its manifest names them: a layer that arrived as gzip stays that in the new image.
     pub(super) layers: Vec<Descriptor>,
+    /// Annotations of its manifest.
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 impl BaseImage {
@@ -33,11 +36,11 @@ impl BaseImage {
             );
             return Err(StoreError::malformed(format!("image {name} as a base"), reason));
         }
-        let manifest: Manifest = serde_json::from_slice(&image.manifest_bytes)
-            .map_err(|error| StoreError::malformed(format!("manifest of image {name}"), error.to_string()))?;
+        let manifest = image.manifest()?;
         Ok(Self {
             image,
             layers: manifest.layers,
+            annotations: manifest.annotations,
         })
     }
 

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
-
-use globset::{GlobBuilder, GlobMatcher};
+use std::path::{Path, PathBuf};
 
 use crate::clusterfile::spelling::closest;
+
+use super::ignore::Ignore;
+use super::pattern::{parts, step};
 
 /// Most files and folders one pattern may match.
 const MAX_MATCHES: usize = 100_000;
@@ -18,17 +19,49 @@ pub(super) struct BuildContext {
     shown: PathBuf,
     /// Without links.
     root: PathBuf,
+    /// What is kept out.
+    ignore: Ignore,
+}
+
+/// What is done with something in the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It is copied.
+    Taken,
+    /// A folder that is kept out, but not everything in it.
+    Searched,
+    /// It is kept out, with everything in it.
+    KeptOut,
 }
 
 /// One thing that a source of COPY names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Where it lies.
-    pub(super) path: PathBuf,
+    /// What it is, and where it lies.
+    pub(super) kind: FoundKind,
     /// Its name in a destination folder; empty for the context itself.
     pub(super) name: String,
-    /// Whether it is a folder, whose content is meant.
-    pub(super) is_folder: bool,
+}
+
+/// What a source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FoundKind {
+    /// A file, or a link that is copied as a link.
+    File(PathBuf),
+    /// A folder, whose content is meant.
+    Folder(PathBuf),
+    /// A file that stands in the Kubefile.
+    Text(Vec<u8>),
+}
+
+impl FoundKind {
+    fn at(path: PathBuf, is_folder: bool) -> Self {
+        if is_folder {
+            Self::Folder(path)
+        } else {
+            Self::File(path)
+        }
+    }
 }
 
 /// Why a source names nothing that can be copied.
@@ -52,8 +85,52 @@ impl BuildContext {
         }
         Ok(Self {
             shown: path.to_owned(),
+            ignore: Ignore::read(&root).map_err(io::Error::other)?,
             root,
         })
+    }
+
+    /// What is done with what lies at `path`.
+    pub(super) fn part(&self, path: &Path) -> Part {
+        // What was unpacked from an archive lies elsewhere.
+        let below = path.strip_prefix(&self.root).ok();
+        if below.and_then(|path| self.ignore.keeps_out(path)).is_none() {
+            Part::Taken
+        } else if self.ignore.lets_in_again() {
+            Part::Searched
+        } else {
+            Part::KeptOut
+        }
+    }
+
+    /// The files that `found` brings, by their paths in the destination, sorted.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed, or has too many.
+    pub(super) fn files(&self, found: &Found) -> Result<Vec<String>, String> {
+        let FoundKind::Folder(root) = &found.kind else {
+            return Ok(vec![found.name.clone()]);
+        };
+        let (mut files, mut folders) = (Vec::new(), vec![(root.clone(), String::new())]);
+        while let Some((folder, below)) = folders.pop() {
+            let unreadable = |error| format!("cannot list {}: {error}", folder.display());
+            for entry in fs::read_dir(&folder).map_err(unreadable)? {
+                let entry = entry.map_err(unreadable)?;
+                let path = format!("{below}{}", entry.file_name().to_string_lossy());
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                match self.part(&entry.path()) {
+                    Part::KeptOut => {}
+                    _ if is_folder => folders.push((entry.path(), format!("{path}/"))),
+                    Part::Taken => files.push(path),
+                    Part::Searched => {}
+                }
+                if files.len() > MAX_MATCHES {
+                    return Err(format!("{} has more than {MAX_MATCHES} files", root.display()));
+                }
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
     }
 
     /// What `source` names: one thing, or with `*`, `?` or `[…]` in it any number, sorted.
@@ -101,15 +178,29 @@ impl BuildContext {
                 help: None,
             });
         }
-        let found = found.into_iter().map(|(path, name)| {
+        let found = found.into_iter().filter_map(|(path, name)| {
             let is_folder = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
-            Found {
-                path,
+            let kept = match self.part(&path) {
+                Part::Taken => true,
+                Part::Searched => is_folder,
+                Part::KeptOut => false,
+            };
+            kept.then(|| Found {
+                kind: FoundKind::at(path, is_folder),
                 name,
-                is_folder,
-            }
+            })
         });
-        Ok(found.collect())
+        let found: Vec<Found> = found.collect();
+        if found.is_empty() {
+            return Err(NotFound {
+                message: format!(
+                    "everything that matches {source:?} is kept out by {}",
+                    self.ignore.file()
+                ),
+                help: Some(format!("let it in again with a line !{source}")),
+            });
+        }
+        Ok(found)
     }
 
     fn literal(&self, source: &str, path: &Path, name: &str) -> Result<Found, NotFound> {
@@ -130,10 +221,20 @@ impl BuildContext {
             });
         }
         let is_folder = real.is_dir();
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
+        if let Some(place) = self.ignore.keeps_out(below)
+            && !(is_folder && self.ignore.lets_in_again())
+        {
+            return Err(NotFound {
+                message: format!("{source:?} is kept out of the build by {place}"),
+                help: Some(format!(
+                    "take that line out, or let it in again with a line !{source}"
+                )),
+            });
+        }
         Ok(Found {
-            path: real,
+            kind: FoundKind::at(real, is_folder),
             name: name.to_owned(),
-            is_folder,
         })
     }
 
@@ -170,114 +271,5 @@ impl BuildContext {
     }
 }
 
-/// The parts of a path below the context: a leading `/` means the context, as docker has it. None when it leads out.
-fn parts(source: &str) -> Option<Vec<&str>> {
-    let mut parts = Vec::new();
-    for component in Path::new(source).components() {
-        match component {
-            Component::Normal(part) => parts.push(part.to_str()?),
-            Component::ParentDir => {
-                parts.pop()?;
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    Some(parts)
-}
-
-/// Goes one part of a pattern deeper: everything whose name matches, sorted.
-fn step(folders: Vec<(PathBuf, String)>, part: &str) -> Result<Vec<(PathBuf, String)>, String> {
-    let matcher = matcher(part)?;
-    let mut found = Vec::new();
-    for (folder, _) in folders {
-        // Never through a link: it may lead out of the context.
-        if !fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) {
-            continue;
-        }
-        let entries =
-            fs::read_dir(&folder).map_err(|error| format!("cannot list {}: {error}", folder.display()))?;
-        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-        names.sort_unstable();
-        for name in names {
-            if matcher.is_match(Path::new(&name)) {
-                let text = name
-                    .to_str()
-                    .ok_or_else(|| format!("the file name {name:?} is not UTF-8"))?;
-                found.push((folder.join(&name), text.to_owned()));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// `*`, `?` and `[…]` as in docker: braces mean themselves, and `*` stays within one name.
-fn matcher(part: &str) -> Result<GlobMatcher, String> {
-    let pattern: String = part
-        .chars()
-        .map(|c| match c {
-            '{' => "[{]".to_owned(),
-            '}' => "[}]".to_owned(),
-            other => other.to_string(),
-        })
-        .collect();
-    GlobBuilder::new(&pattern)
-        .literal_separator(true)
-        .backslash_escape(true)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| format!("{part:?} is not a pattern: {}", error.kind()))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn context() -> (tempfile::TempDir, BuildContext) {
-        let dir = tempfile::tempdir().unwrap();
-        for path in ["bin", "etc", "charts/web"] {
-            fs::create_dir_all(dir.path().join(path)).unwrap();
-        }
-        for path in [
-            "etc/daemon.json",
-            "etc/kubelet.service",
-            "bin/kubeadm",
-            "charts/web/Chart.yaml",
-            "a[1].txt",
-        ] {
-            fs::write(dir.path().join(path), path).unwrap();
-        }
-        let context = BuildContext::open(dir.path()).unwrap();
-        (dir, context)
-    }
-
-    fn names(context: &BuildContext, source: &str) -> Vec<String> {
-        context
-            .find(source)
-            .unwrap()
-            .into_iter()
-            .map(|found| found.name)
-            .collect()
-    }
-
-    #[test]
-    fn a_source_is_a_name_or_a_pattern() {
-        let (_dir, context) = context();
-        assert_eq!(names(&context, "./etc/daemon.json"), ["daemon.json"]);
-        assert_eq!(names(&context, "/etc/*.json"), ["daemon.json"]);
-        assert_eq!(names(&context, "*/k*"), ["kubeadm", "kubelet.service"]);
-        assert_eq!(names(&context, "a[1].txt"), ["a[1].txt"]);
-        assert!(context.find(".").unwrap()[0].is_folder);
-    }
-
-    #[test]
-    fn nothing_outside_is_found_and_slips_are_recognised() {
-        let (dir, context) = context();
-        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
-        for source in ["../x", "etc/../../x", "out", "out/passwd", "..", "o*/passwd"] {
-            assert!(context.find(source).is_err(), "{source}");
-        }
-        let error = context.find("etc/deamon.json").unwrap_err();
-        assert_eq!(error.help.as_deref(), Some("did you mean etc/daemon.json?"));
-        assert!(context.find("*.yaml").unwrap_err().message.contains("matches"));
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use gantry_model::LayerDescriptor;
 use gantry_store::{LayerError, LayerOptions, Metadata, Store, TreeLayer};
 
-use super::context::Found;
+use super::context::{BuildContext, Found, FoundKind, Part};
 use super::tree::{MergedTree, Node};
 
 /// A file of this name hides NAME of the layers below (OCI image-spec, "Whiteouts").
@@ -26,6 +26,8 @@ pub(super) struct CopyPlan {
 enum Item {
     /// A file, folder or link of the context.
     Source(PathBuf),
+    /// A file that stands in the Kubefile.
+    Text(Vec<u8>),
     /// A folder that is there already or has to be: with these permissions.
     Folder(Metadata),
     /// Hides what is below.
@@ -59,7 +61,12 @@ impl CopyPlan {
     ///
     /// # Errors
     /// When the destination leads out of the rootfs or is in the way of itself, or the context cannot be read.
-    pub(super) fn new(found: &[Found], destination: &str, tree: &MergedTree) -> Result<Self, CopyError> {
+    pub(super) fn new(
+        found: &[Found],
+        destination: &str,
+        tree: &MergedTree,
+        context: &BuildContext,
+    ) -> Result<Self, CopyError> {
         let target = rootfs_path(destination)?;
         let target = tree.resolve(&target).ok_or_else(|| {
             CopyError::Destination(format!(
@@ -67,28 +74,41 @@ impl CopyPlan {
             ))
         })?;
         let mut plan = Self::default();
+        let is_folder = |one: &Found| matches!(one.kind, FoundKind::Folder(_));
         let into_folder = destination.ends_with('/')
             || target.is_empty()
             || found.len() > 1
-            || found.iter().any(|one| one.is_folder)
+            || found.iter().any(is_folder)
             || tree.folder(&target).is_some();
+        let land = Land { tree, context };
         for one in found {
-            if one.is_folder {
-                if !target.is_empty() && tree.folder(&target).is_none() {
-                    plan.insert(target.clone(), Item::Source(one.path.clone()));
-                }
-                plan.folder(&one.path, &target, tree)?;
+            let path = if into_folder {
+                join(&target, &one.name)
             } else {
-                let path = if into_folder {
-                    join(&target, &one.name)
-                } else {
-                    target.clone()
-                };
-                plan.entry(&one.path, &path, tree)?;
+                target.clone()
+            };
+            match &one.kind {
+                FoundKind::Folder(folder) => {
+                    if !target.is_empty() && tree.folder(&target).is_none() {
+                        plan.insert(target.clone(), Item::Source(folder.clone()));
+                    }
+                    plan.folder(folder, &target, land)?;
+                }
+                FoundKind::File(file) => plan.entry(file, &path, land)?,
+                FoundKind::Text(text) => {
+                    not_in_the_place_of_a_folder(&path, &one.name, tree)?;
+                    plan.insert(path, Item::Text(text.clone()));
+                }
             }
         }
         plan.add_parents(tree)?;
         Ok(plan)
+    }
+
+    /// Hides everything that the layers below have in the folder `path`.
+    pub(super) fn hide_below(&mut self, path: &str) {
+        self.items
+            .insert(format!("{}/", path.trim_end_matches('/')), Item::Whiteout);
     }
 
     /// Makes the layer.
@@ -100,6 +120,16 @@ impl CopyPlan {
         for (path, item) in &self.items {
             match item {
                 Item::Source(file) => layer.add(file, path)?,
+                Item::Text(text) => {
+                    let metadata = Metadata {
+                        mode: 0o644,
+                        mtime: options.mtime,
+                        ..Metadata::default()
+                    };
+                    layer
+                        .writer()
+                        .file(path, &metadata, text.len() as u64, &mut text.as_slice())?;
+                }
                 Item::Folder(metadata) => layer.writer().directory(path, metadata)?,
                 Item::Whiteout if path.is_empty() || path.ends_with('/') => {
                     layer.writer().opaque(path.trim_end_matches('/'))?;
@@ -110,7 +140,7 @@ impl CopyPlan {
         layer.finish()
     }
 
-    fn folder(&mut self, dir: &Path, target: &str, tree: &MergedTree) -> Result<(), CopyError> {
+    fn folder(&mut self, dir: &Path, target: &str, land: Land<'_>) -> Result<(), CopyError> {
         let unreadable = |source| CopyError::Context {
             action: "list",
             path: dir.to_owned(),
@@ -122,28 +152,41 @@ impl CopyPlan {
                 let reason = format!("the name {name:?} in {} is not UTF-8; rename it", dir.display());
                 CopyError::Destination(reason)
             })?;
-            self.entry(&entry.path(), &join(target, &name), tree)?;
+            self.entry(&entry.path(), &join(target, &name), land)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, file: &Path, path: &str, tree: &MergedTree) -> Result<(), CopyError> {
+    fn entry(&mut self, file: &Path, path: &str, land: Land<'_>) -> Result<(), CopyError> {
+        let tree = land.tree;
         let found = fs::symlink_metadata(file).map_err(|source| CopyError::Context {
             action: "look at",
             path: file.to_owned(),
             source,
         })?;
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match land.context.part(file) {
+            Part::Taken => {}
+            Part::Searched if found.is_dir() => {
+                let before = self.items.len();
+                self.folder(file, path, land)?;
+                if self.items.len() > before && tree.node(path).is_none() {
+                    self.insert(path.to_owned(), Item::Source(file.to_owned()));
+                }
+                return Ok(());
+            }
+            Part::Searched | Part::KeptOut => return Ok(()),
+        }
         if found.is_dir() {
             // A folder meets a link to a folder: what is in it goes where the link leads, or the link would be lost.
             let through_link = matches!(tree.node(path), Some(Node::Link(_)))
                 .then(|| tree.folder(path))
                 .flatten();
             if let Some(real) = through_link {
-                return self.folder(file, &real, tree);
+                return self.folder(file, &real, land);
             }
             self.insert(path.to_owned(), Item::Source(file.to_owned()));
-            return self.folder(file, path, tree);
+            return self.folder(file, path, land);
         }
         if name == OPAQUE {
             self.items.insert(
@@ -157,13 +200,7 @@ impl CopyPlan {
         } else if let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) {
             self.items.insert(join(parent, hidden), Item::Whiteout);
         } else {
-            if matches!(tree.node(path), Some(Node::Folder(_))) {
-                let reason = format!(
-                    "{path:?} is a folder of the image, the file {} cannot take its place",
-                    file.display()
-                );
-                return Err(CopyError::Destination(reason));
-            }
+            not_in_the_place_of_a_folder(path, &file.display().to_string(), tree)?;
             self.insert(path.to_owned(), Item::Source(file.to_owned()));
         }
         Ok(())
@@ -210,6 +247,21 @@ impl CopyPlan {
         }
         Ok(())
     }
+}
+
+/// Where things land, and what of the context is kept out.
+#[derive(Clone, Copy)]
+struct Land<'a> {
+    tree: &'a MergedTree,
+    context: &'a BuildContext,
+}
+
+fn not_in_the_place_of_a_folder(path: &str, file: &str, tree: &MergedTree) -> Result<(), CopyError> {
+    if matches!(tree.node(path), Some(Node::Folder(_))) {
+        let reason = format!("{path:?} is a folder of the image, the file {file} cannot take its place");
+        return Err(CopyError::Destination(reason));
+    }
+    Ok(())
 }
 
 /// A destination as a path below the rootfs.

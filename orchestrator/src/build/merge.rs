@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use gantry_model::{Digest, ExitCode};
-use gantry_store::manifest::{History, LABEL_COMMANDS, Manifest, RootFs, RunConfig};
-use gantry_store::{Descriptor, Image, ImageConfig, NewImage};
+use gantry_store::manifest::{History, RootFs, RunConfig};
+use gantry_store::{
+    ContainerImage, Descriptor, Extension, Image, ImageConfig, LaunchItem, NewImage, StoreError,
+};
 
-use crate::exit::{OrExit as _, failure_hint};
+use super::assemble::describe;
+use crate::exit::{OrExit as _, failure, failure_hint};
 
 /// The image that has everything of `images`. Layers that several have are taken once, at their first place. Of what several
-/// say about one path, variable or label, the last counts. Commands are joined; one that an image before has is not repeated.
+/// say about one path, variable, label, annotation or application, the last counts. What they launch is joined; what an image
+/// before launches is not repeated.
 ///
 /// # Errors
 /// When they are not for one platform, or a manifest is damaged.
@@ -19,26 +23,37 @@ pub fn merge(images: &[Image]) -> anyhow::Result<NewImage> {
         if platform(image) != platform(&images[0]) {
             return Err(other_platform(&images[0], image));
         }
-        union.add_layers(image)?;
-        union.add_settings(image);
+        union
+            .add(image)
+            .map_err(|error| (error.exit_code(), error))
+            .or_else(|(code, error)| Err(error).or_exit(code))?;
     }
     let (os, architecture, variant) = images.first().map_or_else(Default::default, platform);
-    let mut labels = union.labels;
-    labels.remove(LABEL_COMMANDS);
-    if !union.commands.is_empty() {
-        let commands = serde_json::to_string(&union.commands).expect("a list of texts has a JSON form");
-        labels.insert(LABEL_COMMANDS.to_owned(), commands);
-    }
+    let mut settings = RunConfig {
+        env: union.env,
+        cmd: union.cmd,
+        labels: union.labels,
+    };
+    let mut annotations = union.annotations;
+    let mut extension = union.extension.unwrap_or_default();
+    extension
+        .set_launched(&union.launched)
+        .and_then(|()| {
+            describe(
+                &mut settings,
+                &mut annotations,
+                extension,
+                &union.container_images,
+            )
+        })
+        .map_err(|error| failure(ExitCode::Input, format!("the images cannot be merged: {error}")))?;
     let config = ImageConfig {
         created: newest(images),
+        author: images.iter().rev().find_map(|image| image.config.author.clone()),
         architecture,
         os,
         variant,
-        config: RunConfig {
-            env: union.env,
-            cmd: union.cmd,
-            labels,
-        },
+        config: settings,
         rootfs: RootFs {
             kind: "layers".to_owned(),
             diff_ids: union.diff_ids,
@@ -48,6 +63,7 @@ pub fn merge(images: &[Image]) -> anyhow::Result<NewImage> {
     Ok(NewImage {
         config,
         layers: union.layers,
+        annotations,
     })
 }
 
@@ -63,19 +79,35 @@ struct Union {
     /// Name of a variable -> its place in the environment.
     places: HashMap<String, usize>,
     labels: BTreeMap<String, String>,
-    commands: Vec<String>,
     cmd: Vec<String>,
+    annotations: BTreeMap<String, String>,
+    /// With the applications of all.
+    extension: Option<Extension>,
+    launched: Vec<LaunchItem>,
+    container_images: Vec<ContainerImage>,
 }
 
 impl Union {
+    fn add(&mut self, image: &Image) -> Result<(), StoreError> {
+        let manifest = image.manifest()?;
+        self.annotations.extend(manifest.annotations);
+        self.add_layers(manifest.layers, image);
+        self.add_settings(image);
+        self.add_launched(image)?;
+        for brought in image.container_images()? {
+            if !self.container_images.contains(&brought) {
+                self.container_images.push(brought);
+            }
+        }
+        Ok(())
+    }
+
     /// Layers that are new, with what is told of them; and what else is told that was not told before.
-    fn add_layers(&mut self, image: &Image) -> anyhow::Result<()> {
-        let manifest: Manifest =
-            serde_json::from_slice(&image.manifest_bytes).or_exit(ExitCode::Verification)?;
+    fn add_layers(&mut self, layers: Vec<Descriptor>, image: &Image) {
         let known: HashSet<Digest> = self.diff_ids.iter().copied().collect();
         let notes = self.history.iter().filter(|entry| entry.empty_layer);
         let notes: HashSet<String> = notes.map(|entry| entry.created_by.clone()).collect();
-        let mut layers = manifest.layers.into_iter().zip(&image.config.rootfs.diff_ids);
+        let mut layers = layers.into_iter().zip(&image.config.rootfs.diff_ids);
         for entry in &image.config.history {
             if entry.empty_layer {
                 if !notes.contains(&entry.created_by) {
@@ -91,7 +123,6 @@ impl Union {
         for (layer, diff_id) in layers.filter(|(_, diff_id)| !known.contains(diff_id)) {
             self.put(layer, *diff_id, History::default());
         }
-        Ok(())
     }
 
     fn put(&mut self, layer: Descriptor, diff_id: Digest, made_by: History) {
@@ -113,15 +144,48 @@ impl Union {
             }
         }
         self.labels.extend(settings.labels.clone());
-        let before: HashSet<String> = self.commands.iter().cloned().collect();
-        let more = image
-            .commands()
-            .into_iter()
-            .filter(|command| !before.contains(command));
-        self.commands.extend(more);
         if !settings.cmd.is_empty() {
             self.cmd.clone_from(&settings.cmd);
         }
+    }
+
+    /// Its applications and what it launches.
+    fn add_launched(&mut self, image: &Image) -> Result<(), StoreError> {
+        let launched = match image.extension()? {
+            None => image.commands()?.into_iter().map(LaunchItem::Line).collect(),
+            Some(mut extension) => {
+                let launched = extension.launched();
+                extension.build_client = Default::default();
+                let before = self.extension.take().unwrap_or_default();
+                let mut applications = before.applications;
+                for application in std::mem::take(&mut extension.applications) {
+                    match applications
+                        .iter_mut()
+                        .find(|known| known.name == application.name)
+                    {
+                        Some(known) => *known = application,
+                        None => applications.push(application),
+                    }
+                }
+                let mut env = before.env;
+                env.append(&mut extension.env);
+                let mut other = before.other;
+                other.append(&mut extension.other);
+                self.extension = Some(Extension {
+                    applications,
+                    env,
+                    other,
+                    ..extension
+                });
+                launched
+            }
+        };
+        let known: Vec<LaunchItem> = launched
+            .into_iter()
+            .filter(|item| !self.launched.contains(item))
+            .collect();
+        self.launched.extend(known);
+        Ok(())
     }
 }
 

@@ -7,13 +7,18 @@
 //! Every mistake that can be found without building is found, and shown together, before the first byte is read.
 //! Same inputs, same digests: times are `SOURCE_DATE_EPOCH` or 0, owners root, entries sorted, modes kept.
 
+mod applications;
 mod assemble;
 mod base;
 mod builder;
+mod container_images;
 mod context;
 mod copy;
+mod ignore;
 pub mod kubefile;
 pub mod merge;
+mod pattern;
+pub mod platform;
 mod recipe;
 pub mod run;
 mod scope;
@@ -31,8 +36,8 @@ use crate::exit::{OrExit as _, failure, failure_hint};
 
 use base::BaseImage;
 use builder::Builder;
-use context::{BuildContext, Found};
-use recipe::{Recipe, StepKind};
+use context::{BuildContext, Found, FoundKind};
+use recipe::{CopySource, Recipe, StepKind};
 
 /// What is to be built.
 #[derive(Debug)]
@@ -47,12 +52,23 @@ pub struct BuildOptions {
     pub context: PathBuf,
     /// Values for ARG.
     pub build_args: BTreeMap<String, String>,
-    /// The platform that is built for.
-    pub platform: Platform,
+    /// The platform that is built for; none for what FROM says, or else this host's.
+    pub platform: Option<Platform>,
+    /// What the image is for; none for what its base says, or else a whole cluster.
+    pub image_type: Option<ImageType>,
     /// Whether RUN has the host's network.
     pub network: bool,
     /// The time of everything in the image, seconds since the epoch.
     pub epoch: i64,
+}
+
+/// What an image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImageType {
+    /// It makes hosts a cluster.
+    KubeInstaller,
+    /// It brings applications to a cluster.
+    AppInstaller,
 }
 
 /// What happens during a build.
@@ -85,23 +101,30 @@ pub fn build(
 ) -> anyhow::Result<Image> {
     let context = BuildContext::open(&options.context)
         .with_context(|| format!("cannot build from {}", options.context.display()))
-        .or_exit_hint(ExitCode::Input, "the last argument is the folder to build from")?;
+        .or_exit_hint(
+            ExitCode::Input,
+            "the last argument is the folder to build from; its .kubeignore says what stays out",
+        )?;
     let nothing_vanishes = store.share()?;
     let mut mistakes = Vec::new();
     let kubefile = kubefile::parse(&options.kubefile, &mut mistakes);
-    let find_base = |name: &ImageReference| BaseImage::find(store, name, &options.platform);
-    let recipe = recipe::prepare(
+    let find_base = |name: &ImageReference, platform: &Platform| BaseImage::find(store, name, platform);
+    let mut recipe = recipe::prepare(
         &kubefile,
         &options.build_args,
-        &options.platform,
+        options.platform.as_ref(),
         &find_base,
         &mut mistakes,
     );
     let found = find_sources(&recipe, &context, &mut mistakes);
+    let complete = recipe.complete;
+    recipe
+        .applications
+        .settle(&found, &context, complete, &mut mistakes);
     refuse(mistakes, options)?;
     check_privileges(&recipe)?;
 
-    let mut builder = Builder::new(store, options, recipe.base.as_ref());
+    let mut builder = Builder::new(store, options, &context, recipe.base.as_ref());
     let base_name = recipe
         .base
         .as_ref()
@@ -116,20 +139,29 @@ pub fn build(
         of,
         text: &text,
     });
-    let outcome = builder.carry_out(&recipe.steps, found, event);
-    let assembly = builder.assembly();
-    if let Err(error) = outcome {
-        let layers: Vec<_> = assembly.layers().iter().map(|layer| layer.digest).collect();
-        drop(nothing_vanishes);
-        // The error is what matters; what cannot be removed now goes with the next removal.
-        let _ = store.sweep(layers);
-        return Err(error);
+    let outcome = builder
+        .carry_out(&recipe.steps, found, event)
+        .and_then(|()| builder.image(&recipe));
+    let (layers, unpacked) = builder.layers();
+    match outcome {
+        Ok(image) => {
+            let image = store
+                .add_image(nothing_vanishes, &options.name, &image)
+                .map_err(|error| (error.exit_code(), error))
+                .or_else(|(code, error)| Err(error).or_exit(code))?;
+            if !unpacked.is_empty() {
+                // The image is there; what cannot be removed now goes with the next `gantry prune`.
+                let _ = store.sweep(unpacked);
+            }
+            Ok(image)
+        }
+        Err(error) => {
+            drop(nothing_vanishes);
+            // The error is what matters; what cannot be removed now goes with the next removal.
+            let _ = store.sweep(layers.into_iter().chain(unpacked));
+            Err(error)
+        }
     }
-    let image = assembly.finish(&recipe, options);
-    store
-        .add_image(nothing_vanishes, &options.name, &image)
-        .map_err(|error| (error.exit_code(), error))
-        .or_else(|(code, error)| Err(error).or_exit(code))
 }
 
 /// What every source of every COPY names, in order.
@@ -141,7 +173,17 @@ fn find_sources(recipe: &Recipe, context: &BuildContext, mistakes: &mut Vec<Mist
         };
         let mut found = Vec::new();
         for (source, span) in sources {
-            match context.find(source) {
+            let path = match source {
+                CopySource::Path(path) => path,
+                CopySource::Text(name, text) => {
+                    found.push(Found {
+                        kind: FoundKind::Text(text.clone().into_bytes()),
+                        name: name.clone(),
+                    });
+                    continue;
+                }
+            };
+            match context.find(path) {
                 Ok(more) => found.extend(more),
                 Err(error) => {
                     let mistake = Mistake::new(span.clone(), error.message);

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use gantry_model::ImageReference;
-use gantry_store::{Platform, StoreError};
+use gantry_store::{LaunchItem, Platform, StoreError};
 
 use crate::clusterfile::{Mistake, tree::Span};
 
+use super::applications::Applications;
 use super::base::BaseImage;
-use super::kubefile::{Command, Directive, DirectiveKind, Kubefile, Word};
+use super::kubefile::{Command, Directive, DirectiveKind, Kubefile, Source, Word};
+use super::platform;
 use super::scope::Scope;
 
+mod sources;
+
+/// Label of an image: the versions of Kubernetes its applications are for, as a range of semantic versions.
+const KUBE_VERSION_LABEL: &str = "app.alpha.sealer.io/supported-kube-version";
 /// What to do.
 #[derive(Debug)]
 pub(super) struct Recipe {
@@ -22,8 +28,14 @@ pub(super) struct Recipe {
     pub(super) env: Vec<(String, String)>,
     /// Labels the image gets, the base's included.
     pub(super) labels: BTreeMap<String, String>,
-    /// Commands that run when the cluster is up, the base's first.
-    pub(super) commands: Vec<String>,
+    /// Its applications, the base's included, and what is launched.
+    pub(super) applications: Applications,
+    /// Who made it, as the Kubefile says.
+    pub(super) author: Option<String>,
+    /// The platform that is built for.
+    pub(super) platform: Platform,
+    /// Whether every variable and application there is, is known: not when the base cannot be found.
+    pub(super) complete: bool,
 }
 
 /// One directive after FROM.
@@ -37,15 +49,31 @@ pub(super) struct Step {
     pub(super) kind: StepKind,
 }
 
+/// What is copied.
+#[derive(Debug)]
+pub(super) enum CopySource {
+    /// A path or pattern in the context.
+    Path(String),
+    /// A file that stands in the Kubefile: its name, and what is in it.
+    Text(String, String),
+}
+
+/// How a base is found.
+pub(super) type FindBase<'a> = dyn Fn(&ImageReference, &Platform) -> Result<BaseImage, StoreError> + 'a;
+
 /// What a step does.
 #[derive(Debug)]
 pub(super) enum StepKind {
     /// Copies from the context into a new layer.
     Copy {
         /// What, with its place in the Kubefile.
-        sources: Vec<(String, Span)>,
+        sources: Vec<(CopySource, Span)>,
         /// Where to, as written.
         destination: (String, Span),
+        /// Whether tar archives among them are unpacked.
+        unpack: bool,
+        /// Whether what the base has in the destination, a folder, is hidden.
+        replace: bool,
     },
     /// Runs a command whose writes become a new layer.
     Run {
@@ -58,44 +86,66 @@ pub(super) enum StepKind {
     Note,
 }
 
-/// Fills in the variables of `kubefile`; every mistake goes into `mistakes`.
+/// Fills in the variables of `kubefile`, for the platform `chosen` on the command line or this host's; every mistake goes
+/// into `mistakes`.
 pub(super) fn prepare(
     kubefile: &Kubefile,
     build_args: &BTreeMap<String, String>,
-    platform: &Platform,
-    find_base: &dyn Fn(&ImageReference) -> Result<BaseImage, StoreError>,
+    chosen: Option<&Platform>,
+    find_base: &FindBase<'_>,
     mistakes: &mut Vec<Mistake>,
 ) -> Recipe {
-    let mut scope = Scope::new(platform, build_args, mistakes);
+    let platform = chosen.cloned().unwrap_or_else(Platform::host);
+    let mut scope = Scope::new(&platform, build_args, mistakes);
     let mut recipe = Recipe {
         base: None,
         steps: Vec::new(),
         env: Vec::new(),
         labels: BTreeMap::new(),
-        commands: Vec::new(),
+        applications: Applications::default(),
+        author: None,
+        platform,
+        complete: true,
     };
     for directive in &kubefile.directives {
-        let kind = take(directive, &mut recipe, &mut scope, find_base);
-        if let Some(kind) = kind {
+        if let DirectiveKind::From { image, platform } = &directive.kind {
+            if let Some(platform) = platform {
+                choose_platform(platform, chosen, &mut recipe, &mut scope);
+            }
+            from(image, &mut recipe, &mut scope, find_base);
+        } else if let Some(kind) = take(directive, &mut recipe, &mut scope) {
             let (span, text) = (directive.span.clone(), directive.text.clone());
             recipe.steps.push(Step { span, text, kind });
         }
     }
     scope.check_build_args(kubefile);
+    recipe.complete = scope.is_complete();
     recipe
 }
 
-fn take(
-    directive: &Directive,
-    recipe: &mut Recipe,
-    scope: &mut Scope<'_>,
-    find_base: &dyn Fn(&ImageReference) -> Result<BaseImage, StoreError>,
-) -> Option<StepKind> {
-    match &directive.kind {
-        DirectiveKind::From(image) => {
-            from(image, recipe, scope, find_base);
-            return None;
+/// `FROM --platform`: the base's platform is the image's.
+fn choose_platform(word: &Word, chosen: Option<&Platform>, recipe: &mut Recipe, scope: &mut Scope<'_>) {
+    let text = scope.fill_in(word);
+    match platform::parse(&text) {
+        Err(message) => scope.mistake(Mistake::new(word.span.clone(), message)),
+        Ok(platform) => {
+            if let Some(chosen) = chosen.filter(|chosen| **chosen != platform) {
+                let message = format!("the base is for {platform}, but --platform says {chosen}");
+                let mistake = Mistake::new(word.span.clone(), message);
+                scope.mistake(
+                    mistake.help("write `FROM --platform=$TARGETPLATFORM`, or leave one of them out"),
+                );
+                return;
+            }
+            scope.set_platform(&platform);
+            recipe.platform = platform;
         }
+    }
+}
+
+fn take(directive: &Directive, recipe: &mut Recipe, scope: &mut Scope<'_>) -> Option<StepKind> {
+    match &directive.kind {
+        DirectiveKind::From { .. } => return None,
         DirectiveKind::Arg(declarations) => {
             declarations
                 .iter()
@@ -118,40 +168,86 @@ fn take(
                 recipe.labels.insert(name, scope.fill_in(value));
             }
         }
-        DirectiveKind::Cmd(command) => recipe.commands.push(match command {
-            Command::Shell(text) => scope.fill_in_args(text),
-            Command::Arguments(arguments) => shell_line(arguments),
-        }),
+        DirectiveKind::Maintainer(name) => recipe.author = Some(scope.fill_in(name)),
+        DirectiveKind::KubeVersion(constraint) => {
+            let constraint = scope.fill_in(constraint);
+            recipe.labels.insert(KUBE_VERSION_LABEL.to_owned(), constraint);
+        }
+        DirectiveKind::Cmd(command) => recipe.applications.add_line(command, &directive.span, scope),
+        DirectiveKind::Cmds(lines) => {
+            let span = &directive.span;
+            let line = |line: &String| (LaunchItem::Line(scope.fill_in_args(line)), span.clone());
+            recipe.applications.launch(lines.iter().map(line));
+        }
+        DirectiveKind::Launch(apps) => {
+            let mut items = Vec::new();
+            for app in apps {
+                let name = scope.fill_in(app);
+                // Written by people who want nothing launched.
+                if !name.is_empty() {
+                    items.push((LaunchItem::Application(name), app.span.clone()));
+                }
+            }
+            recipe.applications.launch(items);
+        }
+        DirectiveKind::AppCmds { app, commands } => {
+            let name = scope.fill_in(app);
+            let commands = commands
+                .iter()
+                .map(|command| scope.fill_in_args(command))
+                .collect();
+            if let Some(application) = recipe.applications.known(&name, &app.span, scope) {
+                application.cmds = commands;
+            }
+        }
+        DirectiveKind::AppEnv { app, pairs } => {
+            let name = scope.fill_in(app);
+            let mut env = Vec::new();
+            for (name, value) in pairs {
+                env.extend(scope.name(name).map(|name| (name, scope.fill_in(value))));
+            }
+            if let Some(application) = recipe.applications.known(&name, &app.span, scope) {
+                application.env.extend(env);
+            }
+        }
+        DirectiveKind::App { role, name, sources } => {
+            return sources::app(*role, name, sources, recipe, scope);
+        }
         DirectiveKind::Run(command) => {
             return Some(StepKind::Run {
                 command: command.clone(),
                 env: scope.values().clone(),
             });
         }
-        DirectiveKind::Copy { sources, destination } => {
+        DirectiveKind::Copy {
+            sources,
+            destination,
+            unpack,
+        } => {
             let mut filled = Vec::new();
-            for word in sources {
-                filled.extend(
-                    scope
-                        .fill_in_source(word)
-                        .map(|source| (source, word.span.clone())),
-                );
+            for source in sources {
+                match source {
+                    Source::Path(word) => {
+                        filled.extend(sources::path(word, scope).map(|path| (path, word.span.clone())));
+                    }
+                    Source::Text { name, content } => {
+                        let text = CopySource::Text(name.clone(), scope.fill_in(content));
+                        filled.push((text, content.span.clone()));
+                    }
+                }
             }
             return Some(StepKind::Copy {
                 sources: filled,
                 destination: (scope.fill_in(destination), destination.span.clone()),
+                unpack: *unpack,
+                replace: false,
             });
         }
     }
     Some(StepKind::Note)
 }
 
-fn from(
-    image: &Word,
-    recipe: &mut Recipe,
-    scope: &mut Scope<'_>,
-    find_base: &dyn Fn(&ImageReference) -> Result<BaseImage, StoreError>,
-) {
+fn from(image: &Word, recipe: &mut Recipe, scope: &mut Scope<'_>, find_base: &FindBase<'_>) {
     let name = scope.fill_in(image);
     if name == "scratch" {
         return;
@@ -165,18 +261,21 @@ fn from(
         ));
     }
     let found = match name.parse::<ImageReference>() {
-        Ok(reference) => find_base(&reference).map_err(|error| error.to_string()),
+        Ok(reference) => find_base(&reference, &recipe.platform)
+            .and_then(|base| Ok((Applications::of_base(&base.image)?, base)))
+            .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     match found {
-        Ok(base) => {
+        Ok((applications, base)) => {
             scope.set_complete(true);
             recipe.env = base.image.env();
             for (name, value) in &recipe.env {
                 scope.set(name.clone(), value.clone());
             }
             recipe.labels = base.image.config.config.labels.clone();
-            recipe.commands = base.image.commands();
+            recipe.author = base.image.config.author.clone();
+            recipe.applications = applications;
             recipe.base = Some(base);
         }
         Err(error) => {
@@ -189,24 +288,6 @@ fn from(
             });
         }
     }
-}
-
-/// The arguments as one line that a shell takes apart into the same arguments.
-pub(super) fn shell_line(arguments: &[String]) -> String {
-    let plain = |argument: &String| {
-        !argument.is_empty()
-            && argument
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&b))
-    };
-    let quoted = |argument: &String| {
-        if plain(argument) {
-            argument.clone()
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    };
-    arguments.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -9,24 +9,19 @@ use crate::clusterfile::{Mistake, tree::Span};
 
 use super::kubefile::{Kubefile, Otherwise, Piece, Word};
 
-/// The names every Kubefile may use, after the platform that is built for.
-fn predefined(platform: &Platform) -> BTreeMap<String, String> {
-    let variant = platform
-        .variant
-        .as_ref()
-        .map(|variant| format!("/{variant}"))
-        .unwrap_or_default();
+/// The names every Kubefile may use, after the platform that is built for and the one that is built on.
+fn predefined(platform: &Platform) -> [(&'static str, String); 8] {
+    let build = Platform::host();
     [
         ("ARCH", platform.architecture.clone()),
         ("TARGETARCH", platform.architecture.clone()),
         ("TARGETOS", platform.os.clone()),
-        (
-            "TARGETPLATFORM",
-            format!("{}/{}{variant}", platform.os, platform.architecture),
-        ),
+        ("TARGETVARIANT", platform.variant.clone().unwrap_or_default()),
+        ("TARGETPLATFORM", platform.to_string()),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDPLATFORM", build.to_string()),
     ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
 }
 
 /// The variables at one point of the Kubefile.
@@ -47,14 +42,15 @@ impl<'a> Scope<'a> {
         build_args: &'a BTreeMap<String, String>,
         mistakes: &'a mut Vec<Mistake>,
     ) -> Self {
-        let values = predefined(platform);
-        Self {
-            values,
+        let mut scope = Self {
+            values: BTreeMap::new(),
             args: BTreeSet::new(),
             build_args,
             complete: true,
             mistakes,
-        }
+        };
+        scope.set_platform(platform);
+        scope
     }
 }
 
@@ -62,6 +58,18 @@ impl Scope<'_> {
     /// Notes a mistake.
     pub(super) fn mistake(&mut self, mistake: Mistake) {
         self.mistakes.push(mistake);
+    }
+
+    /// The platform that is built for.
+    pub(super) fn set_platform(&mut self, platform: &Platform) {
+        for (name, value) in predefined(platform) {
+            self.values.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Whether every variable there is, is known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// ARG.

@@ -96,6 +96,24 @@ impl MergedTree {
         (resolved.is_empty() || matches!(self.node(&resolved), Some(Node::Folder(_)))).then_some(resolved)
     }
 
+    /// Paths of the folders whose paths start with `prefix`.
+    pub(super) fn folders_below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.nodes
+            .range(prefix.to_owned()..)
+            .take_while(move |(path, _)| path.starts_with(prefix))
+            .filter(|(_, node)| matches!(node, Node::Folder(_)))
+            .map(|(path, _)| path.as_str())
+    }
+
+    /// A tree of these folders.
+    #[cfg(test)]
+    pub(super) fn of_folders(paths: &[&str]) -> Self {
+        let folder = |path: &&str| ((*path).to_owned(), Node::Folder(Metadata::default()));
+        Self {
+            nodes: paths.iter().map(folder).collect(),
+        }
+    }
+
     fn remove(&mut self, path: &str) {
         self.nodes.remove(path);
         self.remove_below(path);

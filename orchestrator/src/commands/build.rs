@@ -10,7 +10,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{Platform, Store};
 
-use crate::build::{BuildEvent, BuildOptions, build, kubefile};
+use crate::build::{BuildEvent, BuildOptions, ImageType, build, kubefile, platform};
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::output;
@@ -21,6 +21,14 @@ const KUBEFILE: &str = "Kubefile";
 
 /// Flags of `gantry build`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What .kubeignore names (else .dockerignore, same syntax) stays out of the build.
+Directives: FROM, COPY, ADD, RUN, ENV, ARG, LABEL, MAINTAINER, KUBEVERSION,
+APP, CNI, CSI, APPENV, APPCMDS, and for what runs on the complete cluster LAUNCH, CMDS, CMD.
+
+Examples:
+  gantry build -t kubernetes:v1.31.4 .
+  gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {
     /// Name of the image, NAME[:TAG]
     #[arg(short, long, value_name = "NAME")]
@@ -34,13 +42,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
 
-    /// Platform to build for, OS/ARCH[/VARIANT] [default: this host's]
-    #[arg(long, value_parser = platform)]
+    /// Platform to build for, OS/ARCH[/VARIANT] [default: what FROM says, else this host's]
+    #[arg(long, value_parser = platform::parse)]
     platform: Option<Platform>,
 
     /// Network of RUN commands
     #[arg(long, value_enum, default_value_t)]
     network: Network,
+
+    /// What the image is for, as it says to others [default: what its base says, else kube-installer]
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    image_type: Option<ImageType>,
 
     /// Folder that COPY reads from
     #[arg(value_hint = ValueHint::DirPath)]
@@ -69,7 +81,8 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         name: args.tag,
         context: args.context,
         build_args: build_args(&args.build_arg)?,
-        platform: args.platform.unwrap_or_else(Platform::host),
+        platform: args.platform,
+        image_type: args.image_type,
         network: args.network == Network::Host,
         epoch: source_date_epoch()?,
     };
@@ -159,61 +172,5 @@ fn source_date_epoch() -> anyhow::Result<i64> {
                 let message = format!("SOURCE_DATE_EPOCH is {text:?}, which is not a number of seconds");
                 failure(ExitCode::Input, message)
             }),
-    }
-}
-
-/// A platform as people write it.
-pub(super) fn platform(text: &str) -> Result<Platform, String> {
-    let mut parts = text.split('/');
-    let word = |part: Option<&str>| {
-        let part = part?;
-        let legal = !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        legal.then(|| part.to_owned())
-    };
-    if text.contains(',') {
-        return Err(
-            "several platforms at once are not supported by this version; build one after another".to_owned(),
-        );
-    }
-    let (os, architecture) = (word(parts.next()), word(parts.next()));
-    let variant = parts.next();
-    match (os, architecture, word(variant), parts.next()) {
-        (Some(os), Some(architecture), checked, None) if checked.is_some() == variant.is_some() => {
-            if os != "linux" {
-                return Err(format!(
-                    "{os} is no operating system of a cluster host; write linux/amd64 or linux/arm64"
-                ));
-            }
-            Ok(Platform {
-                architecture,
-                os,
-                variant: checked,
-            })
-        }
-        _ => Err("a platform is written OS/ARCH[/VARIANT], e.g. linux/amd64".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_platform_is_os_and_architecture() {
-        assert_eq!(platform("linux/arm64/v8").unwrap().variant.as_deref(), Some("v8"));
-        for text in [
-            "",
-            "linux",
-            "linux/",
-            "linux/amd64,linux/arm64",
-            "linux/amd64/",
-            "windows/amd64",
-            "linux/a/b/c",
-        ] {
-            assert!(platform(text).is_err(), "{text}");
-        }
     }
 }

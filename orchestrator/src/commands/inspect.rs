@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use gantry_model::ExitCode;
-use gantry_store::{Image, Store};
+use gantry_store::{Application, Image, Store};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -88,13 +88,13 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         }
     }
     match args.output {
-        OutputFormat::Table => output::print(&table(&image, &store))?,
+        OutputFormat::Table => output::print(&table(&image, &store)?)?,
         OutputFormat::Json => output::print_json(&document(&image, &store)?)?,
     }
     Ok(ExitCode::Done)
 }
 
-fn table(image: &Image, store: &Store) -> String {
+fn table(image: &Image, store: &Store) -> anyhow::Result<String> {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<10} {}", printable(value.as_bytes()));
@@ -117,7 +117,15 @@ fn table(image: &Image, store: &Store) -> String {
     for entry in &image.config.config.env {
         line("Env", entry);
     }
-    for command in image.commands() {
+    for application in applications(image)? {
+        let kind = if application.kind.is_empty() {
+            "-"
+        } else {
+            &application.kind
+        };
+        line("App", &format!("{} ({kind})", application.name));
+    }
+    for command in image.commands().map_err(super::store_error)? {
         line("Command", &command);
     }
     text.push('\n');
@@ -147,7 +155,14 @@ fn table(image: &Image, store: &Store) -> String {
     if image.layers.iter().any(|layer| store.has_layer(&layer.digest)) {
         let _ = writeln!(text, "\nUnpacked in {}", store.overlay2_dir().display());
     }
-    text
+    Ok(text)
+}
+
+fn applications(image: &Image) -> anyhow::Result<Vec<Application>> {
+    let extension = image.extension().map_err(super::store_error)?;
+    Ok(extension
+        .map(|extension| extension.applications)
+        .unwrap_or_default())
 }
 
 /// The fields of `--format`, called as docker, podman and skopeo call them.
@@ -172,7 +187,10 @@ fn fields(image: &Image, store: &Store) -> anyhow::Result<Value> {
         "Size": image.size(),
         "Labels": image.config.config.labels,
         "Env": image.config.config.env,
-        "Commands": image.commands(),
+        "Commands": image.commands().map_err(super::store_error)?,
+        "Applications": applications(image)?,
+        "ContainerImages": image.container_images().map_err(super::store_error)?,
+        "Annotations": image.manifest().map_err(super::store_error)?.annotations,
         "Layers": layers,
         "Config": config.get("config").cloned().unwrap_or_else(|| json!({})),
         "RootFS": { "Type": "layers", "Layers": image.config.rootfs.diff_ids },
@@ -206,7 +224,8 @@ fn document(image: &Image, store: &Store) -> anyhow::Result<Value> {
         "size": image.size(),
         "labels": image.config.config.labels,
         "env": image.config.config.env,
-        "commands": image.commands(),
+        "commands": image.commands().map_err(super::store_error)?,
+        "applications": applications(image)?,
         "layers": layers,
         "manifest": serde_json::from_slice::<Value>(&image.manifest_bytes)?,
         "config": serde_json::from_slice::<Value>(&image.config_bytes)?,

@@ -29,7 +29,7 @@ pub struct Args {
     image: ImageReference,
 
     /// Platform to pull, OS/ARCH[/VARIANT] [default: this host's]
-    #[arg(long, value_parser = super::build::platform)]
+    #[arg(long, value_parser = crate::build::platform::parse)]
     platform: Option<Platform>,
 
     /// Pull the images for all platforms

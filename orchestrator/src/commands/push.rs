@@ -28,7 +28,7 @@ pub struct Args {
     destination: Option<ImageReference>,
 
     /// Of an image for several platforms, push only the one for OS/ARCH[/VARIANT]
-    #[arg(long, value_parser = super::build::platform)]
+    #[arg(long, value_parser = crate::build::platform::parse)]
     platform: Option<Platform>,
 
     /// Push every platform, which is what happens anyway

@@ -10,7 +10,7 @@ use crate::exit::failure_hint;
 #[derive(Debug, clap::Args)]
 pub(super) struct PlatformArgs {
     /// Of an image for several platforms, the one for OS/ARCH[/VARIANT] [default: this machine's]
-    #[arg(long, value_parser = super::build::platform)]
+    #[arg(long, value_parser = crate::build::platform::parse)]
     platform: Option<Platform>,
 }
 

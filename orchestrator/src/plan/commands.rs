@@ -1,8 +1,9 @@
-//! This module owns [`ImageCommands`]: what an image wants run when its cluster is complete (`CMD` of its Kubefile), and
+//! This module owns [`ImageCommands`]: what an image wants run when its cluster is complete (`LAUNCH`, `CMDS` and
+//! `CMD` of its Kubefile), and
 //! the steps that do it: on the first master, in order, each once.
 
 use gantry_model::{ImageCommand, Step, StepAction, StepId};
-use gantry_store::Image;
+use gantry_store::{Image, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::environment::environment;
@@ -26,14 +27,17 @@ pub struct ImageCommands {
 
 impl ImageCommands {
     /// The commands of `image`; none when it has none.
-    pub(super) fn of(image: &Image) -> Option<Self> {
-        let lines = image.commands();
-        (!lines.is_empty()).then(|| Self {
+    ///
+    /// # Errors
+    /// When what it says about them cannot be read.
+    pub(super) fn of(image: &Image) -> Result<Option<Self>, StoreError> {
+        let lines = image.commands()?;
+        Ok((!lines.is_empty()).then(|| Self {
             lines,
             // Both were read as JSON, which is UTF-8 (RFC 8259).
             manifest: String::from_utf8_lossy(&image.manifest_bytes).into_owned(),
             config: String::from_utf8_lossy(&image.config_bytes).into_owned(),
-        })
+        }))
     }
 }
 

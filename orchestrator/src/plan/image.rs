@@ -98,7 +98,7 @@ impl PlanImage {
             templates: templates.paths(),
             registry: registry::has_tree(&sources),
             kubernetes: ImageKubernetes::read(&sources)?,
-            commands: ImageCommands::of(image),
+            commands: ImageCommands::of(image)?,
             files: image_file::read(store, image, paths)?,
         })
     }

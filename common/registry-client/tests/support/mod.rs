@@ -478,6 +478,7 @@ impl Desk {
         let image = NewImage {
             config,
             layers: vec![Descriptor::of_chunked_layer(&layer)],
+            annotations: BTreeMap::new(),
         };
         let name = name(reference);
         self.store

@@ -36,6 +36,7 @@ fn image(store: &Store, reference: &str, content: &str) -> Image {
     let image = NewImage {
         config,
         layers: vec![Descriptor::of_chunked_layer(&layer)],
+        annotations: BTreeMap::new(),
     };
     store
         .add_image(store.share().unwrap(), &name(reference), &image)

@@ -40,6 +40,9 @@ fn decode(compressed: impl Read, pieces: &SyncSender<io::Result<Vec<u8>>>) {
         Ok(Format::Gzip) => pass_on(MultiGzDecoder::new(compressed), pieces),
         Ok(Format::Zstd) => zstd::Decoder::with_buffer(compressed).and_then(|zstd| pass_on(zstd, pieces)),
         Ok(Format::Tar) => pass_on(compressed, pieces),
+        Ok(Format::Unreadable(name)) => Err(io::Error::other(format!(
+            "it is compressed with {name}; recompress it with gzip or zstd"
+        ))),
         Err(error) => Err(error),
     };
     if let Err(error) = outcome {
@@ -64,28 +67,29 @@ fn pass_on(decoded: impl Read, pieces: &SyncSender<io::Result<Vec<u8>>>) -> io::
     }
 }
 
-enum Format {
+/// How a tar stream is compressed.
+pub(super) enum Format {
+    /// With gzip, in one or several members.
     Gzip,
+    /// With zstd.
     Zstd,
+    /// Not at all, as far as one can see.
     Tar,
+    /// In this way, which is not read here.
+    Unreadable(&'static str),
 }
 
 /// What the bytes are, by how they begin.
-fn format(bytes: &mut impl BufRead) -> io::Result<Format> {
+pub(super) fn format(bytes: &mut impl BufRead) -> io::Result<Format> {
     let start = bytes.fill_buf()?;
-    let unknown = |name| {
-        Err(io::Error::other(format!(
-            "it is compressed with {name}; recompress it with gzip or zstd"
-        )))
-    };
-    match start {
-        [0x1f, 0x8b, ..] => Ok(Format::Gzip),
+    Ok(match start {
+        [0x1f, 0x8b, ..] => Format::Gzip,
         // A frame, or one that decoders skip.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Format::Zstd),
-        [b'B', b'Z', b'h', ..] => unknown("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => unknown("xz"),
-        _ => Ok(Format::Tar),
-    }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
+        [b'B', b'Z', b'h', ..] => Format::Unreadable("bzip2"),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Format::Unreadable("xz"),
+        _ => Format::Tar,
+    })
 }
 
 struct Pieces {

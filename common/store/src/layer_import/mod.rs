@@ -12,12 +12,15 @@ mod decode;
 mod member;
 mod merged;
 mod pax;
+mod recognize;
 #[cfg(test)]
 mod tests;
 
 use std::io::Read;
 
 use gantry_model::LayerDescriptor;
+
+pub use self::recognize::{TarForm, tar_form};
 
 use self::member::{Kind, Member, Members};
 use self::merged::Merged;

@@ -46,6 +46,7 @@ fn image_of(test: &TestStore, layers: &[LayerDescriptor]) -> Image {
             ..ImageConfig::default()
         },
         layers: layers.iter().map(Descriptor::of_chunked_layer).collect(),
+        annotations: BTreeMap::new(),
     };
     let held = test.store.share().unwrap();
     test.store

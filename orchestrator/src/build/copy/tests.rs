@@ -43,7 +43,7 @@ impl Fixture {
             .iter()
             .flat_map(|source| context.find(source).unwrap())
             .collect();
-        CopyPlan::new(&found, destination, &self.tree)
+        CopyPlan::new(&found, destination, &self.tree, &context)
     }
 
     fn paths(&self, sources: &[&str], destination: &str) -> Vec<String> {
@@ -196,4 +196,52 @@ fn a_later_source_wins() {
     fixture.file("a/x/deep").file("b/x");
     assert_eq!(fixture.paths(&["a", "b"], "."), ["x"]);
     assert_eq!(fixture.paths(&["b", "a"], "."), ["x", "x/deep"]);
+}
+
+#[test]
+fn what_kubeignore_keeps_out_is_not_copied() {
+    let fixture = Fixture::new();
+    for path in [
+        "docs/a.md",
+        "docs/keep/b",
+        "bin/x",
+        "secret",
+        "folder/only-this",
+        "folder/not-this",
+    ] {
+        fixture.file(path);
+    }
+    let ignore = fixture.dir.path().join("context/.kubeignore");
+    fs::write(&ignore, ".kubeignore\nsecret\ndocs\n").unwrap();
+    assert_eq!(
+        fixture.paths(&["."], "."),
+        ["bin", "bin/x", "folder", "folder/not-this", "folder/only-this"]
+    );
+    assert_eq!(
+        fixture.paths(&["*"], "to"),
+        ["to", "to/not-this", "to/only-this", "to/x"]
+    );
+    fs::write(
+        &ignore,
+        ".*ignore\nsecret\ndocs\n!docs/keep\nfolder/*\n!folder/only*\n",
+    )
+    .unwrap();
+    assert_eq!(
+        fixture.paths(&["."], "."),
+        [
+            "bin",
+            "bin/x",
+            "docs",
+            "docs/keep",
+            "docs/keep/b",
+            "folder",
+            "folder/only-this"
+        ]
+    );
+    let context = BuildContext::open(&fixture.dir.path().join("context")).unwrap();
+    let error = context.find("secret").unwrap_err();
+    assert!(
+        error.message.contains("kept out of the build by .kubeignore:2"),
+        "{error:?}"
+    );
 }

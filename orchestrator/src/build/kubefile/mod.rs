@@ -5,7 +5,10 @@
 //! ```
 
 mod complaints;
+mod escape;
+mod heredoc;
 mod lines;
+mod order;
 mod parse;
 mod words;
 
@@ -38,14 +41,21 @@ pub struct Directive {
 /// What a directive says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DirectiveKind {
-    /// `FROM IMAGE`.
-    From(Word),
-    /// `COPY SRC… DST`.
+    /// `FROM [--platform=PLATFORM] IMAGE`.
+    From {
+        /// The image.
+        image: Word,
+        /// The platform that is built for.
+        platform: Option<Word>,
+    },
+    /// `COPY SRC… DST`, `ADD SRC… DST`.
     Copy {
         /// What to copy; at least one.
-        sources: Vec<Word>,
+        sources: Vec<Source>,
         /// Where to.
         destination: Word,
+        /// Whether tar archives are unpacked (`ADD`).
+        unpack: bool,
     },
     /// `LABEL NAME=VALUE…`.
     Label(Vec<(Word, Word)>),
@@ -57,6 +67,62 @@ pub enum DirectiveKind {
     Run(Command),
     /// `CMD COMMAND`.
     Cmd(Command),
+    /// `CMDS ["COMMAND", …]`.
+    Cmds(Vec<String>),
+    /// `LAUNCH APP…`, `LAUNCH ["APP", …]`.
+    Launch(Vec<Word>),
+    /// `MAINTAINER NAME`.
+    Maintainer(Word),
+    /// `KUBEVERSION CONSTRAINT`.
+    KubeVersion(Word),
+    /// `APP NAME SRC…`, `CNI NAME SRC…`, `CSI NAME SRC…`.
+    App {
+        /// What it is for.
+        role: AppRole,
+        /// Its name.
+        name: Word,
+        /// Its files; at least one.
+        sources: Vec<Word>,
+    },
+    /// `APPCMDS APP ["COMMAND", …]`.
+    AppCmds {
+        /// The application.
+        app: Word,
+        /// Parts of one command line.
+        commands: Vec<String>,
+    },
+    /// `APPENV APP NAME=VALUE…`.
+    AppEnv {
+        /// The application.
+        app: Word,
+        /// The variables.
+        pairs: Vec<(Word, Word)>,
+    },
+}
+
+/// What an application is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppRole {
+    /// `APP`: whatever it likes.
+    Any,
+    /// `CNI`: the cluster's network.
+    Cni,
+    /// `CSI`: the cluster's storage.
+    Csi,
+}
+
+/// What `COPY` or `ADD` takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A path or pattern in the context.
+    Path(Word),
+    /// A file that stands in the Kubefile (`<<NAME`).
+    Text {
+        /// Its name.
+        name: String,
+        /// What is in it.
+        content: Word,
+    },
 }
 
 /// A command line.

@@ -2,10 +2,15 @@
 
 use crate::clusterfile::{Mistake, tree::Span};
 
-use super::complaints::{KNOWN, check_escape, check_order, unknown, usage};
+use super::complaints::{KNOWN, unknown, usage};
+use super::escape::escape;
 use super::lines::{Line, lines};
-use super::words::{one_word, words};
-use super::{Command, Directive, DirectiveKind, Kubefile, Word};
+use super::order::check_order;
+use super::words::{first_word, one_word, text, words};
+use super::{AppRole, Command, Directive, DirectiveKind, Kubefile, Source, Word};
+
+mod applications;
+mod commands;
 
 /// Most mistakes that are collected: more say nothing new.
 const MAX_MISTAKES: usize = 100;
@@ -13,8 +18,8 @@ const MAX_MISTAKES: usize = 100;
 /// Reads a Kubefile's text; every mistake in it goes into `mistakes`.
 pub fn parse(text: &str, mistakes: &mut Vec<Mistake>) -> Kubefile {
     let mut kubefile = Kubefile::default();
-    check_escape(text, mistakes);
-    for line in lines(text) {
+    let escape = escape(text, mistakes);
+    for line in lines(text, escape, mistakes) {
         if mistakes.len() >= MAX_MISTAKES {
             break;
         }
@@ -45,11 +50,21 @@ fn directive(line: &Line, mistakes: &mut Vec<Mistake>) -> Option<Directive> {
     };
     let kind = match name.as_str() {
         "FROM" => parser.from(),
-        "COPY" => parser.copy(),
+        "COPY" => parser.copy(false),
+        "ADD" => parser.copy(true),
         "LABEL" => parser.pairs().map(DirectiveKind::Label),
         "ENV" => parser.pairs().map(DirectiveKind::Env),
         "ARG" => parser.arg(),
-        "RUN" => parser.command().map(DirectiveKind::Run),
+        "RUN" => parser.run().map(DirectiveKind::Run),
+        "CMDS" => parser.commands(name_len).map(DirectiveKind::Cmds),
+        "LAUNCH" => parser.launch(),
+        "MAINTAINER" => Some(DirectiveKind::Maintainer(parser.rest())),
+        "KUBEVERSION" => Some(DirectiveKind::KubeVersion(parser.rest())),
+        "APP" => parser.app(AppRole::Any),
+        "CNI" => parser.app(AppRole::Cni),
+        "CSI" => parser.app(AppRole::Csi),
+        "APPCMDS" => parser.app_cmds(),
+        "APPENV" => parser.app_env(),
         _ => parser.command().map(DirectiveKind::Cmd),
     }?;
     let words: Vec<&str> = line.text[name_len..].split_whitespace().collect();
@@ -69,68 +84,105 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn words(&mut self) -> Vec<Word> {
-        let words = words(self.line, self.args_start, self.mistakes);
-        let flags = words
-            .iter()
-            .filter(|word| word.plain().is_some_and(|text| text.starts_with("--")));
-        for flag in flags {
-            let text = flag.plain().unwrap_or_default();
-            let text = text.split('=').next().unwrap_or_default().to_owned();
-            let mistake = Mistake::new(
-                flag.span.clone(),
-                format!("{} {text} is not supported by this version of gantry", self.name),
-            );
-            self.mistakes.push(match (self.name, text.as_str()) {
-                ("FROM", "--platform") => {
-                    mistake.help("give the platform on the command line: `gantry build --platform`")
+    /// The words after the flags, and the value of the flag `known`, if it is there. Other flags are mistakes.
+    fn words_and_flag(&mut self, known: Option<&str>) -> (Vec<Word>, Option<Word>) {
+        let (mut arguments, mut value) = (Vec::new(), None);
+        for word in words(self.line, self.args_start, self.mistakes) {
+            let flag = match word.split_at_equals() {
+                Some((name, value)) => name.plain().map(|name| (name, Some(value))),
+                None => word.plain().map(|name| (name, None)),
+            };
+            match flag.filter(|(name, _)| name.starts_with("--")) {
+                None => arguments.push(word),
+                Some((name, Some(given))) if known == Some(name.as_str()) => value = Some(given),
+                Some((name, _)) if known == Some(name.as_str()) => {
+                    let mistake = Mistake::new(word.span, format!("{name} has no value"));
+                    self.mistakes.push(mistake.help(format!("write {name}=VALUE")));
                 }
-                _ => mistake,
-            });
+                Some((name, _)) => {
+                    let message = format!("{} {name} is not supported by this version of gantry", self.name);
+                    let mistake = Mistake::new(word.span, message);
+                    self.mistakes.push(match name.as_str() {
+                        "--chown" => mistake.help("leave it out: everything in an image belongs to root"),
+                        "--chmod" => {
+                            mistake.help("leave it out: files keep the modes they have in the context")
+                        }
+                        "--from" => mistake.help("files of another image come with FROM or `gantry merge`"),
+                        _ => mistake,
+                    });
+                }
+            }
         }
-        words
+        (arguments, value)
+    }
+
+    fn words(&mut self) -> Vec<Word> {
+        self.words_and_flag(None).0
+    }
+
+    /// Everything as one word.
+    fn rest(&mut self) -> Word {
+        one_word(self.line, self.args_start, self.mistakes)
     }
 
     fn from(&mut self) -> Option<DirectiveKind> {
-        let words = self.words();
-        let mut images = words
-            .into_iter()
-            .filter(|word| !word.plain().is_some_and(|text| text.starts_with("--")));
-        let image = images.next()?;
-        if let Some(more) = images.next() {
-            let mistake = Mistake::new(more.span, "FROM takes one image");
-            self.mistakes
-                .push(mistake.help("stages (`FROM … AS …`) are not supported by this version of gantry"));
+        let (words, platform) = self.words_and_flag(Some("--platform"));
+        let mut words = words.into_iter();
+        let image = words.next()?;
+        let more: Vec<Word> = words.collect();
+        let is_name_of_stage = more.len() == 2
+            && more[0]
+                .plain()
+                .is_some_and(|word| word.eq_ignore_ascii_case("as"));
+        if let Some(first) = more.first()
+            && !is_name_of_stage
+        {
+            let mistake = Mistake::new(first.span.clone(), "FROM takes one image");
+            self.mistakes.push(mistake.help(usage("FROM")));
         }
-        Some(DirectiveKind::From(image))
+        Some(DirectiveKind::From { image, platform })
     }
 
-    fn copy(&mut self) -> Option<DirectiveKind> {
-        let mut words = match self.json() {
+    fn copy(&mut self, unpack: bool) -> Option<DirectiveKind> {
+        let mut words = match self.json(self.args_start) {
             Some(texts) => {
                 let span = self.line.span(self.args_start, self.line.text.len());
-                let word = |text| Word {
-                    span: span.clone(),
-                    pieces: vec![super::Piece::Text(text)],
-                };
+                let word = |text| Word::of_text(text, span.clone());
                 texts.into_iter().map(word).collect()
             }
             None => self.words(),
         };
         let destination = words.pop()?;
         if words.is_empty() {
-            let mistake = Mistake::new(self.line.whole(), "COPY has no destination");
-            self.mistakes.push(mistake.help(usage("COPY")));
+            let mistake = Mistake::new(self.line.whole(), format!("{} has no destination", self.name));
+            self.mistakes.push(mistake.help(usage(self.name)));
             return None;
         }
+        let mut heredocs = self.line.heredocs.iter();
+        let mut sources = Vec::new();
+        for word in words {
+            let announces = word.plain().is_some_and(|text| text.starts_with("<<"));
+            sources.push(match announces.then(|| heredocs.next()).flatten() {
+                None => Source::Path(word),
+                Some(heredoc) => Source::Text {
+                    name: heredoc.name.clone(),
+                    content: if heredoc.expand {
+                        text(&heredoc.content, self.mistakes)
+                    } else {
+                        Word::of_text(heredoc.content.text.clone(), heredoc.content.whole())
+                    },
+                },
+            });
+        }
         Some(DirectiveKind::Copy {
-            sources: words,
+            sources,
             destination,
+            unpack,
         })
     }
 
     fn pairs(&mut self) -> Option<Vec<(Word, Word)>> {
-        let words = self.words();
+        let words = words(self.line, self.args_start, self.mistakes);
         let first = words.first()?;
         if first.split_at_equals().is_none() {
             // The old form: NAME, and everything after it is the value.
@@ -148,8 +200,12 @@ impl Parser<'_> {
             let value = one_word(self.line, value_start, &mut Vec::new());
             return Some(vec![(first.clone(), value)]);
         }
+        Some(self.assignments(&words))
+    }
+
+    fn assignments(&mut self, words: &[Word]) -> Vec<(Word, Word)> {
         let mut pairs = Vec::new();
-        for word in &words {
+        for word in words {
             match word.split_at_equals() {
                 Some(pair) => pairs.push(pair),
                 None => {
@@ -159,7 +215,7 @@ impl Parser<'_> {
                 }
             }
         }
-        Some(pairs)
+        pairs
     }
 
     fn arg(&mut self) -> Option<DirectiveKind> {
@@ -174,60 +230,6 @@ impl Parser<'_> {
         }
         Some(DirectiveKind::Arg(declarations))
     }
-
-    fn command(&mut self) -> Option<Command> {
-        let text = self.line.text[self.args_start..].trim();
-        if self.name == "RUN" && text.starts_with("--") {
-            let end = text.find(char::is_whitespace).unwrap_or(text.len());
-            let start = self.line.text.len() - self.line.text[self.args_start..].trim_start().len();
-            let span = self.line.span(start, start + end);
-            self.mistakes.push(Mistake::new(
-                span,
-                "flags of RUN are not supported by this version of gantry",
-            ));
-            return None;
-        }
-        Some(match self.json() {
-            Some(arguments) if arguments.is_empty() => {
-                let mistake = Mistake::new(self.line.whole(), format!("{} has an empty command", self.name));
-                self.mistakes.push(mistake.help(usage(self.name)));
-                return None;
-            }
-            Some(arguments) => Command::Arguments(arguments),
-            None => Command::Shell(text.to_owned()),
-        })
-    }
-
-    /// The arguments as a JSON list of strings, if they are meant to be one: `[ -f x ] && y` is not.
-    fn json(&mut self) -> Option<Vec<String>> {
-        let text = self.line.text[self.args_start..].trim();
-        let inside = text.strip_prefix('[')?.trim_start();
-        if !inside.starts_with(['"', ']']) {
-            return None;
-        }
-        match serde_json::from_str(text) {
-            Ok(list) => Some(list),
-            Err(error) => {
-                let start = self.line.text.len() - self.line.text[self.args_start..].trim_start().len();
-                let at = start + error.column().saturating_sub(1).min(text.len().saturating_sub(1));
-                let mistake = Mistake::new(
-                    self.line.span(at, at + 1),
-                    format!(
-                        "this is not a JSON list of strings: {}",
-                        without_place(&error.to_string())
-                    ),
-                );
-                self.mistakes
-                    .push(mistake.beside(self.name_span.clone(), "for this directive"));
-                Some(vec![String::new()])
-            }
-        }
-    }
-}
-
-/// The JSON parser's own line and column mean nothing in a Kubefile.
-fn without_place(text: &str) -> &str {
-    text.split(" at line ").next().unwrap_or(text)
 }
 
 /// sealer 0.8 took several arguments in one word: `ARG a=1,b=2`. A comma that no name and `=` follow is a value's.
@@ -250,11 +252,8 @@ fn at_commas(word: &Word) -> Vec<Word> {
             _ => parts.push(part.to_owned()),
         }
     }
-    let piece = |text| Word {
-        span: word.span.clone(),
-        pieces: vec![super::Piece::Text(text)],
-    };
-    parts.into_iter().map(piece).collect()
+    let word = |text| Word::of_text(text, word.span.clone());
+    parts.into_iter().map(word).collect()
 }
 
 #[cfg(test)]

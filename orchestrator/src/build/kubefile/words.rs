@@ -52,6 +52,14 @@ impl Word {
         self.pieces.iter().map(text).collect()
     }
 
+    /// The word `text`, which stands at `span`.
+    #[must_use]
+    pub fn of_text(text: impl Into<String>, span: Span) -> Self {
+        let text = text.into();
+        let pieces = text_piece(&text).into_iter().collect();
+        Self { span, pieces }
+    }
+
     /// The words before and after the first `=` in the text; none when there is no `=`.
     #[must_use]
     pub fn split_at_equals(&self) -> Option<(Self, Self)> {
@@ -97,6 +105,19 @@ pub(super) fn words(line: &Line, from: usize, mistakes: &mut Vec<Mistake>) -> Ve
     }
 }
 
+/// The first word of `line.text[from..]`, and where it ends; none when there is none.
+pub(super) fn first_word(line: &Line, from: usize, mistakes: &mut Vec<Mistake>) -> Option<(Word, usize)> {
+    let mut lexer = Lexer {
+        line,
+        at: from,
+        mistakes,
+    };
+    lexer.skip_blanks();
+    lexer.peek()?;
+    let word = lexer.word(true);
+    Some((word, lexer.at))
+}
+
 /// Everything in `line.text[from..]` as one word; blanks are part of it.
 pub(super) fn one_word(line: &Line, from: usize, mistakes: &mut Vec<Mistake>) -> Word {
     let mut lexer = Lexer {
@@ -106,6 +127,38 @@ pub(super) fn one_word(line: &Line, from: usize, mistakes: &mut Vec<Mistake>) ->
     };
     lexer.skip_blanks();
     lexer.word(false)
+}
+
+/// All of `line.text` as one word in which variables are found and nothing else: quotes mean themselves.
+pub(super) fn text(line: &Line, mistakes: &mut Vec<Mistake>) -> Word {
+    let mut lexer = Lexer {
+        line,
+        at: 0,
+        mistakes,
+    };
+    let (mut pieces, mut text) = (Vec::new(), String::new());
+    while let Some(next) = lexer.peek() {
+        let at = lexer.at;
+        lexer.next();
+        if next == '$'
+            && let Some(variable) = lexer.variable(at)
+        {
+            pieces.extend(text_piece(&std::mem::take(&mut text)));
+            pieces.push(variable);
+        } else if next == line.escape
+            && let Some(escaped) = lexer.peek().filter(|c| *c == '$' || *c == line.escape)
+        {
+            lexer.next();
+            text.push(escaped);
+        } else {
+            text.push(next);
+        }
+    }
+    pieces.extend(text_piece(&text));
+    Word {
+        span: line.whole(),
+        pieces,
+    }
 }
 
 struct Lexer<'a> {
@@ -152,13 +205,13 @@ impl Lexer<'_> {
                     }
                     None => text.push('$'),
                 },
-                ('\\', None) => text.extend(self.next()),
-                ('\\', Some(('"', _))) => match self.peek() {
-                    Some(escaped @ ('"' | '\\' | '$')) => {
+                (escape, None) if escape == self.line.escape => text.extend(self.next()),
+                (escape, Some(('"', _))) if escape == self.line.escape => match self.peek() {
+                    Some(escaped) if escaped == escape || matches!(escaped, '"' | '$') => {
                         self.next();
                         text.push(escaped);
                     }
-                    _ => text.push('\\'),
+                    _ => text.push(escape),
                 },
                 (other, _) => text.push(other),
             }
@@ -166,7 +219,10 @@ impl Lexer<'_> {
         if let Some((open, at)) = quote {
             self.mistakes.push(
                 Mistake::new(self.line.span(at, at + 1), format!("this {open} is never closed")).help(
-                    format!("end the text with {open}, or write \\{open} for the character itself"),
+                    format!(
+                        "end the text with {open}, or write {}{open} for the character itself",
+                        self.line.escape
+                    ),
                 ),
             );
         }

@@ -15,7 +15,7 @@ fn recipe(text: &str, build_args: &[(&str, &str)]) -> (Recipe, Vec<Mistake>) {
         os: "linux".into(),
         variant: None,
     };
-    let none = |name: &ImageReference| {
+    let none = |name: &ImageReference, _: &Platform| {
         let (near, known) = (vec!["kubernetes:v1.19.8".to_owned()], Vec::new());
         Err(StoreError::NoSuchImage {
             wanted: name.to_string(),
@@ -23,7 +23,7 @@ fn recipe(text: &str, build_args: &[(&str, &str)]) -> (Recipe, Vec<Mistake>) {
             known,
         })
     };
-    let recipe = prepare(&kubefile, &args, &platform, &none, &mut mistakes);
+    let recipe = prepare(&kubefile, &args, Some(&platform), &none, &mut mistakes);
     (recipe, mistakes)
 }
 
@@ -32,7 +32,18 @@ fn sources(recipe: &Recipe) -> Vec<&str> {
         StepKind::Copy { sources, .. } => Some(sources),
         _ => None,
     });
-    step.unwrap().iter().map(|(source, _)| source.as_str()).collect()
+    fn path((source, _): &(CopySource, Span)) -> &str {
+        match source {
+            CopySource::Path(path) => path,
+            CopySource::Text(..) => panic!("{source:?}"),
+        }
+    }
+    step.unwrap().iter().map(path).collect()
+}
+
+fn lines(recipe: &Recipe) -> Vec<String> {
+    let extension = recipe.applications.extension().unwrap();
+    extension.lines(&extension.launched()).unwrap()
 }
 
 #[test]
@@ -51,7 +62,7 @@ fn every_cmd_is_kept_in_order_and_only_arg_is_filled_in() {
     let (recipe, mistakes) = recipe(text, &[]);
     assert_eq!(mistakes, []);
     assert_eq!(
-        recipe.commands,
+        lines(&recipe),
         [
             r"helm --set n=2 $E $HOME $Replicas2 ${Replicas",
             r"kubectl 'a b' 'it'\''s'"
@@ -88,4 +99,92 @@ fn a_build_arg_that_nothing_takes_is_a_mistake() {
         mistakes[0].help.as_deref(),
         Some("did you mean --build-arg Version=…?")
     );
+}
+
+#[test]
+fn from_chooses_the_platform() {
+    let (arm, mistakes) = recipe(
+        "FROM --platform=linux/${ARCH} scratch\nCOPY $TARGETPLATFORM .\n",
+        &[],
+    );
+    assert_eq!(mistakes, []);
+    assert_eq!(sources(&arm), ["linux/arm64"]);
+    let (_, mistakes) = recipe(
+        "FROM --platform=linux/s390x scratch\nFROM --platform=x scratch\n",
+        &[],
+    );
+    assert!(
+        mistakes
+            .iter()
+            .any(|one| one.message.contains("but --platform says linux/arm64")),
+        "{mistakes:#?}"
+    );
+    assert!(
+        mistakes.iter().any(|one| one.message.contains("OS/ARCH")),
+        "{mistakes:#?}"
+    );
+}
+
+#[test]
+fn applications_have_labels_variables_and_commands() {
+    let text = "FROM scratch\nARG N=2\nMAINTAINER Ann <a@b>\nKUBEVERSION >=1.28\nCNI calico local://calico\n\
+                APP web local://${ARCH}/web\nAPPENV web A=1 B=old\nAPPENV web B=$N\n\
+                APPCMDS web [\"old\"]\nAPPCMDS web [\"helm up\", \"--set n=$N $HOME\"]\nLAUNCH web\n";
+    let (recipe, mistakes) = recipe(text, &[]);
+    assert_eq!(mistakes, []);
+    assert_eq!(recipe.author.as_deref(), Some("Ann <a@b>"));
+    assert_eq!(
+        recipe.labels["app.alpha.sealer.io/supported-kube-version"],
+        ">=1.28"
+    );
+    assert_eq!(recipe.labels["cluster.alpha.sealer.io/kube-cni-calico"], "true");
+    assert_eq!(
+        lines(&recipe),
+        ["export A=1 B=2 && cd application/apps/web/ && helm up --set n=2 $HOME"]
+    );
+    let destinations: Vec<&str> = recipe
+        .steps
+        .iter()
+        .filter_map(|step| match &step.kind {
+            StepKind::Copy { destination, .. } => Some(destination.0.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        destinations,
+        ["application/apps/calico/", "application/apps/web/"]
+    );
+}
+
+#[test]
+fn slips_about_applications_are_named() {
+    for (text, message, help) in [
+        ("APP a/b local://x", "cannot be the name", "letters"),
+        (
+            "APP a local://x\nAPP a local://y",
+            "a second application a",
+            "another name",
+        ),
+        ("APP a x", "does not say where", "local://x"),
+        ("APP a https://x/y", "lies elsewhere", "fetch it"),
+        ("COPY https://x/y .", "lies elsewhere", "fetch it"),
+        (
+            "APP web local://x\nAPPENV wbe A=1",
+            "there is no application \"wbe\"",
+            "did you mean web?",
+        ),
+        (
+            "APPCMDS web [\"x\"]",
+            "there is no application \"web\"",
+            "APP NAME",
+        ),
+    ] {
+        let (_, mistakes) = recipe(&format!("FROM scratch\n{text}\n"), &[]);
+        assert_eq!(mistakes.len(), 1, "{text}: {mistakes:#?}");
+        assert!(mistakes[0].message.contains(message), "{mistakes:#?}");
+        assert!(
+            mistakes[0].help.as_deref().unwrap_or_default().contains(help),
+            "{mistakes:#?}"
+        );
+    }
 }

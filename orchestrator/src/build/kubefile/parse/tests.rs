@@ -24,18 +24,29 @@ fn plain(words: &[Word]) -> Vec<String> {
     words.iter().map(|word| word.plain().unwrap()).collect()
 }
 
+fn paths(sources: &[Source]) -> Vec<String> {
+    let path = |source: &Source| match source {
+        Source::Path(word) => word.plain().unwrap(),
+        Source::Text { .. } => panic!("{source:?}"),
+    };
+    sources.iter().map(path).collect()
+}
+
 #[test]
 fn the_two_examples_of_the_rootfs_page_are_read() {
     let directives = parsed("FROM scratch\nCOPY . .\n");
     assert!(
-        matches!(&directives[0], DirectiveKind::From(image) if image.plain().as_deref() == Some("scratch"))
+        matches!(&directives[0], DirectiveKind::From { image, .. } if image.plain().as_deref() == Some("scratch"))
     );
     let directives = parsed("FROM kubernetes:v1.19.8\nCOPY daemon.json etc/\n");
-    let DirectiveKind::Copy { sources, destination } = &directives[1] else {
+    let DirectiveKind::Copy {
+        sources, destination, ..
+    } = &directives[1]
+    else {
         panic!("{directives:?}")
     };
     assert_eq!(
-        (plain(sources), destination.plain().unwrap()),
+        (paths(sources), destination.plain().unwrap()),
         (vec!["daemon.json".into()], "etc/".into())
     );
 }
@@ -47,7 +58,7 @@ fn directives_are_known_in_any_case_and_keep_their_arguments() {
     let DirectiveKind::Copy { sources, .. } = &directives[1] else {
         panic!("{directives:?}")
     };
-    assert_eq!(plain(sources), ["one file", "two", "th ree"]);
+    assert_eq!(paths(sources), ["one file", "two", "th ree"]);
     assert_eq!(
         directives[2],
         DirectiveKind::Run(Command::Shell("echo \"$X\" &&   true".into()))
@@ -107,7 +118,10 @@ fn variables_are_found_outside_of_single_quotes() {
     let DirectiveKind::Copy { sources, .. } = &directives[1] else {
         panic!()
     };
-    let names: Vec<_> = sources[0]
+    let Source::Path(word) = &sources[0] else {
+        panic!("{sources:?}")
+    };
+    let names: Vec<_> = word
         .pieces
         .iter()
         .map(|piece| match piece {
@@ -120,17 +134,18 @@ fn variables_are_found_outside_of_single_quotes() {
 
 #[test]
 fn every_mistake_has_its_place_and_a_way_out() {
-    let text = "FROM a\nCOPPY a b\nCOPY one\nRUN\nAPP x local://y\nUSER me\nENV A\nLABEL \"a\nCOPY --chown=1 a b\nCOPY ${A b\nCMD [\"x\"\nFROM b\n";
+    let text = "FROM a\nCOPPY a b\nCOPY one\nRUN\nAPP x\nUSER me\nMERGE a b\nENV A\nLABEL \"a\nCOPY --chown=1 a b\nCOPY ${A b\nCMD [\"x\"\nFROM b\n";
     let found = mistakes(text);
     for (place, message, help) in [
         ("COPPY", "unknown directive", "did you mean COPY?"),
         ("COPY one", "no destination", "COPY SRC… DST"),
         ("RUN", "no arguments", "RUN COMMAND"),
-        ("APP", "APP is not supported by this version", "FROM, COPY"),
+        ("x", "APP has a name but no files", "APP NAME local://PATH"),
+        ("MERGE", "not merged in a Kubefile", "gantry merge"),
         ("USER", "means nothing in a Kubefile", "leave it out"),
         ("A", "has a name but no value", "ENV NAME=VALUE"),
         ("\"", "never closed", "\\\""),
-        ("--chown=1", "COPY --chown is not supported", ""),
+        ("--chown=1", "COPY --chown is not supported", "belongs to root"),
         ("${A b", "never closed", "}"),
         ("FROM b", "a second FROM", ""),
     ] {
@@ -175,7 +190,206 @@ fn from_comes_first_and_only_once() {
         1,
         "the FROM that was meant is not missing as well"
     );
-    assert_eq!(mistakes("# escape=`\nFROM a\n").len(), 1);
+}
+
+#[test]
+fn directives_of_applications_are_read() {
+    let directives = parsed(
+        "FROM a\nApp web local://a local://b\ncni calico local://c\nappenv web A=1 B=\"x y\"\n\
+         APPCMDS web [\"helm\", \"up\"]\nKUBEVERSION \">=1.19 <1.30\"\nMAINTAINER A B\nLAUNCH [\"calico\", \"web\"]\n",
+    );
+    let DirectiveKind::App { role, name, sources } = &directives[1] else {
+        panic!("{directives:?}")
+    };
+    assert_eq!((*role, name.plain().as_deref()), (AppRole::Any, Some("web")));
+    assert_eq!(plain(sources), ["local://a", "local://b"]);
+    assert!(matches!(
+        &directives[2],
+        DirectiveKind::App {
+            role: AppRole::Cni,
+            ..
+        }
+    ));
+    assert!(
+        matches!(&directives[3], DirectiveKind::AppEnv { pairs, .. } if pairs[1].1.plain().as_deref() == Some("x y"))
+    );
+    assert!(matches!(&directives[4], DirectiveKind::AppCmds { commands, .. } if *commands == ["helm", "up"]));
+    assert!(
+        matches!(&directives[5], DirectiveKind::KubeVersion(word) if word.plain().as_deref() == Some(">=1.19 <1.30"))
+    );
+    assert!(
+        matches!(&directives[6], DirectiveKind::Maintainer(word) if word.plain().as_deref() == Some("A B"))
+    );
+    assert!(matches!(&directives[7], DirectiveKind::Launch(apps) if plain(apps) == ["calico", "web"]));
+    let directives = parsed("FROM a\nLAUNCH calico web");
+    assert!(matches!(&directives[1], DirectiveKind::Launch(apps) if plain(apps) == ["calico", "web"]));
+    let directives = parsed("FROM a\nCMDS [\"a b\", \"c\"]");
+    assert_eq!(directives[1], DirectiveKind::Cmds(vec!["a b".into(), "c".into()]));
+}
+
+#[test]
+fn what_is_launched_is_said_once_and_last() {
+    for (text, message) in [
+        ("LAUNCH a\nLAUNCH b", "a second LAUNCH"),
+        ("CMDS [\"a\"]\nCMDS [\"b\"]", "a second CMDS"),
+        ("CMD a\nLAUNCH b", "exclude each other"),
+        ("CMDS [\"a\"]\nLAUNCH b", "exclude each other"),
+        ("LAUNCH a\nCOPY a b", "nothing may stand after LAUNCH"),
+        ("CMDS a b", "takes a list of commands in JSON"),
+        ("APPCMDS web helm up", "takes a list of commands in JSON"),
+        ("APPCMDS web", "takes a list of commands in JSON"),
+    ] {
+        let found = mistakes(&format!("FROM a\n{text}\n"));
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        assert!(found[0].message.contains(message), "{text}: {found:#?}");
+    }
+    assert_eq!(mistakes("FROM a\nCMD x\nCOPY a b\nCMD y\n"), []);
+}
+
+#[test]
+fn texts_stand_below_run_and_copy() {
+    let text = "FROM a\nRUN <<EOF\nset -e\n# kept\nEOF\nRUN cat <<A >x && cat <<-'B' >y\na $V\nA\n\tb\nB\n\
+                COPY <<hosts <<'raw' etc/\n127.0.0.1 $NAME \\$5 \"q\"\nhosts\n$NAME\nraw\n";
+    let directives = parsed(text);
+    assert_eq!(
+        directives[1],
+        DirectiveKind::Run(Command::Shell("set -e\n# kept\n".into()))
+    );
+    assert_eq!(
+        directives[2],
+        DirectiveKind::Run(Command::Shell(
+            "cat <<A >x && cat <<-'B' >y\na $V\nA\nb\nB\n".into()
+        ))
+    );
+    let DirectiveKind::Copy { sources, .. } = &directives[3] else {
+        panic!("{directives:?}")
+    };
+    let [
+        Source::Text { name, content },
+        Source::Text {
+            name: other,
+            content: raw,
+        },
+    ] = sources.as_slice()
+    else {
+        panic!("{sources:?}")
+    };
+    assert_eq!((name.as_str(), other.as_str()), ("hosts", "raw"));
+    assert_eq!(content.pieces[0], Piece::Text("127.0.0.1 ".into()));
+    assert!(
+        matches!(&content.pieces[1], Piece::Variable { name, span, .. } if name == "NAME" && &text[span.clone()] == "$NAME")
+    );
+    assert_eq!(content.pieces[2], Piece::Text(" $5 \"q\"\n".into()));
+    assert_eq!(raw.plain().as_deref(), Some("$NAME\n"));
+
+    let found = mistakes("FROM a\nRUN <<EOF\nx\nRUN true\n");
+    assert!(found[0].message.contains("<<EOF never ends"), "{found:#?}");
+    let found = mistakes("FROM a\nRUN <<EOF\n#!/usr/bin/python3\nx\nEOF\n");
+    assert!(
+        found[0].help.as_deref().unwrap().contains("RUN PROGRAM <<EOF"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn another_escape_character_leaves_backslashes_alone() {
+    let directives = parsed("# escape=`\nFROM a\nCOPY C:\\x\\ `\n  a` b dst\nRUN echo \\ `\n x\n");
+    let DirectiveKind::Copy { sources, .. } = &directives[1] else {
+        panic!("{directives:?}")
+    };
+    assert_eq!(paths(sources), ["C:\\x\\", "a b"]);
+    assert_eq!(
+        directives[2],
+        DirectiveKind::Run(Command::Shell("echo \\  x".into()))
+    );
+}
+
+#[test]
+fn one_image_may_be_given_a_name() {
+    assert_eq!(mistakes("FROM --platform=linux/arm64 a AS base\n"), []);
+    assert_eq!(mistakes("FROM a b\n").len(), 1);
+    assert_eq!(mistakes("FROM --platform a\n").len(), 1);
+}
+
+/// Text made of what Kubefiles are made of, in any order.
+fn kubefile_like() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let known = prop::sample::select(KNOWN.to_vec()).prop_map(str::to_owned);
+    let mark = prop::sample::select(vec![
+        " ",
+        "\n",
+        "\r\n",
+        "\\\n",
+        "\\",
+        "`",
+        "$",
+        "${",
+        "}",
+        ":-",
+        "\"",
+        "'",
+        "[",
+        "]",
+        "[\"",
+        "\", \"",
+        "\"]",
+        "=",
+        ",",
+        "#",
+        "# escape=`\n",
+        "<<A",
+        "<<-'A'",
+        "\nA\n",
+        "--platform=",
+        "--",
+        "local://",
+        "\u{feff}",
+        "\t",
+        "ä",
+        "\u{2028}",
+    ])
+    .prop_map(str::to_owned);
+    let piece = prop_oneof![2 => known, 6 => mark, 1 => "\\PC{0,6}"];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(512))]
+
+    /// Whatever is read: no panic, every place is a place of the text, and what is said can be shown.
+    #[test]
+    fn any_text_is_read_or_refused_with_places(text in kubefile_like()) {
+        let mut found = Vec::new();
+        let kubefile = parse(&text, &mut found);
+        for directive in &kubefile.directives {
+            proptest::prop_assert!(text.get(directive.span.clone()).is_some(), "{:?}", directive);
+        }
+        for mistake in &found {
+            let beside = mistake.beside.as_ref().map_or(0..0, |(span, _)| span.clone());
+            for span in [mistake.span.clone(), beside] {
+                proptest::prop_assert!(text.get(span).is_some(), "{:?}", mistake);
+            }
+        }
+        let shown = crate::clusterfile::Mistakes::new("Kubefile", text.as_str(), found.clone()).render(false);
+        proptest::prop_assert_eq!(shown.is_empty(), found.is_empty());
+    }
+
+    /// A directive means the same wherever its line is broken.
+    #[test]
+    fn a_line_may_be_broken_between_words(words in proptest::collection::vec("[a-z0-9./=:_-]{1,8}", 2..8)) {
+        let (one, broken) = (words.join(" "), words.join(" \\\n  "));
+        let kinds = |text: &str| {
+            let mut found = Vec::new();
+            let kubefile = parse(text, &mut found);
+            let texts: Vec<String> = kubefile.directives.into_iter().map(|one| one.text).collect();
+            (texts, found.into_iter().map(|one| one.message).collect::<Vec<_>>())
+        };
+        for name in KNOWN {
+            let in_one = kinds(&format!("FROM a\n{name} {one}\n"));
+            let in_pieces = kinds(&format!("FROM a\n{name} {broken}\n"));
+            proptest::prop_assert_eq!(in_one, in_pieces);
+        }
+    }
 }
 
 #[test]
@@ -188,6 +402,10 @@ fn a_megabyte_of_anything_ends_soon() {
         format!("FROM a\nCMD {}", "[\"".repeat(unit)),
         format!("FROM a\nENV {}", "\"'".repeat(unit)),
         "X\n".repeat(unit),
+        format!("FROM a\nRUN {}", "<<A ".repeat(unit)),
+        format!("FROM a\nCOPY <<A .\n{}A\n", "$".repeat(unit)),
+        "RUN <<A\n".repeat(unit >> 1),
+        format!("FROM a\nLAUNCH {}", "a ".repeat(unit)),
         "\u{0}\u{1}".repeat(unit),
     ] {
         let found = mistakes(&text);
