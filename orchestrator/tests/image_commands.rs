@@ -356,7 +356,9 @@ fn run_sees_the_rootfs_and_its_writes_become_the_layer() {
         layers,
         "the name leads where it led before"
     );
-    assert_eq!(blobs(), before, "the layer of COPY is not kept");
+    assert_eq!(blobs(), before + 1, "the layer of COPY is kept for the next time");
+    desk.ok(&["prune"]);
+    assert_eq!(blobs(), before, "and no longer than that");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(desk.dir.path().to_str().unwrap()));
     assert_eq!(fs::read_dir(desk.path("root/store/tmp")).unwrap().count(), 0);

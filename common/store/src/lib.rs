@@ -4,6 +4,7 @@ mod admit;
 mod archive;
 mod blob_writer;
 mod blobs;
+mod build_cache;
 mod check;
 mod check_layer;
 mod chunked_forms;
@@ -41,6 +42,7 @@ mod unpack;
 pub use archive::{LoadEvent, LoadedImage};
 pub use blob_writer::BlobWriter;
 pub use blobs::Blobs;
+pub use build_cache::CachedStep;
 pub use check::{CheckReport, Damage};
 pub use check_layer::LayerDamage;
 pub use contents::ImageContents;
@@ -57,7 +59,9 @@ pub use store::Store;
 
 pub use layer_error::LayerError;
 pub use layer_import::layer_from_tar;
-pub use layer_writer::{LayerOptions, LayerWriter, Metadata, Owners, TreeLayer, layer_from_tree};
+pub use layer_writer::{
+    LayerOptions, LayerWriter, Metadata, Owners, SourceDigest, TreeLayer, layer_from_tree,
+};
 pub use receive::{Counters, LayerReceiver, ReceiveError, Scratch};
 pub use source::ChunkSource;
 pub use toc::{Chunk, ChunkDigest, EntryKind, Mtime, Toc, TocEntry, TocError};

@@ -17,6 +17,8 @@ pub struct Removal {
     pub blobs: Vec<Digest>,
     /// Unpacked layers removed.
     pub layers: Vec<Digest>,
+    /// Steps of builds that are no longer remembered.
+    pub steps: usize,
     /// Bytes of the blobs that were removed.
     pub freed: u64,
     /// Why nothing but the name was removed, if so: the space is freed by a later removal.
@@ -74,20 +76,36 @@ impl Store {
     }
 
     /// Removes every blob that no image needs, and those of the unpacked `layers` that no image and no generation
-    /// needs: what is left of a removed image, or of a build that failed.
+    /// needs: what is left of a removed image, or of a build that failed. What an unfinished build would go on from stays.
     ///
     /// Other unpacked layers are not looked at: an agent on this host may hold some that no image here knows of.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn sweep(&self, layers: impl IntoIterator<Item = Digest>) -> Result<Removal, StoreError> {
+        self.remove_unneeded(layers, true)
+    }
+
+    /// As [`Store::sweep`], and what unfinished builds would go on from.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn prune(&self, layers: impl IntoIterator<Item = Digest>) -> Result<Removal, StoreError> {
+        self.remove_unneeded(layers, false)
+    }
+
+    fn remove_unneeded(
+        &self,
+        layers: impl IntoIterator<Item = Digest>,
+        keep_unfinished: bool,
+    ) -> Result<Removal, StoreError> {
         let Some(alone) = self.try_exclusive()? else {
             return Ok(Removal {
                 postponed: Some(Postponed::InUse),
                 ..Removal::default()
             });
         };
-        let still_needed = match self
+        let mut still_needed = match self
             .references()
             .and_then(|references| self.reachable(&references))
         {
@@ -99,7 +117,13 @@ impl Store {
                 });
             }
         };
-        let mut removal = Removal::default();
+        if keep_unfinished {
+            self.reach_cache(&mut still_needed)?;
+        }
+        let mut removal = Removal {
+            steps: self.sweep_cache(&still_needed)?,
+            ..Removal::default()
+        };
         let in_use = self.layers_of_generations()?;
         for layer in layers {
             if !still_needed.layers.contains(&layer) && !in_use.contains(&layer) && self.has_layer(&layer) {

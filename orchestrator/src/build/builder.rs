@@ -1,25 +1,32 @@
 //! This module owns [`Builder`]: the steps of a recipe, carried out one after another.
 
-use std::fs::File;
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use gantry_model::{Digest, ExitCode, LayerDescriptor};
-use gantry_store::layer_import::{TarForm, tar_form};
-use gantry_store::{ChunkSource, LayerError, LayerOptions, NewImage, Store, layer_from_tar};
+use gantry_store::{ChunkSource, LayerError, LayerOptions, NewImage, Store};
 
-use crate::clusterfile::{Mistake, tree::Span};
-use crate::exit::{OrExit as _, failure, failure_hint};
+use crate::clusterfile::Mistake;
+use crate::exit::{OrExit as _, failure};
 
+use super::archives::{unpack_archives, with_archives};
 use super::assemble::Assembly;
 use super::base::BaseImage;
+use super::cache::BuildCache;
 use super::container_images::container_images;
-use super::context::{BuildContext, Found, FoundKind};
+use super::context::{BuildContext, Found};
 use super::copy::{CopyError, CopyPlan};
 use super::kubefile::Command;
 use super::recipe::{Recipe, Step, StepKind};
 use super::tree::MergedTree;
 use super::{BuildEvent, BuildOptions, refuse, run};
+
+/// What a step made; no layer when it changed nothing.
+enum Made {
+    /// Just now.
+    Now(Option<LayerDescriptor>),
+    /// When it was carried out before.
+    Before(Option<LayerDescriptor>),
+}
 
 /// A build on its way.
 pub(super) struct Builder<'a> {
@@ -29,6 +36,7 @@ pub(super) struct Builder<'a> {
     layer_options: LayerOptions,
     assembly: Assembly,
     tree: MergedTree,
+    cache: BuildCache<'a>,
     /// Archives that were unpacked on the way, as layers.
     unpacked: Vec<Digest>,
 }
@@ -51,6 +59,7 @@ impl<'a> Builder<'a> {
             },
             assembly: Assembly::on(base),
             tree: MergedTree::default(),
+            cache: BuildCache::new(store, options),
             unpacked: Vec::new(),
         }
     }
@@ -70,6 +79,14 @@ impl<'a> Builder<'a> {
             .clone()
             .finish(recipe, &images, self.options)
             .map_err(|error| failure(ExitCode::Input, format!("the base cannot be built on: {error}")))
+    }
+
+    /// The build has ended, well or not: says so to the cache.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(super) fn end(&self, well: bool) -> anyhow::Result<()> {
+        self.cache.end(well)
     }
 
     /// Layers of the image so far, and layers that only helped to make them.
@@ -98,14 +115,15 @@ impl<'a> Builder<'a> {
 
     fn look_at_base(&mut self) -> anyhow::Result<()> {
         for layer in self.assembly.layers().to_vec() {
-            self.grow_tree(&layer)?;
+            self.grow(&layer)?;
         }
         Ok(())
     }
 
-    fn grow_tree(&mut self, layer: &LayerDescriptor) -> anyhow::Result<()> {
+    fn grow(&mut self, layer: &LayerDescriptor) -> anyhow::Result<()> {
         let source = ChunkSource::open(self.store, &layer.digest).map_err(coded)?;
         self.tree.add(source.toc());
+        self.cache.grow(layer);
         Ok(())
     }
 
@@ -115,45 +133,30 @@ impl<'a> Builder<'a> {
         found: &mut impl Iterator<Item = Vec<Found>>,
         event: &mut dyn FnMut(BuildEvent<'_>),
     ) -> anyhow::Result<()> {
-        let layer = match &step.kind {
+        let made = match &step.kind {
             StepKind::Note => {
                 self.assembly.note(&step.text);
                 return Ok(());
             }
-            StepKind::Copy {
-                destination,
-                unpack,
-                replace,
-                ..
-            } => {
-                let mut found = found.next().unwrap_or_default();
-                if *unpack {
-                    found = self.unpack(found).map_err(|error| self.at(step, error))?;
-                }
-                Some(self.copy(step, &found, destination, *replace)?)
-            }
+            StepKind::Copy { .. } => self.copy(step, found.next().unwrap_or_default())?,
             StepKind::Run { command, env } => {
                 let arguments = match command {
                     Command::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
                     Command::Arguments(arguments) => arguments.clone(),
                 };
                 let line = &mut |line: &str| event(BuildEvent::Output(line));
-                run::run(
-                    self.store,
-                    self.assembly.layers(),
-                    arguments,
-                    env.clone(),
-                    self.options.network,
-                    &self.layer_options,
-                    line,
-                )
-                .map_err(|error| self.at(step, error))?
+                self.run(arguments, env, line)
+                    .map_err(|error| self.at(step, error))?
             }
         };
-        event(BuildEvent::Layer(layer.as_ref()));
+        event(match &made {
+            Made::Now(layer) => BuildEvent::Layer(layer.as_ref()),
+            Made::Before(layer) => BuildEvent::Cached(layer.as_ref()),
+        });
+        let (Made::Now(layer) | Made::Before(layer)) = made;
         match layer {
             Some(layer) => {
-                self.grow_tree(&layer)?;
+                self.grow(&layer)?;
                 self.assembly.layer(&step.text, layer);
             }
             None => self.assembly.note(&step.text),
@@ -161,14 +164,77 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn copy(
-        &self,
-        step: &Step,
-        found: &[Found],
-        destination: &(String, Span),
-        replace: bool,
-    ) -> anyhow::Result<LayerDescriptor> {
-        let (destination, span) = destination;
+    fn run(
+        &mut self,
+        arguments: Vec<String>,
+        env: &BTreeMap<String, String>,
+        line: &mut dyn FnMut(&str),
+    ) -> anyhow::Result<Made> {
+        let network = self.options.network;
+        let key = self.cache.key_on_top(&("RUN", &arguments, env, network));
+        if let Some(layer) = self.cache.find(key) {
+            return Ok(Made::Before(layer));
+        }
+        let layers = self.assembly.layers();
+        let options = &self.layer_options;
+        let layer = run::run(self.store, layers, arguments, env.clone(), network, options, line)?;
+        self.cache.keep(key, layer.as_ref())?;
+        Ok(Made::Now(layer))
+    }
+
+    fn copy(&mut self, step: &Step, mut found: Vec<Found>) -> anyhow::Result<Made> {
+        let StepKind::Copy {
+            destination, unpack, ..
+        } = &step.kind
+        else {
+            return Ok(Made::Now(None));
+        };
+        let unpack = *unpack && with_archives(&found).map_err(|error| self.at(step, error))?;
+        let plan = if unpack {
+            // What is in the archives is not known yet: the archives themselves are compared.
+            CopyPlan::new(&found, "archives/", &MergedTree::default(), self.context)
+                .or_exit(ExitCode::Failed)
+                .map_err(|error| self.at(step, error))?
+        } else {
+            self.plan(step, &found)?
+        };
+        let coded = |error| self.at(step, coded(error));
+        let source = plan.source().map_err(coded)?;
+        let digest = source.digest().map_err(coded)?;
+        let key = if unpack {
+            self.cache.key_on_top(&("ADD", &destination.0, digest))
+        } else {
+            self.cache.key(&("COPY", digest))
+        };
+        if let Some(layer) = self.cache.find(key) {
+            return Ok(Made::Before(layer));
+        }
+        let plan = if unpack {
+            found = unpack_archives(self.store, found, &mut self.unpacked)
+                .map_err(|error| self.at(step, error))?;
+            self.plan(step, &found)?
+        } else {
+            plan
+        };
+        let layer = plan
+            .write(self.store, &self.layer_options)
+            .map_err(|error| self.at(step, self::coded(error)))?;
+        if source.is_unchanged() {
+            self.cache.keep(key, Some(&layer))?;
+        }
+        Ok(Made::Now(Some(layer)))
+    }
+
+    /// What the COPY or ADD `step` brings, which names `found`.
+    fn plan(&self, step: &Step, found: &[Found]) -> anyhow::Result<CopyPlan> {
+        let StepKind::Copy {
+            destination: (destination, span),
+            replace,
+            ..
+        } = &step.kind
+        else {
+            return Ok(CopyPlan::default());
+        };
         let mut plan = match CopyPlan::new(found, destination, &self.tree, self.context) {
             Ok(plan) => plan,
             Err(error @ CopyError::Destination(_)) => {
@@ -181,50 +247,10 @@ impl<'a> Builder<'a> {
                     .map_err(|error| self.at(step, error));
             }
         };
-        if replace && self.tree.folder(destination).is_some() {
+        if *replace && self.tree.folder(destination).is_some() {
             plan.hide_below(destination);
         }
-        plan.write(self.store, &self.layer_options)
-            .map_err(coded)
-            .map_err(|error| self.at(step, error))
-    }
-
-    /// ADD: folders with what is in them in the place of archives.
-    fn unpack(&mut self, found: Vec<Found>) -> anyhow::Result<Vec<Found>> {
-        let mut unpacked = Vec::new();
-        for one in found {
-            unpacked.push(match &one.kind {
-                FoundKind::File(path) if path.is_file() && !path.is_symlink() => {
-                    let open = || File::open(path).with_context(|| format!("cannot open {}", path.display()));
-                    match tar_form(open()?).with_context(|| format!("cannot read {}", path.display()))? {
-                        TarForm::Unreadable(compression) if is_called_archive(path) => {
-                            return Err(failure_hint(
-                                ExitCode::Input,
-                                format!(
-                                    "{} is compressed with {compression}, which ADD does not unpack",
-                                    path.display()
-                                ),
-                                "pack it with gzip or zstd, or COPY it as it is",
-                            ));
-                        }
-                        TarForm::Readable => {
-                            let layer = layer_from_tar(self.store, open()?)
-                                .map_err(coded)
-                                .with_context(|| format!("cannot unpack {}", path.display()))?;
-                            self.unpacked.push(layer.digest);
-                            self.store.unpack_layer(&layer).map_err(coded)?;
-                            Found {
-                                kind: FoundKind::Folder(self.store.layer_dir(&layer.digest)),
-                                name: one.name,
-                            }
-                        }
-                        TarForm::None | TarForm::Unreadable(_) => one,
-                    }
-                }
-                _ => one,
-            });
-        }
-        Ok(unpacked)
+        Ok(plan)
     }
 
     /// The error with the directive it happened in.
@@ -233,19 +259,6 @@ impl<'a> Builder<'a> {
         let text: String = step.text.chars().take(60).collect();
         error.context(format!("{}:{line}: {text}", self.options.kubefile_name))
     }
-}
-
-/// Whether the name says that it is a tar archive.
-fn is_called_archive(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    name.contains(".tar.")
-        || [".txz", ".tbz", ".tbz2"]
-            .iter()
-            .any(|ending| name.ends_with(ending))
 }
 
 fn coded(error: LayerError) -> anyhow::Error {

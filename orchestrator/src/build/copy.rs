@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gantry_model::LayerDescriptor;
-use gantry_store::{LayerError, LayerOptions, Metadata, Store, TreeLayer};
+use gantry_model::{Digest, LayerDescriptor};
+use gantry_store::{LayerError, LayerOptions, Metadata, SourceDigest, Store, TreeLayer};
 
 use super::context::{BuildContext, Found, FoundKind, Part};
 use super::tree::{MergedTree, Node};
@@ -109,6 +109,23 @@ impl CopyPlan {
     pub(super) fn hide_below(&mut self, path: &str) {
         self.items
             .insert(format!("{}/", path.trim_end_matches('/')), Item::Whiteout);
+    }
+
+    /// What the layer depends on.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    pub(super) fn source(&self) -> Result<SourceDigest, LayerError> {
+        let mut source = SourceDigest::default();
+        for (path, item) in &self.items {
+            match item {
+                Item::Source(file) => source.add(file, path)?,
+                Item::Text(text) => source.note(&format!("text {path:?} {}", Digest::of(text))),
+                Item::Folder(metadata) => source.note(&format!("folder {path:?} {metadata:?}")),
+                Item::Whiteout => source.note(&format!("whiteout {path:?}")),
+            }
+        }
+        Ok(source)
     }
 
     /// Makes the layer.

@@ -4,13 +4,16 @@
 //! Kubefile ─ kubefile ─▶ directives ─ recipe ─▶ steps ─ copy, run ─▶ layers ─ assemble ─▶ image
 //! ```
 //!
+//! Steps that were carried out before are not carried out again; a build that failed or was killed goes on where it was.
 //! Every mistake that can be found without building is found, and shown together, before the first byte is read.
 //! Same inputs, same digests: times are `SOURCE_DATE_EPOCH` or 0, owners root, entries sorted, modes kept.
 
 mod applications;
+mod archives;
 mod assemble;
 mod base;
 mod builder;
+mod cache;
 mod container_images;
 mod context;
 mod copy;
@@ -58,6 +61,8 @@ pub struct BuildOptions {
     pub image_type: Option<ImageType>,
     /// Whether RUN has the host's network.
     pub network: bool,
+    /// Whether steps that were carried out before are not carried out again.
+    pub cache: bool,
     /// The time of everything in the image, seconds since the epoch.
     pub epoch: i64,
 }
@@ -85,6 +90,8 @@ pub enum BuildEvent<'a> {
     },
     /// It made this layer; none when it changed nothing.
     Layer(Option<&'a LayerDescriptor>),
+    /// It was carried out before, and made this layer then.
+    Cached(Option<&'a LayerDescriptor>),
     /// A RUN command wrote this line.
     Output(&'a str),
 }
@@ -142,6 +149,8 @@ pub fn build(
     let outcome = builder
         .carry_out(&recipe.steps, found, event)
         .and_then(|()| builder.image(&recipe));
+    let ended = builder.end(outcome.is_ok());
+    let outcome = outcome.and_then(|image| ended.map(|()| image));
     let (layers, unpacked) = builder.layers();
     match outcome {
         Ok(image) => {

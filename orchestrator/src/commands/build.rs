@@ -23,6 +23,8 @@ const KUBEFILE: &str = "Kubefile";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 What .kubeignore names (else .dockerignore, same syntax) stays out of the build.
+Steps that were carried out before, on the same layers with the same files, are cached; a build
+that failed goes on where it was. `gantry prune` removes what no image has.
 Directives: FROM, COPY, ADD, RUN, ENV, ARG, LABEL, MAINTAINER, KUBEVERSION,
 APP, CNI, CSI, APPENV, APPCMDS, and for what runs on the complete cluster LAUNCH, CMDS, CMD.
 
@@ -49,6 +51,10 @@ pub struct Args {
     /// Network of RUN commands
     #[arg(long, value_enum, default_value_t)]
     network: Network,
+
+    /// Carry out every step, also those that were carried out before
+    #[arg(long)]
+    no_cache: bool,
 
     /// What the image is for, as it says to others [default: what its base says, else kube-installer]
     #[arg(long = "type", value_enum, value_name = "TYPE")]
@@ -83,6 +89,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         build_args: build_args(&args.build_arg)?,
         platform: args.platform,
         image_type: args.image_type,
+        cache: !args.no_cache,
         network: args.network == Network::Host,
         epoch: source_date_epoch()?,
     };
@@ -108,6 +115,14 @@ fn show(event: BuildEvent<'_>) {
                 bytes(layer.size)
             );
         }
+        BuildEvent::Cached(Some(layer)) => {
+            anstream::eprintln!(
+                "{dim}  cached, layer {}, {}{dim:#}",
+                layer.digest.short(),
+                bytes(layer.size)
+            );
+        }
+        BuildEvent::Cached(None) => anstream::eprintln!("{dim}  cached, no changes, no layer{dim:#}"),
         BuildEvent::Layer(None) => anstream::eprintln!("{dim}  no changes, no layer{dim:#}"),
     }
 }

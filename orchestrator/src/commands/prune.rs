@@ -11,8 +11,9 @@ use crate::output::{self, bytes};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Images keep all they need; `gantry rmi` removes images. What goes are blobs that no image needs,
-beginnings of blobs whose pull was cut off, and unpacked layers that neither an image nor a
-generation needs. Where an agent shares the folder, unpacked layers stay: they may be its own.
+beginnings of blobs whose pull was cut off, cached steps of builds that did not end well or whose
+image is gone, and unpacked layers that neither an image nor a generation needs. Where an agent
+shares the folder, unpacked layers stay: they may be its own.
 
 Example:
   gantry rmi kubernetes:v1.30.8 && gantry prune")]
@@ -30,7 +31,7 @@ pub fn run(_: Args, context: &Context) -> anyhow::Result<ExitCode> {
     } else {
         store.layers().map_err(super::layer_error)?
     };
-    let removal = store.sweep(layers).map_err(super::store_error)?;
+    let removal = store.prune(layers).map_err(super::store_error)?;
     match removal.postponed {
         None => {}
         Some(Postponed::InUse) => {
@@ -65,6 +66,9 @@ fn said(freed: u64, removal: &Removal, beginnings: u64) -> String {
     }
     if beginnings > 0 {
         parts.push(format!("{} of pulls that were cut off", bytes(beginnings)));
+    }
+    if removal.steps > 0 {
+        parts.push(counted(removal.steps, "cached step"));
     }
     if !removal.layers.is_empty() {
         parts.push(counted(removal.layers.len(), "unpacked layer"));

@@ -5,6 +5,7 @@ mod cut;
 pub(crate) mod footer;
 mod frame;
 mod pipeline;
+mod source_digest;
 pub(crate) mod tar_header;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::toc::names::{self, Mark, OPAQUE_NAME, WHITEOUT_PREFIX};
 use crate::{LayerError, Store};
 
 pub use frame::COMPRESSION_LEVEL;
+pub use source_digest::SourceDigest;
 pub(crate) use tree::xattrs;
 pub use tree::{TreeLayer, layer_from_tree};
 
