@@ -141,6 +141,12 @@ impl Config {
         self.root.join("registries")
     }
 
+    /// The folder of the names that hosts had before clusters gave them others.
+    #[must_use]
+    pub fn hostnames(&self) -> PathBuf {
+        self.root.join("hostnames")
+    }
+
     /// The folder of the clusters' rootfs.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! This module owns [`Host`]: the one door through which steps change this host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gantry_store::Store;
 use gantry_transport::Identity;
@@ -8,10 +8,14 @@ use gantry_transport::Identity;
 use crate::balancer::Balancers;
 use crate::config::Config;
 use crate::etcd::EtcdSnapshots;
+use crate::hostname::Hostnames;
 use crate::hosts_file::HostsFile;
 use crate::registry::Registries;
 use crate::rootfs::{HostMounts, Rootfs};
 use crate::scripts::Scripts;
+
+/// Where a host's name is for the next boot (hostname(5)).
+const HOSTNAME_FILE: &str = "/etc/hostname";
 
 /// Everything a step may change. Only the executor's running step changes anything; others look.
 #[derive(Debug, Clone)]
@@ -32,6 +36,8 @@ pub struct Host {
     pub(crate) registries: Registries,
     /// What etcd held before upgrades.
     pub(crate) etcd_snapshots: EtcdSnapshots,
+    /// The host's own name.
+    pub(crate) hostnames: Hostnames,
     /// Whether commands run that no image brings.
     pub(crate) allow_exec: bool,
 }
@@ -49,6 +55,7 @@ impl Host {
             balancers: Balancers::new(&config.balancers()),
             registries: Registries::new(&config.registries(), &config.data()),
             etcd_snapshots: EtcdSnapshots::new(&config.etcd_snapshots()),
+            hostnames: Hostnames::new(&config.hostnames(), Path::new(HOSTNAME_FILE)),
             allow_exec: config.allow_exec,
         }
     }

@@ -1,4 +1,4 @@
-//! Commands of the Clusterfile itself: where the host allows it, at the moments that plugins name, each once.
+//! Plugins: commands of the Clusterfile itself, where the host allows it, at the moments they name, each once; and names of hosts.
 
 use anyhow::Result;
 use gantry_integration::{Host, ImageTree, Operator, Testbed};
@@ -154,4 +154,48 @@ fn commands_run_where_hosts_allow_it_at_their_moments_each_once() {
         let story = story(host).unwrap();
         assert_eq!(story[story.len() - 3..], ["bye", "clean", "bye"], "{story:?}");
     }
+}
+
+#[test]
+fn a_host_gets_its_name_before_its_scripts_run_and_its_old_one_back() {
+    let bed = Testbed::enrolled(1).unwrap();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    ImageTree::at(&operator.desk().join("image"))
+        .unwrap()
+        .script("init.sh", &note("$(hostname) $(getent hosts db-1.example.test)"))
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    let file = operator.clusterfile("demo:v1", &[host]).unwrap();
+    let text = std::fs::read_to_string(operator.desk().join(file)).unwrap();
+    let plugin = format!(
+        "---\napiVersion: sealer.aliyun.com/v1alpha1\nkind: Plugin\nmetadata: {{ name: names }}\nspec:\n  type: HOSTNAME\n  \
+         action: PreInit\n  data: |\n    {} db-1.example.test\n",
+        host.address()
+    );
+    operator.put(file, format!("{text}{plugin}")).unwrap();
+    let names = || host.must("hostname; cat /etc/hostname").unwrap();
+    let before = names();
+
+    operator.apply().unwrap().ok().unwrap();
+    assert_eq!(names(), "db-1.example.test\ndb-1.example.test\n");
+    let seen = story(host).unwrap().concat();
+    assert!(
+        seen.starts_with(&format!("db-1.example.test {}", host.address())),
+        "{seen}"
+    );
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    host.must("hostname other").unwrap();
+    let plan = operator.must("plan -f Clusterfile").unwrap();
+    assert!(plan.contains("hostname") && plan.contains("drifted"), "{plan}");
+    let repaired = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(repaired.steps_on(host), ["hostname"], "{}", repaired.finished);
+    host.reboot().unwrap();
+    host.wait_for_agent().unwrap();
+    assert_eq!(names(), "db-1.example.test\ndb-1.example.test\n");
+
+    operator.must("reset -f Clusterfile -y").unwrap();
+    assert_eq!(names(), before);
+    let left = host.must("ls /var/lib/gantry/hostnames").unwrap();
+    assert_eq!(left, "");
 }

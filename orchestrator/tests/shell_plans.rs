@@ -1,4 +1,4 @@
-//! Plans with commands of the Clusterfile itself, as text. See `plans.rs`.
+//! Plans with plugins that run commands and name hosts, as text. See `plans.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -210,4 +210,53 @@ fn a_host_that_leaves_runs_what_is_for_its_role() {
         .map(|step| format!("{} {}", step.host, step.title))
         .collect();
     assert_eq!(ran, ["10.0.0.5 plugin nodes", "10.0.0.5 plugin all"]);
+}
+
+fn names(lines: &str) -> String {
+    format!(
+        "---\napiVersion: sealer.aliyun.com/v1alpha1\nkind: Plugin\nmetadata: {{ name: names }}\nspec: {{ type: HOSTNAME, \
+         action: PreInit, data: {lines:?} }}\n"
+    )
+}
+
+#[test]
+fn hosts_get_their_names_before_scripts_and_their_nodes_have_them() {
+    let clusterfile = cluster("", &names("10.0.0.2 api-1\n10.0.0.5 db-1\n"));
+    let image = image_of_cluster();
+    let mut inventory = fresh(&clusterfile);
+    // It is called so already: nothing is set, and nothing given back.
+    on(&mut inventory, "10.0.0.2").inventory.facts.hostname = "api-1".into();
+    let first = plan(&clusterfile, &image, &inventory);
+    expect("hostnames", &render::render(&first));
+    let marked = first.steps().find_map(|step| match &step.step.action {
+        StepAction::MarkNodes { groups, .. } => Some(groups.clone()),
+        _ => None,
+    });
+    assert_eq!(marked.unwrap()[0].nodes, ["db-1"]);
+    assert_eq!(preflight::preflight(&first, &image, &inventory, &[]), []);
+    execute(&first, &mut inventory, well);
+    on(&mut inventory, "10.0.0.5").inventory.facts.hostname = "db-1".into();
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+
+    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    let given_back = taken_down.steps().filter(|step| step.title == "restore hostname");
+    let given_back: Vec<String> = given_back.map(|step| step.host.to_string()).collect();
+    assert_eq!(given_back, ["10.0.0.5"]);
+
+    let renamed = cluster("", &names("10.0.0.5 db-2\n"));
+    let refused = planner::plan(&renamed, &image, &inventory, &[], NonZeroUsize::MIN).unwrap_err();
+    assert!(refused.to_string().contains("10.0.0.5 is node db-1"), "{refused}");
+}
+
+#[test]
+fn a_name_that_another_host_has_is_found_before_anything_changes() {
+    let clusterfile = cluster("", &names("10.0.0.5 host-10.0.0.3\n"));
+    let image = image_of_cluster();
+    let inventory = fresh(&clusterfile);
+    let findings = preflight::preflight(&plan(&clusterfile, &image, &inventory), &image, &inventory, &[]);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(
+        findings[0].message.contains("\"host-10.0.0.3\" of 10.0.0.3"),
+        "{findings:?}"
+    );
 }

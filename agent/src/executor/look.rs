@@ -7,7 +7,7 @@ use crate::balancer::{self, Settings};
 use crate::config::DEFAULT_PATH;
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::{configs, hosts_file, kubeadm, registry, scripts, templates};
+use crate::{configs, hostname, hosts_file, kubeadm, registry, scripts, templates};
 
 /// Whether `step` is within bounds.
 ///
@@ -41,6 +41,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         StepAction::SetRegistry { domain, port, .. } => return registry::check(domain, *port),
         StepAction::WriteConfigs { files, .. } => return configs::check(files),
+        StepAction::SetHostname { name, .. } => return hostname::check(name),
         _ => 0,
     };
     if layers > MAX_LAYERS {
@@ -138,6 +139,8 @@ pub(super) fn already_done(
             domain,
             port,
         } => done(host.registries.is(cluster, domain, *port)),
+        StepAction::SetHostname { name, .. } => done(host.hostnames.is(name)),
+        StepAction::RestoreHostname { cluster } => done(host.hostnames.is_restored(cluster)),
         StepAction::RemoveRegistry { cluster } => done(host.registries.is_removed(cluster)),
         // What held once need not hold now; members and nodes are looked at by the steps themselves.
         StepAction::RemoveUnusedLayers

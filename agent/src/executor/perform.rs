@@ -127,6 +127,12 @@ pub(super) async fn perform(
         StepAction::WriteConfigs { cluster, files } => {
             on_thread(move || write_configs(&host, &cluster, &files).map(|()| None)).await
         }
+        StepAction::SetHostname { cluster, name } => {
+            on_thread(move || host.hostnames.set(&cluster, &name).map(|()| None)).await
+        }
+        StepAction::RestoreHostname { cluster } => {
+            on_thread(move || host.hostnames.restore(&cluster).map(|()| None)).await
+        }
         StepAction::RemoveHostsEntries { cluster } => {
             on_thread(move || host.hosts_file.remove(&cluster).map(|_| None)).await
         }

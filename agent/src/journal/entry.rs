@@ -97,6 +97,10 @@ pub enum StepKind {
     RestartKubelet,
     /// Lets pods come to a node again.
     UncordonNode,
+    /// Gives the host a name.
+    SetHostname,
+    /// Gives the old one back.
+    RestoreHostname,
 }
 
 impl StepKind {
@@ -139,6 +143,8 @@ impl StepKind {
             StepAction::CordonNode { .. } => Self::CordonNode,
             StepAction::RestartKubelet { .. } => Self::RestartKubelet,
             StepAction::UncordonNode { .. } => Self::UncordonNode,
+            StepAction::SetHostname { .. } => Self::SetHostname,
+            StepAction::RestoreHostname { .. } => Self::RestoreHostname,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

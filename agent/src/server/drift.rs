@@ -45,6 +45,9 @@ fn compare(host: &Host, cluster: &ClusterName, expected: &Expected) -> anyhow::R
         let changed = host.rootfs.drift_of_configs(cluster)?;
         drift.extend(changed.into_iter().map(|what| format!("configs: {what}")));
     }
+    if let Some(what) = host.hostnames.drift(cluster)? {
+        drift.push(format!("hostname: {what}"));
+    }
     if let Some(expected) = expected.block {
         match host.hosts_file.digest(cluster)? {
             Some(found) if found == expected => {}

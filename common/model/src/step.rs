@@ -253,6 +253,18 @@ pub enum StepAction {
     },
     /// Run a command that no image brings, if this host allows it.
     RunShellCommand(ShellCommand),
+    /// Give the host a name. Refused where it is a node under another one.
+    SetHostname {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The name: small letters, digits, '-' and '.'.
+        name: String,
+    },
+    /// Give the host back the name that it had before.
+    RestoreHostname {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -306,6 +318,8 @@ impl StepAction {
             | Self::KeepEtcdSnapshot { cluster, .. }
             | Self::CordonNode { cluster, .. }
             | Self::RestartKubelet { cluster }
+            | Self::SetHostname { cluster, .. }
+            | Self::RestoreHostname { cluster }
             | Self::UncordonNode { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
@@ -346,6 +360,8 @@ impl StepAction {
             Self::RestartKubelet { .. } => "restart kubelet".into(),
             Self::UncordonNode { node, .. } => format!("uncordon {node}"),
             Self::RunShellCommand(command) => command.title(),
+            Self::SetHostname { .. } => "hostname".into(),
+            Self::RestoreHostname { .. } => "restore hostname".into(),
         }
     }
 }

@@ -36,6 +36,9 @@ pub enum EditError {
     /// It would be without a master.
     #[error("it would have no master left")]
     NoMaster,
+    /// The result would have a mistake.
+    #[error("it would have a mistake then: {0}; change it by hand")]
+    Mistaken(String),
     /// The result would not mean what it should.
     #[error("its hosts are written in a way that only a person can change")]
     Unusual,
@@ -54,6 +57,7 @@ pub fn add(text: &str, role: Role, addresses: &[IpAddr]) -> Result<(String, Vec<
     let groups = groups(&document)?;
     let plain = |group: &&Node| {
         is_of(group, role)
+            && group.get("roles").is_some_and(|roles| roles.items().len() == 1)
             && ["env", "labels", "taints"]
                 .iter()
                 .all(|field| group.get(field).is_none())
@@ -86,9 +90,10 @@ pub fn add(text: &str, role: Role, addresses: &[IpAddr]) -> Result<(String, Vec<
         role,
         env: Default::default(),
         marks: Default::default(),
+        hostname: None,
     });
     expected.hosts.extend(hosts);
-    checked(&edited, expected)?;
+    checked(&edited, expected, addresses)?;
     let line = |address: &IpAddr| {
         let place = inserted.find(&address.to_string()).unwrap_or_default();
         line_of(&edited, at + place)
@@ -155,7 +160,7 @@ pub fn remove(text: &str, role: Role, addresses: &[IpAddr]) -> Result<(String, V
     for cut in cuts {
         edited.replace_range(cut, "");
     }
-    checked(&edited, expected)?;
+    checked(&edited, expected, &[])?;
     Ok((edited, changes))
 }
 
@@ -172,11 +177,27 @@ fn meaning(text: &str) -> Result<Clusterfile, EditError> {
         .map_err(|_| EditError::Unusual)
 }
 
+fn first_of(mistakes: &super::Mistakes) -> String {
+    let first = mistakes.list().first();
+    first.map_or_else(|| mistakes.to_string(), |mistake| mistake.message.clone())
+}
+
 /// An edited text has to say what it said before, but for the hosts. Their order may differ: it is that of the groups.
-fn checked(edited: &str, mut expected: Clusterfile) -> Result<(), EditError> {
-    let mut found = meaning(edited)?;
+fn checked(edited: &str, mut expected: Clusterfile, added: &[IpAddr]) -> Result<(), EditError> {
+    let mut found = Clusterfile::parse("Clusterfile", edited)
+        .map(|(clusterfile, _)| clusterfile)
+        .map_err(|mistakes| EditError::Mistaken(first_of(&mistakes)))?;
     for clusterfile in [&mut found, &mut expected] {
         clusterfile.hosts.sort_by_key(|host| host.address);
+        // Which hosts they are for follows from the hosts.
+        clusterfile.commands.clear();
+    }
+    // Plugins may have something to say about a host that is new.
+    for (host, found) in expected.hosts.iter_mut().zip(&found.hosts) {
+        if added.contains(&host.address) && host.address == found.address {
+            host.marks.clone_from(&found.marks);
+            host.hostname.clone_from(&found.hostname);
+        }
     }
     if found == expected {
         Ok(())
@@ -405,6 +426,27 @@ mod tests {
                 address: three[0],
                 line: 8
             }]
+        );
+    }
+
+    #[test]
+    fn plugins_may_speak_of_a_host_that_comes_and_keep_one_that_they_name() {
+        let hosts = "    - { ips: [10.0.0.2], roles: [master] }\n    - { ips: [10.0.0.3], roles: [node] }\n    \
+                     - { ips: [10.0.0.4], roles: [node, db] }\n";
+        let plugin = |addresses: &str| {
+            format!(
+                "---\nkind: Plugin\nmetadata: {{ name: a }}\nspec: {{ type: LABEL, action: PreGuest, data: \"{addresses} \
+                 disk=ssd\" }}\n---\nkind: Plugin\nmetadata: {{ name: b }}\nspec: {{ type: SHELL, action: PreInit, on: \
+                 \"{addresses}\", data: \"true\" }}\n"
+            )
+        };
+        let ranges = format!("{hosts}{}", plugin("10.0.0.3-10.0.0.9"));
+        assert!(added(&ranges, Role::Node, &[5]).contains("[10.0.0.3, 10.0.0.5]"));
+        assert!(!removed(&ranges, Role::Node, &[3]).contains("[10.0.0.3]"));
+        let named = format!("{HEAD}{hosts}{}", plugin("10.0.0.3"));
+        assert_eq!(
+            remove(&named, Role::Node, &ips(&[3])),
+            Err(EditError::Mistaken("10.0.0.3 is no host of this file".into()))
         );
     }
 }

@@ -69,6 +69,8 @@ pub struct Host {
     pub env: BTreeMap<String, String>,
     /// Labels and taints of its node.
     pub marks: NodeMarks,
+    /// The name it is to have, if the file says.
+    pub hostname: Option<String>,
 }
 
 /// What a host is for.

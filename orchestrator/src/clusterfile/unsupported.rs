@@ -59,16 +59,10 @@ const FIELDS: &[(&str, &str)] = &[
 pub(crate) const KINDS: &[&str] = &["Application", "KubeadmConfig", "Infra"];
 
 /// Types of Plugin, and what to do instead.
-const PLUGINS: &[(&str, &str)] = &[
-    (
-        "HOSTNAME",
-        "set the hosts' names before `gantry apply`; nodes are named after them",
-    ),
-    (
-        "ETCD",
-        "leave it out; `gantry backup -o FILE` writes a snapshot of etcd",
-    ),
-];
+const PLUGINS: &[(&str, &str)] = &[(
+    "ETCD",
+    "leave it out; `gantry backup -o FILE` writes a snapshot of etcd",
+)];
 
 /// What to do instead of a document of a kind that is known and not supported.
 pub(crate) const INSTEAD_OF_KIND: &str = "remove this document, or apply what it configures by other means";

@@ -130,6 +130,7 @@ fn one_leaves(
             role: if host.etcd { Role::Master } else { Role::Node },
             env: clusterfile.env.clone(),
             marks: NodeMarks::default(),
+            hostname: None,
         },
         report,
         Some(image),

@@ -15,7 +15,7 @@ use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
 };
-use super::{commands, configs, kubeadm, leave, renew, shell_commands};
+use super::{commands, configs, hostname, kubeadm, leave, renew, shell_commands};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -79,6 +79,9 @@ pub fn plan(
             .collect();
         after.extend(configs.as_ref().map(|step| step.id));
         rootfs.steps.extend(configs);
+        rootfs
+            .steps
+            .extend(hostname::step(clusterfile, image, host, report)?);
         let api_server = kubeadm::api_server(clusterfile, image, inventory, host);
         rootfs
             .steps
@@ -182,10 +185,7 @@ pub(super) fn planned_hosts(clusterfile: &Clusterfile, inventory: &ClusterInvent
             seen: seen(host.address),
             ports: ports_of(host.role, registry),
             etcd: host.role == Role::Master,
-            node: inventory
-                .report(host.address)
-                .map(|report| kubeadm::node_name(&report.inventory.facts.hostname))
-                .unwrap_or_default(),
+            node: hostname::node_of(host, inventory.report(host.address)),
             place: Place::Stays,
         }
     };
@@ -280,6 +280,7 @@ pub(super) fn hosts_entries_step(
         ),
         entry(api_server, API_SERVER),
     ];
+    entries.extend(host.hostname.as_ref().map(|name| entry(host.address, name)));
     entries.extend(clusterfile.host_aliases.iter().cloned());
     let action = StepAction::WriteHostsEntries {
         cluster: clusterfile.name.clone(),

@@ -2,6 +2,7 @@
 
 use gantry_model::{CommandMoment, Digest, Step, StepAction};
 
+use super::hostname;
 use super::kubeadm;
 use super::planner::{planned_hosts, script};
 use super::progress::occasion;
@@ -126,6 +127,11 @@ impl TakeDown {
             self.remove
                 .steps
                 .push(planned(step, "the service that serves container images"));
+        }
+        if let Some(step) = hostname::restore_step(clusterfile, report) {
+            self.remove
+                .steps
+                .push(planned(step, "the name that the host had before"));
         }
         let hosts_entries = StepAction::RemoveHostsEntries {
             cluster: cluster.clone(),

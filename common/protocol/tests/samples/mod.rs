@@ -225,6 +225,19 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             }),
         ),
         (
+            "Run/SetHostname",
+            StepAction::SetHostname {
+                cluster: cluster.clone(),
+                name: "node1".into(),
+            },
+        ),
+        (
+            "Run/RestoreHostname",
+            StepAction::RestoreHostname {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
             "Run/DrainNode",
             StepAction::DrainNode {
                 cluster: cluster.clone(),

@@ -48,7 +48,7 @@ pub struct PluginSpec {
     pub on: Option<String>,
     /// As `on`, with '|' between; phases of the whole cluster run on the first master
     pub scope: Option<String>,
-    /// For type SHELL what bash is given, in the rootfs; for type LABEL lines of ADDRESSES KEY=VALUE,KEY=VALUE; for type TAINT lines of ADDRESSES KEY=VALUE:EFFECT
+    /// For type SHELL what bash is given, in the rootfs; for type HOSTNAME lines of ADDRESS NAME; for type LABEL lines of ADDRESSES KEY=VALUE,KEY=VALUE; for type TAINT lines of ADDRESSES KEY=VALUE:EFFECT
     pub data: Option<String>,
 }
 
@@ -58,6 +58,9 @@ pub enum PluginType {
     /// Commands run, on hosts whose agent allows it
     #[serde(rename = "SHELL")]
     Shell,
+    /// Hosts get names, which their nodes have
+    #[serde(rename = "HOSTNAME")]
+    Hostname,
     /// Nodes get labels
     #[serde(rename = "LABEL")]
     Label,

@@ -67,6 +67,7 @@ pub(super) fn hosts(list: Option<&Node>, mistakes: &mut Vec<Mistake>, notes: &mu
                 role,
                 env: env.clone(),
                 marks: marks.clone(),
+                hostname: None,
             });
         }
     }

@@ -1,15 +1,16 @@
 //! Documents of kind Plugin, and what they add to the meaning of a file.
 
+mod by_line;
 mod lines;
 mod phases;
 mod select;
 mod shell;
 
-use gantry_model::{NodeMarks, ShellCommand};
+use gantry_model::ShellCommand;
 
 use super::marks;
 use crate::clusterfile::mistake::Mistake;
-use crate::clusterfile::tree::{Node, Span};
+use crate::clusterfile::tree::Node;
 use crate::clusterfile::unsupported::instead_of_plugin;
 use crate::clusterfile::{Clusterfile, schema, structure};
 use phases::Phase;
@@ -64,8 +65,9 @@ pub(super) fn take(
     let (shell, others): (Vec<_>, Vec<_>) = plugins.iter().partition(|plugin| plugin.kind == "SHELL");
     for plugin in others {
         match plugin.kind {
-            "LABEL" => mark(plugin, text, clusterfile, mistakes, marks::put_label),
-            "TAINT" => mark(plugin, text, clusterfile, mistakes, marks::put_taint),
+            "LABEL" => by_line::mark(plugin, text, clusterfile, mistakes, marks::put_label),
+            "HOSTNAME" => by_line::rename(plugin, text, clusterfile, mistakes),
+            "TAINT" => by_line::mark(plugin, text, clusterfile, mistakes, marks::put_taint),
             _ => notes.push(format!(
                 "plugin {} of type {} adds nothing: `gantry apply` waits until every node is ready",
                 plugin.name, plugin.kind
@@ -85,59 +87,6 @@ fn in_order<'a>(mut plugins: Vec<&'a Plugin<'a>>) -> Vec<&'a Plugin<'a>> {
         newer.then_some(plugin.name)
     });
     plugins
-}
-
-/// Lines of `ADDRESSES MARK,MARK`.
-fn mark(
-    plugin: &Plugin<'_>,
-    text: &str,
-    clusterfile: &mut Clusterfile,
-    mistakes: &mut Vec<Mistake>,
-    put: impl Fn(&str, &Span, &mut NodeMarks) -> Result<(), Mistake>,
-) {
-    for field in ["on", "scope"] {
-        if let Some(given) = plugin.spec.get(field) {
-            let message = format!("`spec.{field}` means nothing for type {}", plugin.kind);
-            mistakes.push(
-                Mistake::new(given.span.clone(), message).help("the lines of `spec.data` name the hosts"),
-            );
-        }
-    }
-    let Some(data) = plugin.spec.get("data") else {
-        let message = format!("`spec.data` is missing; type {} needs it", plugin.kind);
-        mistakes.push(Mistake::new(plugin.spec.span.clone(), message).help(form(plugin.kind)));
-        return;
-    };
-    for line in lines::lines(data, text) {
-        let Some((addresses, given)) = line.text.split_once(char::is_whitespace) else {
-            let message = format!(
-                "{:?} is not a line of a plugin of type {}",
-                line.text, plugin.kind
-            );
-            mistakes.push(Mistake::new(line.span, message).help(form(plugin.kind)));
-            continue;
-        };
-        let hosts = match select::by_address(addresses, &line.span, &clusterfile.hosts) {
-            Ok(hosts) => hosts,
-            Err(mistake) => {
-                mistakes.push(mistake);
-                continue;
-            }
-        };
-        for one in given.split(',').map(str::trim) {
-            let wrong = hosts
-                .iter()
-                .find_map(|&host| put(one, &line.span, &mut clusterfile.hosts[host].marks).err());
-            mistakes.extend(wrong);
-        }
-    }
-}
-
-fn form(kind: &str) -> &'static str {
-    match kind {
-        "LABEL" => "write ADDRESS KEY=VALUE,KEY=VALUE in each line, e.g. `10.0.0.5 disk=ssd`",
-        _ => "write ADDRESS KEY=VALUE:EFFECT in each line, e.g. `10.0.0.5 dedicated=db:NoSchedule`",
-    }
 }
 
 fn check_name(name: &Node, mistakes: &mut Vec<Mistake>) {

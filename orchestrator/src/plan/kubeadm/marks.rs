@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use gantry_model::{ExitCode, NodeGroup, NodeMarks, StepAction};
 
+use super::super::hostname::node_of;
 use super::super::progress::state_step;
 use super::super::{PlanImage, PlannedStep, Wave};
 use super::wave;
 use crate::clusterfile::Clusterfile;
 use crate::exit::failure_hint;
-use crate::inventory::{ClusterInventory, HostReport};
+use crate::inventory::ClusterInventory;
 
 const TITLE: &str = "labels and taints";
 
@@ -28,9 +29,11 @@ pub(in crate::plan) fn marks(
     // A node that was deleted and came back has none of its marks: then this is another step.
     let mut after = Vec::new();
     for host in clusterfile.hosts.iter().filter(|host| !host.marks.is_empty()) {
-        let Some(node) = inventory.report(host.address).map(HostReport::node) else {
+        let of_host = inventory.report(host.address);
+        if of_host.is_none() {
             continue;
-        };
+        }
+        let node = node_of(host, of_host);
         let deleted =
             report.and_then(|report| report.latest(&clusterfile.name, &format!("delete node {node}")));
         after.extend(deleted.map(|record| record.id));

@@ -27,7 +27,8 @@ pub use image::{ImageKubernetes, KubeadmFile};
 pub(super) use marks::marks;
 pub use needs::KubernetesNeeds;
 pub(super) use needs::needs;
-pub(super) use node_name::{is_node_name, node_name};
+pub(crate) use node_name::is_node_name;
+pub(super) use node_name::node_name;
 pub(super) use upgrade::Upgrade;
 
 use super::planner::{API_SERVER_PORT, hosts_entries_step};

@@ -9,7 +9,7 @@ pub(in super::super) fn node_name(hostname: &str) -> String {
 }
 
 /// Whether a host with this name can become a node.
-pub(in super::super) fn is_node_name(hostname: &str) -> bool {
+pub(crate) fn is_node_name(hostname: &str) -> bool {
     let name = node_name(hostname);
     let label = |label: &str| {
         let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);

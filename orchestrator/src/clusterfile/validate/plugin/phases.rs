@@ -122,6 +122,7 @@ pub(super) fn read(action: &Node, kind: &str, mistakes: &mut Vec<Mistake>) -> Op
 fn own_phases(kind: &str) -> &'static [&'static str] {
     match kind {
         "SHELL" => &[],
+        "HOSTNAME" => &["PreInit", "PreJoin"],
         _ => &[PRE_GUEST],
     }
 }
