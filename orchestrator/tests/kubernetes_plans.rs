@@ -505,3 +505,41 @@ fn commands_run_on_the_first_master_in_order_and_once() {
     execute(&first, &mut inventory, fails);
     assert_eq!(to_run(&plan(&clusterfile, &image, &inventory)), ["CMD 2"]);
 }
+
+#[test]
+fn a_kubeadm_config_is_the_documents_that_its_fields_are_of() {
+    let one = "---\nkind: KubeadmConfig\nspec:\n  networking: { podSubnet: 10.244.0.0/16 }\n  maxPods: 200\n  mode: ipvs\n  \
+               nodeRegistration: { kubeletExtraArgs: { node-labels: pool=a } }\n  localAPIEndpoint: { advertiseAddress: \
+               10.0.0.9, bindPort: 6443 }\n";
+    let many = "---\nkind: ClusterConfiguration\nnetworking: { podSubnet: 10.244.0.0/16 }\n\
+                ---\nkind: KubeletConfiguration\nmaxPods: 200\n---\nkind: KubeProxyConfiguration\nmode: ipvs\n\
+                ---\nkind: InitConfiguration\nnodeRegistration: { kubeletExtraArgs: { node-labels: pool=a } }\n\
+                localAPIEndpoint: { bindPort: 6443 }\n\
+                ---\nkind: JoinConfiguration\nnodeRegistration: { kubeletExtraArgs: { node-labels: pool=a } }\n";
+    let given = |documents: &str| {
+        let (clusterfile, image) = kubernetes(1, 1, documents);
+        let plan = plan(&clusterfile, &image, &fresh(&clusterfile));
+        ["10.0.0.2", "10.0.0.3"].map(|host| kubeadm_config(&plan, host))
+    };
+    let [init, join] = given(one);
+    assert!(
+        init.contains("maxPods: 200") && init.contains("advertiseAddress: \"10.0.0.2\""),
+        "{init}"
+    );
+    assert!(join.contains("node-labels: pool=a"), "{join}");
+    assert_eq!([init, join], given(many));
+}
+
+#[test]
+fn the_first_version_of_a_clusterfile_means_what_the_second_says() {
+    let first = "apiVersion: sealer.aliyun.com/v1alpha1\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  \
+                 image: kubernetes:v1.20.2\n  provider: BAREMETAL\n  env: [ A=b ]\n  network: { podCIDR: 100.64.0.0/10, \
+                 svcCIDR: 10.96.0.0/22 }\n  certSANS: [ api.example.test, 10.0.0.10 ]\n  \
+                 masters: { ipList: [ 10.0.0.2 ] }\n  nodes: { ipList: [ 10.0.0.3, '10.0.0.4:22' ] }\n";
+    let second = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  \
+                  image: kubernetes:v1.20.2\n  env: [ A=b, PodCIDR=100.64.0.0/10, SvcCIDR=10.96.0.0/22, \
+                  'CertSANs=api.example.test,10.0.0.10' ]\n  hosts:\n    - { ips: [ 10.0.0.2 ], roles: [ master ] }\n    \
+                  - { ips: [ 10.0.0.3, 10.0.0.4 ], roles: [ node ] }\n";
+    let [first, second] = [first, second].map(|text| Clusterfile::parse("Clusterfile", text).unwrap().0);
+    assert_eq!(first, second);
+}

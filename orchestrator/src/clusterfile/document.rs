@@ -1,12 +1,14 @@
 //! The text shape of a Clusterfile: one type per mapping. Only the JSON Schema is made of these types, and with
 //! it [`super::structure`] checks names and kinds of values; what values mean is decided in [`super::validate`].
 
+mod first_version;
 mod plugin;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
+pub use first_version::DocumentV1;
 pub use plugin::PluginDocument;
 
 /// What one cluster shall be

@@ -11,6 +11,9 @@ use super::yaml::Yaml;
 /// What an operator says about Kubernetes, by kind of document.
 pub type KubernetesDocuments = BTreeMap<KubernetesKind, Json>;
 
+/// The kind of documents that have fields of several of them.
+pub const KUBEADM_CONFIG: &str = "KubeadmConfig";
+
 /// A kind of document that configures Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KubernetesKind {

@@ -3,20 +3,22 @@
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use super::document::{ConfigDocument, Document, PluginDocument};
-use super::kubernetes::KubernetesKind;
+use super::document::{ConfigDocument, Document, DocumentV1, PluginDocument};
+use super::kubernetes::{KUBEADM_CONFIG, KubernetesKind};
 
 /// The schema of every document, for `gantry schema` and for editors.
 #[must_use]
 pub fn schema() -> Value {
-    // kubeadm knows what is in its own.
+    // kubeadm knows what is in its own; KubeadmConfig has fields of each of them.
+    let kinds = KubernetesKind::ALL.map(KubernetesKind::name);
+    let kinds: Vec<&str> = kinds.into_iter().chain([KUBEADM_CONFIG]).collect();
     let kubernetes = json!({
         "description": "What Kubernetes itself is told",
         "type": "object",
         "required": ["kind"],
-        "properties": { "kind": { "enum": KubernetesKind::ALL.map(KubernetesKind::name) } },
+        "properties": { "kind": { "enum": kinds } },
     });
-    let mut any = [cluster(), config(), plugin(), kubernetes];
+    let mut any = [cluster(), config(), plugin(), kubernetes, first_version()];
     let version = any[0]["$schema"].take();
     for one in &mut any {
         if let Some(fields) = one.as_object_mut() {
@@ -29,6 +31,11 @@ pub fn schema() -> Value {
 /// The schema of a document of kind Cluster.
 pub(super) fn cluster() -> Value {
     of::<Document>("Cluster")
+}
+
+/// The schema of a document of kind Cluster in the first version of the format.
+pub(super) fn first_version() -> Value {
+    of::<DocumentV1>("Cluster, first version")
 }
 
 /// The schema of a document of kind Config.

@@ -1,5 +1,9 @@
 //! What other programs of this family accept in a Clusterfile and this version refuses by name.
 
+const LIST_HOSTS: &str = "hosts are not created; list the addresses of running ones in `ipList`";
+const NETWORK_IS_THE_IMAGES: &str =
+    "the image brings the network; change its manifest with a document of kind Config";
+
 /// Fields, by their path, and what to do instead.
 const FIELDS: &[(&str, &str)] = &[
     ("spec.cmd_args", "run the image's commands after `gantry apply`"),
@@ -18,6 +22,21 @@ const FIELDS: &[(&str, &str)] = &[
         "write `hosts: [{ips: [ADDRESS], roles: [master]}]`",
     ),
     ("spec.nodes", "write `hosts: [{ips: [ADDRESS], roles: [node]}]`"),
+    ("spec.masters.count", LIST_HOSTS),
+    ("spec.masters.cpu", LIST_HOSTS),
+    ("spec.masters.memory", LIST_HOSTS),
+    ("spec.masters.systemDisk", LIST_HOSTS),
+    ("spec.masters.dataDisks", LIST_HOSTS),
+    ("spec.nodes.count", LIST_HOSTS),
+    ("spec.nodes.cpu", LIST_HOSTS),
+    ("spec.nodes.memory", LIST_HOSTS),
+    ("spec.nodes.systemDisk", LIST_HOSTS),
+    ("spec.nodes.dataDisks", LIST_HOSTS),
+    ("spec.network.interface", NETWORK_IS_THE_IMAGES),
+    ("spec.network.cniName", NETWORK_IS_THE_IMAGES),
+    ("spec.network.withoutCNI", NETWORK_IS_THE_IMAGES),
+    ("spec.network.ipip", NETWORK_IS_THE_IMAGES),
+    ("spec.network.mtu", NETWORK_IS_THE_IMAGES),
     (
         "spec.registry.externalRegistry",
         "leave it out: the cluster's own registry is used, see `spec.registry.mode`",
@@ -56,7 +75,7 @@ const FIELDS: &[(&str, &str)] = &[
 ];
 
 /// Kinds of document that are known and not supported by this version.
-pub(crate) const KINDS: &[&str] = &["Application", "KubeadmConfig", "Infra"];
+pub(crate) const KINDS: &[&str] = &["Application", "Infra"];
 
 /// Types of Plugin, and what to do instead.
 const PLUGINS: &[(&str, &str)] = &[(

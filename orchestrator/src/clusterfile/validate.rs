@@ -3,7 +3,9 @@
 
 mod config;
 mod env;
+mod first_version;
 mod hosts;
+mod kubeadm_config;
 mod kubernetes;
 mod marks;
 mod plugin;
@@ -13,7 +15,7 @@ mod registry;
 use gantry_model::{ClusterName, ImageReference};
 
 use super::Clusterfile;
-use super::kubernetes::{KubernetesDocuments, KubernetesKind};
+use super::kubernetes::{KUBEADM_CONFIG, KubernetesDocuments, KubernetesKind};
 use super::mistake::Mistake;
 use super::schema;
 use super::spelling::closest;
@@ -40,6 +42,8 @@ pub(super) fn clusterfile(
         let kind = document.get("kind").and_then(Node::text);
         if let Some(kind) = kind.and_then(KubernetesKind::of) {
             kubernetes::document(document, kind, &mut of_kubernetes, mistakes);
+        } else if kind == Some(KUBEADM_CONFIG) {
+            kubeadm_config::document(document, &mut of_kubernetes, mistakes, &mut notes);
         } else if kind == Some(CONFIG) {
             mistakes.extend(structure::check(document, &schema::config()));
             configs.document(document, mistakes, &mut notes);
@@ -65,7 +69,15 @@ pub(super) fn clusterfile(
                 .help("one file is one cluster"),
         );
     }
-    mistakes.extend(structure::check(cluster, &schema::cluster()));
+    let second;
+    let cluster = if first_version::is(cluster) {
+        mistakes.extend(structure::check(cluster, &schema::first_version()));
+        second = first_version::to_second(cluster, mistakes, &mut notes);
+        &second
+    } else {
+        mistakes.extend(structure::check(cluster, &schema::cluster()));
+        cluster
+    };
     let (mut clusterfile, mut notes) = meaning(cluster, of_kubernetes, configs, mistakes, notes)?;
     plugin::take(&plugins, text, &mut clusterfile, mistakes, &mut notes);
     notes.dedup();
@@ -140,11 +152,16 @@ fn is_cluster(document: &Node, mistakes: &mut Vec<Mistake>) -> bool {
     } else {
         let mistake = Mistake::new(kind.span.clone(), format!("there is no kind {word:?}"));
         let kubernetes = KubernetesKind::ALL.map(KubernetesKind::name);
-        let known = KINDS.iter().copied().chain(["Cluster", CONFIG, PLUGIN]);
+        let known = KINDS
+            .iter()
+            .copied()
+            .chain(["Cluster", CONFIG, PLUGIN, KUBEADM_CONFIG]);
         match closest(word, known.chain(kubernetes)) {
             // The structure walk says it, with the other mistakes of the document.
             Some("Cluster") => return true,
-            Some(meant) if [CONFIG, PLUGIN].contains(&meant) || kubernetes.contains(&meant) => {
+            Some(meant)
+                if [CONFIG, PLUGIN, KUBEADM_CONFIG].contains(&meant) || kubernetes.contains(&meant) =>
+            {
                 mistake.help(format!("did you mean `{meant}`?"))
             }
             Some(meant) => mistake.help(format!(
