@@ -79,6 +79,64 @@ fn only_what_changed_is_built_again() {
 }
 
 #[test]
+fn another_container_image_is_another_layer_and_not_all_of_the_registry() {
+    let desk = Desk::of_an_ordinary_user();
+    let blob = |number: u8| {
+        let path =
+            format!("context/registry/docker/registry/v2/blobs/sha256/{number:02x}/{number:064x}/data");
+        desk.file(&path, vec![number; 1 << 20]);
+    };
+    let layers = || {
+        let document = desk.json(&["inspect", "--no-unpack", "-o", "json", "x:1"]);
+        document["layers"].as_array().unwrap().len()
+    };
+    (0..4).for_each(blob);
+    desk.file(
+        "context/registry/docker/registry/v2/repositories/a/_layers/link",
+        "a",
+    );
+    desk.file(
+        "context/Kubefile",
+        "FROM scratch\nCOPY registry registry\nCOPY Kubefile .\n",
+    );
+    assert_eq!(build(&desk, &[]).1, "......");
+    blob(4);
+    desk.file(
+        "context/registry/docker/registry/v2/repositories/b/_layers/link",
+        "b",
+    );
+    let (_, cached) = build(&desk, &[]);
+    assert_eq!((cached.as_str(), layers()), (".cccc.c", 7));
+    for number in 0..5 {
+        let path = format!("registry/docker/registry/v2/blobs/sha256/{number:02x}/{number:064x}/data");
+        assert_eq!(desk.ok(&["cat", "x:1", &path]).as_bytes()[0], number);
+    }
+    let history = desk.ok(&["history", "x:1"]);
+    assert_eq!(history.matches("(blobs of registry/)").count(), 5, "{history}");
+
+    // Of many, those that begin alike lie together: an image has room for 128 layers.
+    (5..80).for_each(blob);
+    build(&desk, &[]);
+    assert_eq!(layers(), 34);
+    blob(80);
+    assert_eq!(
+        build(&desk, &[]).1.matches('.').count(),
+        2,
+        "the rest, and one of 32"
+    );
+    desk.file(
+        "context/Kubefile",
+        format!(
+            "FROM scratch\n{}COPY registry registry\n",
+            "COPY Kubefile .\n".repeat(120)
+        ),
+    );
+    build(&desk, &[]);
+    assert_eq!(layers(), 121, "there is no room for more");
+    desk.ok(&["store", "check"]);
+}
+
+#[test]
 fn archives_are_not_unpacked_again() {
     let desk = Desk::of_an_ordinary_user();
     let packed = std::process::Command::new("tar")

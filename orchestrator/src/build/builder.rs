@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{Digest, ExitCode, LayerDescriptor};
-use gantry_store::{ChunkSource, LayerError, LayerOptions, NewImage, Store};
+use gantry_store::manifest::MAX_LAYERS;
+use gantry_store::{ChunkSource, LayerError, LayerOptions, NewImage, SourceDigest, Store};
 
 use crate::clusterfile::Mistake;
 use crate::exit::{OrExit as _, failure};
@@ -37,6 +38,8 @@ pub(super) struct Builder<'a> {
     assembly: Assembly,
     tree: MergedTree,
     cache: BuildCache<'a>,
+    /// Layers that there still may be, those of later steps left out.
+    room: usize,
     /// Archives that were unpacked on the way, as layers.
     unpacked: Vec<Digest>,
 }
@@ -60,6 +63,7 @@ impl<'a> Builder<'a> {
             assembly: Assembly::on(base),
             tree: MergedTree::default(),
             cache: BuildCache::new(store, options),
+            room: 0,
             unpacked: Vec::new(),
         }
     }
@@ -102,20 +106,21 @@ impl<'a> Builder<'a> {
         found: Vec<Vec<Found>>,
         event: &mut dyn FnMut(BuildEvent<'_>),
     ) -> anyhow::Result<()> {
-        self.look_at_base()?;
+        for layer in self.assembly.layers().to_vec() {
+            self.grow(&layer)?;
+        }
         let mut found = found.into_iter();
         let of = steps.len() + 1;
         for (number, step) in steps.iter().enumerate() {
             let (number, text) = (number + 2, step.text.as_str());
             event(BuildEvent::Step { number, of, text });
+            let later = &steps[number - 1..];
+            let later = later
+                .iter()
+                .filter(|step| !matches!(step.kind, StepKind::Note))
+                .count();
+            self.room = MAX_LAYERS.saturating_sub(self.assembly.layers().len() + later);
             self.step(step, &mut found, event)?;
-        }
-        Ok(())
-    }
-
-    fn look_at_base(&mut self) -> anyhow::Result<()> {
-        for layer in self.assembly.layers().to_vec() {
-            self.grow(&layer)?;
         }
         Ok(())
     }
@@ -138,7 +143,7 @@ impl<'a> Builder<'a> {
                 self.assembly.note(&step.text);
                 return Ok(());
             }
-            StepKind::Copy { .. } => self.copy(step, found.next().unwrap_or_default())?,
+            StepKind::Copy { .. } => return self.copy(step, found.next().unwrap_or_default(), event),
             StepKind::Run { command, env } => {
                 let arguments = match command {
                     Command::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
@@ -149,6 +154,11 @@ impl<'a> Builder<'a> {
                     .map_err(|error| self.at(step, error))?
             }
         };
+        self.put(&step.text, made, event)
+    }
+
+    /// Puts what a step made on top.
+    fn put(&mut self, text: &str, made: Made, event: &mut dyn FnMut(BuildEvent<'_>)) -> anyhow::Result<()> {
         event(match &made {
             Made::Now(layer) => BuildEvent::Layer(layer.as_ref()),
             Made::Before(layer) => BuildEvent::Cached(layer.as_ref()),
@@ -157,9 +167,9 @@ impl<'a> Builder<'a> {
         match layer {
             Some(layer) => {
                 self.grow(&layer)?;
-                self.assembly.layer(&step.text, layer);
+                self.assembly.layer(text, layer);
             }
-            None => self.assembly.note(&step.text),
+            None => self.assembly.note(text),
         }
         Ok(())
     }
@@ -182,43 +192,64 @@ impl<'a> Builder<'a> {
         Ok(Made::Now(layer))
     }
 
-    fn copy(&mut self, step: &Step, mut found: Vec<Found>) -> anyhow::Result<Made> {
-        let StepKind::Copy {
-            destination, unpack, ..
-        } = &step.kind
-        else {
+    fn copy(
+        &mut self,
+        step: &Step,
+        found: Vec<Found>,
+        event: &mut dyn FnMut(BuildEvent<'_>),
+    ) -> anyhow::Result<()> {
+        let unpack = matches!(step.kind, StepKind::Copy { unpack: true, .. });
+        if unpack && with_archives(&found).map_err(|error| self.at(step, error))? {
+            let made = self.add(step, found)?;
+            return self.put(&step.text, made, event);
+        }
+        let parts = self.plan(step, &found)?.split(self.room);
+        for (number, plan) in parts.into_iter().enumerate() {
+            let source = plan.source().map_err(|error| self.at(step, coded(error)))?;
+            let digest = source.digest().map_err(|error| self.at(step, coded(error)))?;
+            let made = self.write(step, self.cache.key(&("COPY", digest)), &source, |_| Ok(plan))?;
+            let text = if number == 0 {
+                step.text.clone()
+            } else {
+                format!("{} (blobs of registry/)", step.text)
+            };
+            self.put(&text, made, event)?;
+        }
+        Ok(())
+    }
+
+    /// ADD with archives. What is in them is not known before they are unpacked: they themselves are compared.
+    fn add(&mut self, step: &Step, found: Vec<Found>) -> anyhow::Result<Made> {
+        let StepKind::Copy { destination, .. } = &step.kind else {
             return Ok(Made::Now(None));
         };
-        let unpack = *unpack && with_archives(&found).map_err(|error| self.at(step, error))?;
-        let plan = if unpack {
-            // What is in the archives is not known yet: the archives themselves are compared.
-            CopyPlan::new(&found, "archives/", &MergedTree::default(), self.context)
-                .or_exit(ExitCode::Failed)
-                .map_err(|error| self.at(step, error))?
-        } else {
-            self.plan(step, &found)?
-        };
-        let coded = |error| self.at(step, coded(error));
-        let source = plan.source().map_err(coded)?;
-        let digest = source.digest().map_err(coded)?;
-        let key = if unpack {
-            self.cache.key_on_top(&("ADD", &destination.0, digest))
-        } else {
-            self.cache.key(&("COPY", digest))
-        };
+        let packed = CopyPlan::new(&found, "archives/", &MergedTree::default(), self.context)
+            .or_exit(ExitCode::Failed)
+            .map_err(|error| self.at(step, error))?;
+        let source = packed.source().map_err(|error| self.at(step, coded(error)))?;
+        let digest = source.digest().map_err(|error| self.at(step, coded(error)))?;
+        let key = self.cache.key_on_top(&("ADD", &destination.0, digest));
+        self.write(step, key, &source, |builder| {
+            let found = unpack_archives(builder.store, found, &mut builder.unpacked)
+                .map_err(|error| builder.at(step, error))?;
+            builder.plan(step, &found)
+        })
+    }
+
+    /// The layer with this key: the cached one, or that of the plan, which depends on `source`.
+    fn write(
+        &mut self,
+        step: &Step,
+        key: Digest,
+        source: &SourceDigest,
+        plan: impl FnOnce(&mut Self) -> anyhow::Result<CopyPlan>,
+    ) -> anyhow::Result<Made> {
         if let Some(layer) = self.cache.find(key) {
             return Ok(Made::Before(layer));
         }
-        let plan = if unpack {
-            found = unpack_archives(self.store, found, &mut self.unpacked)
-                .map_err(|error| self.at(step, error))?;
-            self.plan(step, &found)?
-        } else {
-            plan
-        };
-        let layer = plan
+        let layer = plan(self)?
             .write(self.store, &self.layer_options)
-            .map_err(|error| self.at(step, self::coded(error)))?;
+            .map_err(|error| self.at(step, coded(error)))?;
         if source.is_unchanged() {
             self.cache.keep(key, Some(&layer))?;
         }

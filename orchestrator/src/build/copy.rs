@@ -11,6 +11,8 @@ use gantry_store::{LayerError, LayerOptions, Metadata, SourceDigest, Store, Tree
 use super::context::{BuildContext, Found, FoundKind, Part};
 use super::tree::{MergedTree, Node};
 
+mod split;
+
 /// A file of this name hides NAME of the layers below (OCI image-spec, "Whiteouts").
 const WHITEOUT_PREFIX: &str = ".wh.";
 /// A file of this name hides everything the layers below have in its folder.
@@ -22,7 +24,7 @@ pub(super) struct CopyPlan {
     items: BTreeMap<String, Item>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Item {
     /// A file, folder or link of the context.
     Source(PathBuf),
