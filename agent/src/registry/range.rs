@@ -48,7 +48,7 @@ fn part(range: &str, len: u64) -> Option<Wanted> {
             (first, last.saturating_add(1).min(len))
         }
     };
-    (start < end).then_some(Wanted::Part {
+    (start < end).then(|| Wanted::Part {
         start,
         len: end - start,
     })
@@ -69,6 +69,8 @@ mod tests {
             ("bytes=-500", part(0, 100)),
             ("bytes=0-18446744073709551615", part(0, 100)),
             ("bytes=100-", Wanted::Unsatisfiable),
+            ("bytes=200-", Wanted::Unsatisfiable),
+            ("bytes=200-300", Wanted::Unsatisfiable),
             ("bytes=5-2", Wanted::Unsatisfiable),
             ("bytes=-0", Wanted::Unsatisfiable),
             ("bytes=-", Wanted::Unsatisfiable),
