@@ -52,7 +52,7 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
     // What lets hosts in is nowhere to be read.
     for host in bed.hosts() {
         let told = host
-            .run("find /var/lib/gantry/agent -name secret.yaml; grep -rl 'certificateKey' /var/lib/gantry/agent")
+            .run("find /var/lib/gantry/agent -name secret; grep -rl 'certificateKey' /var/lib/gantry/agent")
             .unwrap();
         assert_eq!(told.stdout, "");
     }
@@ -170,12 +170,22 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster() {
     let bed = Testbed::for_kubernetes_on(Runtime::Containerd, 1, 0).unwrap();
     let (operator, host) = (bed.operator(), bed.host(1));
     let before = Snapshot::of(host, AGENTS_OWN).unwrap();
+    with_plugins(&bed);
 
     bed.apply_kubernetes().unwrap();
     let runtime = "get nodes -o jsonpath='{range .items[*]}{.status.nodeInfo.containerRuntimeVersion};{end}'";
     let runtime = host.kubectl(runtime).unwrap();
     assert!(runtime.starts_with("containerd://1.6"), "{runtime}");
-    assert_eq!(host.kubectl(NODES).unwrap(), "host1 v1.20.2 True;");
+    assert_eq!(host.kubectl(NODES).unwrap(), "api-1 v1.20.2 True;");
+    assert_eq!(
+        host.kubectl("get nodes --selector=disk=ssd -o name").unwrap(),
+        "node/api-1\n"
+    );
+    assert_eq!(
+        host.kubectl("get configmap story -o jsonpath='{.data.by}'")
+            .unwrap(),
+        "api-1"
+    );
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
     // Containerd has to ask for it: nothing pulled this image before.
@@ -199,6 +209,32 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster() {
 
     operator.must("reset -f Clusterfile -y").unwrap();
     assert_is_as_before(host, &before);
+}
+
+/// Adds plugins to the Clusterfile: the host gets a name, its node a label, and a command asks the API server for something.
+fn with_plugins(bed: &Testbed) {
+    let (operator, host) = (bed.operator(), bed.host(1));
+    let file = operator.desk().join("Clusterfile");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    let address = host.address();
+    for (kind, action, data) in [
+        ("HOSTNAME", "PreInit", format!("{address} api-1")),
+        ("LABEL", "PreGuest", format!("{address} disk=ssd")),
+        (
+            "SHELL",
+            "PostInstall",
+            "kubectl --cache-dir /run/kubectl create configmap story --from-literal=by=$(hostname)"
+                .to_owned(),
+        ),
+    ] {
+        text.push_str(&format!(
+            "---\nkind: Plugin\nmetadata: {{ name: {kind} }}\nspec: {{ type: {kind}, action: {action}, data: {data:?} }}\n"
+        ));
+    }
+    operator.put("Clusterfile", text).unwrap();
+    host.must("echo allow_exec = true >/etc/gantry/agent.toml && systemctl restart gantry-agent")
+        .unwrap();
+    host.wait_for_agent().unwrap();
 }
 
 /// Nothing of the cluster is left on the host.
