@@ -74,17 +74,23 @@ const FIELDS: &[(&str, &str)] = &[
     ("metadata.namespace", "leave it out: a cluster has no namespace"),
 ];
 
-/// Kinds of document that are known and not supported by this version.
-pub(crate) const KINDS: &[&str] = &["Application", "Infra"];
+/// Kinds of document that are known and not supported by this version, and what to do instead.
+pub(crate) const KINDS: &[(&str, &str)] = &[
+    (
+        "Application",
+        "write its `cmds` as `spec.cmd` of the Cluster; what an image launches stands in its Kubefile",
+    ),
+    (
+        "Infra",
+        "hosts are not created; list the addresses of running ones in `spec.hosts`",
+    ),
+];
 
 /// Types of Plugin, and what to do instead.
 const PLUGINS: &[(&str, &str)] = &[(
     "ETCD",
     "leave it out; `gantry backup -o FILE` writes a snapshot of etcd",
 )];
-
-/// What to do instead of a document of a kind that is known and not supported.
-pub(crate) const INSTEAD_OF_KIND: &str = "remove this document, or apply what it configures by other means";
 
 /// What to do instead of a Plugin of a type that is known and not supported.
 pub(crate) fn instead_of_plugin(of: &str) -> Option<&'static str> {

@@ -21,7 +21,7 @@ use super::schema;
 use super::spelling::closest;
 use super::structure;
 use super::tree::{Node, Value};
-use super::unsupported::{INSTEAD_OF_KIND, KINDS};
+use super::unsupported::KINDS;
 
 /// The kind of documents that are about one file.
 const CONFIG: &str = "Config";
@@ -143,18 +143,18 @@ fn is_cluster(document: &Node, mistakes: &mut Vec<Mistake>) -> bool {
     let Some(word) = kind.text().filter(|word| *word != "Cluster") else {
         return true;
     };
-    let mistake = if KINDS.contains(&word) {
+    let mistake = if let Some((_, instead)) = KINDS.iter().find(|(kind, _)| *kind == word) {
         Mistake::new(
             kind.span.clone(),
             format!("kind {word} is not supported by this version"),
         )
-        .help(INSTEAD_OF_KIND)
+        .help(*instead)
     } else {
         let mistake = Mistake::new(kind.span.clone(), format!("there is no kind {word:?}"));
         let kubernetes = KubernetesKind::ALL.map(KubernetesKind::name);
         let known = KINDS
             .iter()
-            .copied()
+            .map(|(kind, _)| *kind)
             .chain(["Cluster", CONFIG, PLUGIN, KUBEADM_CONFIG]);
         match closest(word, known.chain(kubernetes)) {
             // The structure walk says it, with the other mistakes of the document.
