@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gantry_model::ClusterName;
@@ -16,6 +17,8 @@ use crate::kubeadm;
 
 /// Longest name that the kernel takes, in bytes (`HOST_NAME_MAX` of Linux).
 const MAX_LEN: usize = 64;
+/// Mode of a file that was not there: everybody may read it.
+const MODE: u32 = 0o644;
 
 /// Why the name cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +209,9 @@ impl Hostnames {
     }
 
     fn write(&self, text: &str) -> Result<(), HostnameError> {
-        files::write_atomically(&self.file, text.as_bytes(), 0o644).map_err(failed("write", &self.file))
+        // What the file was before it is again, its mode too.
+        let mode = fs::metadata(&self.file).map_or(MODE, |meta| meta.permissions().mode() & 0o7777);
+        files::write_atomically(&self.file, text.as_bytes(), mode).map_err(failed("write", &self.file))
     }
 
     fn set_in_kernel(&self, name: &str) -> Result<(), HostnameError> {
@@ -258,6 +263,7 @@ mod tests {
         let names = hostnames(folder.path());
         let file = folder.path().join("hostname");
         fs::write(&file, "# ours\nold\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
         names.set(&demo(), "node1").unwrap();
         assert!(names.is("node1") && names.drift(&demo()).unwrap().is_none());
         names.set(&demo(), "node2").unwrap();
@@ -267,6 +273,8 @@ mod tests {
         (names.kernel.set)("node2").unwrap();
         names.restore(&demo()).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "# ours\nold\n");
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o604);
         assert_eq!((names.kernel.name)(), "old");
         assert!(names.is_restored(&demo()));
         names.restore(&demo()).unwrap();
