@@ -17,8 +17,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Longest answer that is read, in bytes: a list of etcd's members, or a line for each check of an API server.
-const MAX_ANSWER_LEN: usize = 64 << 10;
+/// Longest answer that is usual, in bytes: a list of etcd's members, or a line for each check of an API server.
+pub(crate) const SHORT_ANSWER_LEN: usize = 64 << 10;
 
 /// A connection on which one request follows the other.
 pub(crate) struct HttpsConnection {
@@ -49,13 +49,18 @@ impl HttpsConnection {
         })
     }
 
-    /// Asks for `path`; a request with a `body` of JSON is a POST.
+    /// Asks for `path`; a request with a `body` of JSON is a POST. The answer has at most `max_len` bytes.
     ///
     /// # Errors
     /// When there is no answer, or it is longer than it should be.
-    pub(crate) async fn request(&mut self, path: &str, body: Option<String>) -> io::Result<(u16, Bytes)> {
+    pub(crate) async fn request(
+        &mut self,
+        path: &str,
+        body: Option<String>,
+        max_len: usize,
+    ) -> io::Result<(u16, Bytes)> {
         let (status, answer) = self.open(path, body).await?;
-        let answer = Limited::new(answer, MAX_ANSWER_LEN).collect().await;
+        let answer = Limited::new(answer, max_len).collect().await;
         Ok((status, answer.map_err(io::Error::other)?.to_bytes()))
     }
 

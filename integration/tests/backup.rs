@@ -1,4 +1,6 @@
-//! A snapshot of a cluster's etcd: whole, private, and good for etcd's own tools.
+//! A snapshot of a cluster's etcd: whole, private, good for etcd's own tools, and restored while its member stays who it is.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -51,6 +53,8 @@ fn a_backup_is_what_etcdctl_restores_and_a_failed_one_leaves_the_last() {
         "etcdctl itself would find damage out"
     );
 
+    restore_puts_the_cluster_back_and_can_be_undone(&bed);
+
     // Without etcd there is no snapshot, and the last one stays.
     first
         .must("mv /etc/kubernetes/manifests/etcd.yaml /root/")
@@ -64,4 +68,89 @@ fn a_backup_is_what_etcdctl_restores_and_a_failed_one_leaves_the_last() {
     let reason = format!("{}: etcd at 127.0.0.1:2379 does not answer", first.address());
     assert!(failed.stderr.contains(&reason), "{failed}");
     assert_eq!(fs::read(&file).unwrap(), snapshot);
+}
+
+fn restore_puts_the_cluster_back_and_can_be_undone(bed: &Testbed) {
+    let (operator, first) = (bed.operator(), bed.host(1));
+    let words = || {
+        let said = first
+            .kubectl("get secrets,configmaps --namespace default -o name")
+            .unwrap();
+        let mut names: Vec<String> = said.lines().map(str::to_owned).collect();
+        names.retain(|name| name.ends_with("/treasure") || name.ends_with("/later"));
+        names
+    };
+    let etcdctl = apt::unpacked("etcd-client", &["etcd-client"])
+        .unwrap()
+        .join("usr/bin/etcdctl");
+    fs::copy(etcdctl, first.path("/usr/local/bin/etcdctl").unwrap()).unwrap();
+    let members = || {
+        let pki = "/etc/kubernetes/pki/etcd";
+        first
+            .must(&format!(
+                "ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 --cacert {pki}/ca.crt \
+                 --cert {pki}/healthcheck-client.crt --key {pki}/healthcheck-client.key member list"
+            ))
+            .unwrap()
+    };
+    let before = members();
+
+    // What is damaged, or another cluster's, is refused while everything runs.
+    let refused = operator.gantry("restore -i damaged -y").unwrap();
+    assert_eq!(refused.status, Some(6), "{refused}");
+    let another = include_bytes!("../../agent/src/etcd/database/test-snapshot.zst");
+    operator
+        .put("another.snapshot", zstd::decode_all(&another[..]).unwrap())
+        .unwrap();
+    let refused = operator.gantry("restore -i another.snapshot -y").unwrap();
+    assert_eq!(refused.status, Some(5), "{refused}");
+    assert!(refused.stderr.contains("is not of this cluster"), "{refused}");
+    let refused = operator.gantry("restore --kept v1.99.0 -y").unwrap();
+    assert_eq!(refused.status, Some(2), "{refused}");
+    assert!(
+        refused.stderr.contains("none is kept; give one with -i FILE"),
+        "{refused}"
+    );
+    first.kubectl("get nodes").unwrap();
+
+    first.kubectl("delete secret treasure").unwrap();
+    first
+        .kubectl("create configmap later --from-literal=word=after-the-snapshot")
+        .unwrap();
+    first.kubectl("label node --all gantry.test/later=yes").unwrap();
+    let restored = operator.gantry("restore -i demo.snapshot -y").unwrap();
+    assert!(restored.succeeded(), "{restored}");
+    assert_eq!(words(), ["secret/treasure"]);
+    let labels = first.kubectl("get nodes --show-labels").unwrap();
+    assert!(!labels.contains("gantry.test/later"), "{labels}");
+    assert_eq!(members(), before, "the member stays who it is");
+
+    // Whoever watches the cluster sees what changes from now on.
+    first
+        .kubectl("create deployment web --image=none.example/none")
+        .unwrap();
+    wait_until(
+        "the controllers see the deployment",
+        Duration::from_secs(120),
+        || {
+            Ok(first
+                .kubectl("get pods -o name")?
+                .contains("pod/web-")
+                .then_some(()))
+        },
+    )
+    .unwrap();
+
+    let undo = restored
+        .stderr
+        .split('`')
+        .find(|words| words.starts_with("gantry restore --kept "));
+    let undo = undo
+        .unwrap_or_else(|| panic!("{restored}"))
+        .trim_start_matches("gantry ");
+    let undone = operator.gantry(&format!("{undo} -y")).unwrap();
+    assert!(undone.succeeded(), "{undone}");
+    assert_eq!(words(), ["configmap/later"]);
+    let pods = first.kubectl("get pods -o name").unwrap();
+    assert!(!pods.contains("pod/web-"), "{pods}");
 }

@@ -1,7 +1,8 @@
-//! A cluster of Kubernetes is taken to another version, as its Clusterfile says.
+//! A cluster of Kubernetes is taken to another version, as its Clusterfile says, and back.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -95,8 +96,50 @@ fn an_upgrade_stops_where_pods_would_be_lost_and_goes_on_once_they_are_not() {
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
     // The way back is no upgrade.
+    let file = operator.desk().join("Clusterfile");
+    let upgraded = fs::read_to_string(&file).unwrap();
     bed.write_clusterfile(1, 1).unwrap();
     let back = operator.gantry("plan").unwrap();
     assert_eq!(back.status, Some(2), "{back}");
-    assert!(back.stderr.contains("no control plane goes back"), "{back}");
+    assert!(back.stderr.contains("`gantry rollback` does"), "{back}");
+    fs::write(&file, &upgraded).unwrap();
+    goes_back_with_its_etcd(&bed);
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        upgraded.replace("v1.20.3", "v1.20.2")
+    );
+}
+
+/// Cut off while no API server runs; then `gantry apply` goes on.
+fn goes_back_with_its_etcd(bed: &Testbed) {
+    let (operator, first, second) = (bed.operator(), bed.host(1), bed.host(2));
+    first
+        .kubectl("create configmap later --from-literal=word=after-the-upgrade")
+        .unwrap();
+    let rollback = operator.start("rollback --kept v1.20.3 -y").unwrap();
+    wait_until("the API server is stopped", LIMIT, || {
+        let runs = first.run("test -e /etc/kubernetes/manifests/kube-apiserver.yaml")?;
+        Ok((!runs.succeeded()).then_some(()))
+    })
+    .with_context(|| rollback.printed().unwrap_or_default())
+    .unwrap();
+    rollback.kill().unwrap();
+    let rest = operator.apply().unwrap().ok();
+    rest.with_context(|| bed.kubernetes_logs()).unwrap();
+    assert_eq!(
+        first.kubectl(NODES).unwrap(),
+        "host1 v1.20.2 True ;host2 v1.20.2 True ;"
+    );
+    // The pod that nobody would start again was there before the upgrade; it stopped the first one.
+    let names = first.kubectl("get configmaps,pods -o name").unwrap();
+    assert!(!names.contains("configmap/later"), "{names}");
+    serves(bed);
+    for host in [first, second] {
+        let next = host.run("grep -q '\"max-concurrent-downloads\": 10' /etc/docker/daemon.json");
+        assert!(!next.unwrap().succeeded(), "{} has the image before", host.name());
+    }
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+    let further = operator.gantry("rollback -y").unwrap();
+    assert_eq!(further.status, Some(2), "{further}");
+    assert!(further.stderr.contains("had no other image"), "{further}");
 }

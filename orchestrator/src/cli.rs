@@ -105,6 +105,11 @@ pub enum Command {
     /// A control plane leaves only if etcd keeps its quorum without it. Hosts that do not answer are given up with --force:
     /// the cluster forgets them, and they are cleaned by the first apply after they are back.
     Delete(commands::scale::DeleteArgs),
+    /// Take a cluster back to the image it had before: edits its Clusterfile and applies it
+    ///
+    /// Kubernetes goes back within a minor version, host by host as in an upgrade. With --kept etcd goes back, too, before
+    /// anything else does.
+    Rollback(commands::rollback::Args),
     /// Show what is on the hosts
     Status(commands::status::Args),
     /// List certificates of a cluster and of Gantry, renew them
@@ -117,6 +122,12 @@ pub enum Command {
     /// wherever it is taken it has to be kept as the cluster itself. It is in etcd's own form, with etcd's digest at its
     /// end, which was compared when this command ends well.
     Backup(commands::backup::Args),
+    /// Put a cluster's etcd back to a snapshot
+    ///
+    /// Its members stay who they are: keys that differ from the snapshot are changed, while no API server runs. What etcd
+    /// held before is kept on a control plane, so a restore can be undone. The snapshot has to be of the same cluster, and
+    /// etcd needs its quorum.
+    Restore(commands::restore::Args),
     /// Show what a step wrote on a host
     Logs(commands::logs::Args),
     /// Take a cluster down

@@ -21,6 +21,12 @@ impl Failure {
     pub const fn code(&self) -> ExitCode {
         self.code
     }
+
+    /// The next thing to do, where there is one.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
 }
 
 impl fmt::Display for Failure {

@@ -8,8 +8,9 @@ use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::ClusterInventory;
-use gantry::plan::{Plan, PlanImage, PlannedStep, check, planner, render};
-use gantry_model::{KubeadmAct, StepAction, StepOutcome};
+use gantry::plan::planner::Back;
+use gantry::plan::{Plan, PlanImage, PlannedStep, Wave, check, planner, render};
+use gantry_model::{CertificateKeeper, CertificateRecord, KeptSnapshot, KubeadmAct, StepAction, StepOutcome};
 
 use planning::*;
 
@@ -122,10 +123,90 @@ fn a_host_that_joins_during_an_upgrade_joins_after_it() {
     assert_eq!(plan(&larger, &next, &both).to_do(), 0);
 }
 
+/// The cluster after an upgrade before which etcd was kept on its first control plane, and its image before.
+fn upgraded(masters: u8, nodes: u8) -> (Clusterfile, ClusterInventory, PlanImage) {
+    let (clusterfile, before) = kubernetes(masters, nodes, "");
+    let (_, mut inventory, next) = running(masters, nodes, "v1.20.3");
+    execute(&plan(&clusterfile, &next, &inventory), &mut inventory, well);
+    for host in &clusterfile.hosts[..masters.into()] {
+        let host = on(&mut inventory, &host.address.to_string());
+        host.inventory.certificates.push(CertificateRecord {
+            file: "/etc/kubernetes/pki/apiserver.crt".into(),
+            subject: "kube-apiserver".into(),
+            not_after: 1 << 40,
+            keeper: CertificateKeeper::Kubeadm,
+        });
+    }
+    let first = on(&mut inventory, "10.0.0.2");
+    let kept = first
+        .inventory
+        .steps
+        .iter()
+        .find(|record| record.title == "etcd snapshot");
+    let kept = KeptSnapshot {
+        cluster: clusterfile.name.clone(),
+        before: "v1.20.3".into(),
+        at: kept.unwrap().started_at,
+        len: 4 << 20,
+    };
+    first.inventory.etcd_snapshots.push(kept);
+    (clusterfile, inventory, before)
+}
+
+fn back_to(clusterfile: &Clusterfile, image: &PlanImage, inventory: &ClusterInventory, kept: &str) -> Plan {
+    let back = Back {
+        kept: Some(kept.to_owned()).filter(|kept| !kept.is_empty()),
+    };
+    let plan = planner::roll_back(clusterfile, image, inventory, &[], NonZeroUsize::MIN, &back).unwrap();
+    check::check(&plan).unwrap();
+    plan
+}
+
+#[test]
+fn a_cluster_goes_back_as_it_came_and_its_etcd_before_it() {
+    let (clusterfile, mut inventory, before) = upgraded(1, 1);
+    let back = back_to(&clusterfile, &before, &inventory, "v1.20.3");
+    expect("kubernetes-rollback", &render::render(&back));
+    execute(&back, &mut inventory, well);
+    assert_eq!(back_to(&clusterfile, &before, &inventory, "v1.20.3").to_do(), 0);
+    assert_eq!(plan(&clusterfile, &before, &inventory).to_do(), 0);
+}
+
+#[test]
+fn a_rollback_that_stopped_goes_on_and_restores_once() {
+    let (clusterfile, start, before) = upgraded(3, 1);
+    let whole = back_to(&clusterfile, &before, &start, "v1.20.3");
+    for wave in &whole.waves {
+        for failing in wave.steps.iter().filter(|step| step.is_to_do()) {
+            let mut inventory = start.clone();
+            execute_until(&whole, &mut inventory, &failing.host.to_string(), &failing.title);
+            let rest = back_to(&clusterfile, &before, &inventory, "v1.20.3");
+            let mut again = rest.steps().filter(|step| step.is_to_do());
+            assert!(
+                again.any(|step| (step.host, &step.title) == (failing.host, &failing.title)),
+                "{} is tried again",
+                failing.title
+            );
+            let restored = |plan: &Plan| {
+                let mut steps = plan.steps().filter(|step| step.is_to_do());
+                steps.any(|step| step.title.starts_with("restore etcd"))
+            };
+            let at = whole.waves.iter().position(|other| other == wave).unwrap();
+            let is_restore = |wave: &Wave| wave.title == "restore";
+            let over = whole.waves[..at].iter().any(is_restore);
+            assert_eq!(restored(&rest), !over, "after {} failed", failing.title);
+            execute(&rest, &mut inventory, well);
+            let left = back_to(&clusterfile, &before, &inventory, "v1.20.3");
+            assert_eq!(left.to_do(), 0, "after {}: {left:?}", failing.title);
+        }
+    }
+}
+
 #[test]
 fn an_upgrade_that_kubernetes_does_not_bear_is_refused() {
     for (next, why) in [
-        ("v1.20.1", "no control plane goes back"),
+        ("v1.20.1", "apply takes no control plane back"),
+        ("v1.19.8", "no control plane goes back to another minor version"),
         ("v1.22.0", "no minor version is left out"),
         ("newest", "one of them is no version of Kubernetes"),
     ] {

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::https::HttpsConnection;
+use crate::https::{HttpsConnection, SHORT_ANSWER_LEN};
 
 /// How long an answer may take, with the connection if there is none yet: an API server itself waits 2 s for its etcd.
 const ANSWER_LIMIT: Duration = Duration::from_secs(4);
@@ -93,12 +93,15 @@ impl Probe {
     async fn answer(&mut self) -> io::Result<(u16, Bytes)> {
         if let Some(kept) = &mut self.kept {
             // It may have been closed since the last time, which tells nothing.
-            if let Ok(answer) = kept.request(self.path, None).await {
+            if let Ok(answer) = kept.request(self.path, None, SHORT_ANSWER_LEN).await {
                 return Ok(answer);
             }
         }
         let fresh = HttpsConnection::connect(self.address, Arc::clone(&self.config)).await?;
-        self.kept.insert(fresh).request(self.path, None).await
+        self.kept
+            .insert(fresh)
+            .request(self.path, None, SHORT_ANSWER_LEN)
+            .await
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use tokio::time::timeout;
 
 use super::answers::Answers;
-use crate::https::HttpsConnection;
+use crate::https::{HttpsConnection, SHORT_ANSWER_LEN};
 
 /// Where kubeadm keeps etcd's certificates on a control plane.
 const PKI: &str = "/etc/kubernetes/pki/etcd";
@@ -126,10 +126,29 @@ impl EtcdClient {
         method: &str,
         body: &Json,
     ) -> Result<T, EtcdError> {
+        self.call_for(address, method, body, SHORT_ANSWER_LEN).await
+    }
+
+    /// The same for an answer of at most `max_len` bytes.
+    ///
+    /// # Errors
+    /// As [`EtcdClient::call`].
+    pub(super) async fn call_for<T: DeserializeOwned>(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        body: &Json,
+        max_len: usize,
+    ) -> Result<T, EtcdError> {
         let mut answer = (404, bytes::Bytes::new());
         for version in VERSIONS {
             answer = self
-                .request(address, &format!("{version}/{method}"), Some(body.to_string()))
+                .request(
+                    address,
+                    &format!("{version}/{method}"),
+                    Some(body.to_string()),
+                    max_len,
+                )
                 .await?;
             if answer.0 != 404 {
                 break;
@@ -182,7 +201,7 @@ impl EtcdClient {
 
     /// Why the member at `address` does not serve; none when it does (etcd.io, "Health check").
     pub(super) async fn problem(&self, address: SocketAddr) -> Option<String> {
-        match self.request(address, "/health", None).await {
+        match self.request(address, "/health", None, SHORT_ANSWER_LEN).await {
             Ok((200, _)) => None,
             Ok((status, body)) => {
                 let said = serde_json::from_slice::<Json>(&body).unwrap_or_default();
@@ -199,10 +218,11 @@ impl EtcdClient {
         address: SocketAddr,
         path: &str,
         body: Option<String>,
+        max_len: usize,
     ) -> Result<(u16, bytes::Bytes), EtcdError> {
         let ask = async {
             let mut connection = HttpsConnection::connect(address, Arc::clone(&self.config)).await?;
-            connection.request(path, body).await
+            connection.request(path, body, max_len).await
         };
         in_time(ask)
             .await

@@ -1,18 +1,25 @@
-//! This module owns [`EtcdSnapshots`]: snapshots of etcd that stay on a control plane, each from before an upgrade.
+//! This module owns [`EtcdSnapshots`]: snapshots of etcd that stay on a control plane, from before upgrades and restores, and
+//! those that an operator gave to be restored.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, DirEntry};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use gantry_model::ClusterName;
+use bytes::Bytes;
+use gantry_model::{BEFORE_RESTORE, ClusterName, Digest, KeptSnapshot, SnapshotCheck, SnapshotName};
 use gantry_system::files::sync_dir;
+use tempfile::NamedTempFile;
 
-use super::EtcdError;
 use super::snapshot::Snapshot;
+use super::{EtcdError, RestoreError, check_origin, restore};
 
-/// How many snapshots of a cluster are kept: the newest.
+/// How many snapshots from before something are kept of a cluster: the newest.
 const KEPT: usize = 3;
+/// What their names begin with.
+const BEFORE: &str = "before-";
+/// What they end with.
+const ENDING: &str = ".db";
 /// Their mode is for root alone: they hold the cluster's secrets.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -22,9 +29,39 @@ pub(crate) enum KeepError {
     /// etcd gives none.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
+    /// Another one came.
+    #[error("a snapshot came whose database is {came}, not {database}")]
+    Other {
+        /// The digest of what came.
+        came: Digest,
+        /// The digest it should have.
+        database: Digest,
+    },
     /// It cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why a snapshot does not become what etcd holds.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreKeptError {
+    /// There is none.
+    #[error("this host has no snapshot {}", .0.display())]
+    NoSnapshot(PathBuf),
+    /// It was not restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// It was, and older ones cannot be removed.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// It was, and cannot be removed.
+    #[error("cannot remove {}: {source}", path.display())]
+    Remove {
         /// What.
         path: PathBuf,
         /// Why.
@@ -52,32 +89,147 @@ impl EtcdSnapshots {
     /// # Errors
     /// When this host has no etcd, etcd has no quorum, or the disk fails.
     pub(crate) async fn keep(&self, cluster: &ClusterName, before: &str) -> Result<(), KeepError> {
+        let mut snapshot = Snapshot::begin().await?;
+        let name = SnapshotName::Before(before.to_owned());
+        let mut arriving = self.arriving(cluster, &name)?;
+        while let Some(part) = snapshot.next().await? {
+            arriving.write(&part)?;
+        }
+        snapshot.finish()?;
+        arriving.keep()?;
+        // The one that is about to be restored may be the oldest.
+        if before.starts_with(BEFORE_RESTORE) {
+            return Ok(());
+        }
+        self.keep_newest(cluster)
+    }
+
+    /// Removes what is too many of them.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn keep_newest(&self, cluster: &ClusterName) -> Result<(), KeepError> {
         let folder = self.of(cluster);
-        let path = folder.join(format!("before-{before}.db"));
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| KeepError::Io { path, source }
+        let remove = || {
+            let files = before(&folder)?;
+            let surplus = files.len().saturating_sub(KEPT);
+            let mut surplus = files.into_iter().take(surplus);
+            surplus.try_for_each(|file| fs::remove_file(file.path))
         };
+        remove().map_err(failed(&folder))
+    }
+
+    /// Those of every cluster that were kept before something, oldest first.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn kept(&self) -> io::Result<Vec<KeptSnapshot>> {
+        let mut kept = Vec::new();
+        for entry in read_dir(&self.folder)? {
+            let entry = entry?;
+            let Some(cluster) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<ClusterName>().ok())
+            else {
+                continue;
+            };
+            kept.extend(before(&entry.path())?.into_iter().map(|file| KeptSnapshot {
+                cluster: cluster.clone(),
+                before: file.before,
+                at: file.at,
+                len: file.len,
+            }));
+        }
+        kept.sort_by_key(|snapshot| snapshot.at);
+        Ok(kept)
+    }
+
+    /// Begins to take a snapshot of this name.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn arriving(
+        &self,
+        cluster: &ClusterName,
+        name: &SnapshotName,
+    ) -> Result<ArrivingSnapshot, KeepError> {
+        let path = self.path(cluster, name);
+        let folder = self.make_folder(cluster)?;
+        // tempfile makes it with mode 0600.
+        let file = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempfile_in(&folder)
+            .map_err(failed(&path))?;
+        Ok(ArrivingSnapshot {
+            file,
+            path,
+            check: SnapshotCheck::default(),
+        })
+    }
+
+    /// Whether the snapshot of this name is here.
+    pub(crate) fn has(&self, cluster: &ClusterName, name: &SnapshotName) -> bool {
+        self.path(cluster, name).is_file()
+    }
+
+    /// Removes a snapshot that came and is of another cluster.
+    ///
+    /// # Errors
+    /// When it is, or that cannot be found out.
+    pub(crate) async fn refuse_foreign(
+        &self,
+        cluster: &ClusterName,
+        name: &SnapshotName,
+    ) -> Result<(), RestoreKeptError> {
+        let path = self.path(cluster, name);
+        let Err(foreign) = check_origin(&path).await else {
+            return Ok(());
+        };
+        fs::remove_file(&path).map_err(|source| RestoreKeptError::Remove { path, source })?;
+        Err(foreign.into())
+    }
+
+    /// Makes etcd hold what the snapshot of this name holds. One that was given is no longer needed then.
+    ///
+    /// # Errors
+    /// When it is not here, or etcd does not come to hold it.
+    pub(crate) async fn restore(
+        &self,
+        cluster: &ClusterName,
+        name: &SnapshotName,
+    ) -> Result<(), RestoreKeptError> {
+        let path = self.path(cluster, name);
+        if !path.is_file() {
+            return Err(RestoreKeptError::NoSnapshot(path));
+        }
+        let restored = restore(&path).await?;
+        tracing::info!(
+            %cluster, snapshot = %name, kept = restored.kept, written = restored.written, removed = restored.removed,
+            "etcd restored"
+        );
+        if let SnapshotName::Given(_) = name {
+            fs::remove_file(&path).map_err(|source| RestoreKeptError::Remove { path, source })?;
+        }
+        Ok(self.keep_newest(cluster)?)
+    }
+
+    /// Where the manifest of an API server waits that is stopped for a restore.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn stopped_api_server(&self, cluster: &ClusterName) -> Result<PathBuf, KeepError> {
+        Ok(self.make_folder(cluster)?.join("kube-apiserver.yaml"))
+    }
+
+    fn make_folder(&self, cluster: &ClusterName) -> Result<PathBuf, KeepError> {
+        let folder = self.of(cluster);
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
             .create(&folder)
             .map_err(failed(&folder))?;
-        let mut snapshot = Snapshot::begin().await?;
-        // tempfile makes it with mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempfile_in(&folder)
-            .map_err(failed(&path))?;
-        while let Some(part) = snapshot.next().await? {
-            file.write_all(&part).map_err(failed(&path))?;
-        }
-        let digest = snapshot.finish()?;
-        file.as_file().sync_all().map_err(failed(&path))?;
-        file.persist(&path).map_err(|error| failed(&path)(error.error))?;
-        sync_dir(&folder).map_err(failed(&folder))?;
-        tracing::info!(%cluster, "snapshot of etcd kept at {}: {digest}", path.display());
-        keep_newest(&folder).map_err(failed(&folder))
+        Ok(folder)
     }
 
     /// Removes those of `cluster`.
@@ -96,24 +248,110 @@ impl EtcdSnapshots {
         !self.of(cluster).exists()
     }
 
+    fn path(&self, cluster: &ClusterName, name: &SnapshotName) -> PathBuf {
+        self.of(cluster).join(format!("{name}{ENDING}"))
+    }
+
     fn of(&self, cluster: &ClusterName) -> PathBuf {
         self.folder.join(cluster.as_str())
     }
 }
 
-/// Removes all but the newest.
-fn keep_newest(folder: &Path) -> io::Result<()> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        files.push((entry.metadata()?.modified()?, entry.path()));
+/// A snapshot on its way to this host's disk. Dropped before it is kept, it leaves nothing.
+pub(crate) struct ArrivingSnapshot {
+    file: NamedTempFile,
+    path: PathBuf,
+    check: SnapshotCheck,
+}
+
+impl ArrivingSnapshot {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn write(&mut self, part: &Bytes) -> Result<(), KeepError> {
+        self.check.add(part);
+        self.file.write_all(part).map_err(failed(&self.path))
     }
-    files.sort();
-    let surplus = files.len().saturating_sub(KEPT);
-    files
-        .into_iter()
-        .take(surplus)
-        .try_for_each(|(_, path)| fs::remove_file(path))
+
+    /// Bytes that came so far.
+    pub(crate) const fn len(&self) -> u64 {
+        self.check.len()
+    }
+
+    /// Gives it its name, now that everything came, if its database has the digest `database`.
+    ///
+    /// # Errors
+    /// When it has another one, is not whole, or the disk fails.
+    pub(crate) fn keep_as(self, database: Digest) -> Result<(), KeepError> {
+        let came = self.check.clone().finish().map_err(EtcdError::Snapshot)?;
+        if came != database {
+            return Err(KeepError::Other { came, database });
+        }
+        self.keep()
+    }
+
+    /// The same, whatever its digest.
+    ///
+    /// # Errors
+    /// When it is not whole, or the disk fails.
+    fn keep(self) -> Result<(), KeepError> {
+        let digest = self.check.finish().map_err(EtcdError::Snapshot)?;
+        self.file.as_file().sync_all().map_err(failed(&self.path))?;
+        self.file
+            .persist(&self.path)
+            .map_err(|error| failed(&self.path)(error.error))?;
+        if let Some(folder) = self.path.parent() {
+            sync_dir(folder).map_err(failed(folder))?;
+        }
+        tracing::info!("snapshot of etcd at {}: {digest}", self.path.display());
+        Ok(())
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> KeepError {
+    let path = path.to_owned();
+    move |source| KeepError::Io { path, source }
+}
+
+/// A snapshot that was kept before something.
+struct Before {
+    before: String,
+    /// Seconds since the epoch.
+    at: i64,
+    len: u64,
+    path: PathBuf,
+}
+
+/// Those in `folder`, oldest first.
+fn before(folder: &Path) -> io::Result<Vec<Before>> {
+    let mut files = Vec::new();
+    for entry in read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let word = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(BEFORE)?.strip_suffix(ENDING));
+        let Some(word) = word else { continue };
+        let metadata = entry.metadata()?;
+        files.push(Before {
+            before: word.to_owned(),
+            at: metadata.mtime(),
+            len: metadata.len(),
+            path: entry.path(),
+        });
+    }
+    files.sort_by_key(|file| file.at);
+    Ok(files)
+}
+
+/// What is in `folder`; one that is not there is empty.
+fn read_dir(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<DirEntry>>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -135,16 +373,17 @@ mod tests {
             let then = SystemTime::now() - Duration::from_secs(60 * age);
             file.set_modified(then).unwrap();
         }
-        keep_newest(&of).unwrap();
-        let mut left: Vec<_> = fs::read_dir(&of)
+        File::create(of.join("given-0.db")).unwrap();
+        File::create(of.join("kube-apiserver.yaml")).unwrap();
+        snapshots.keep_newest(&cluster).unwrap();
+        assert!(of.join("given-0.db").exists() && of.join("kube-apiserver.yaml").exists());
+        let left: Vec<_> = snapshots
+            .kept()
             .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .into_iter()
+            .map(|kept| kept.before)
             .collect();
-        left.sort();
-        assert_eq!(
-            left,
-            ["before-v1.20.0.db", "before-v1.20.1.db", "before-v1.20.2.db"]
-        );
+        assert_eq!(left, ["v1.20.2", "v1.20.1", "v1.20.0"]);
         snapshots.remove(&cluster).unwrap();
         snapshots.remove(&cluster).unwrap();
         assert!(snapshots.is_removed(&cluster));

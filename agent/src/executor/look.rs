@@ -1,6 +1,6 @@
 //! Looks before a step starts: can it be done at all, and is its effect here already.
 
-use gantry_model::{Digest, KubeadmAct, KubeadmSpec, Step, StepAction, StepOutcome};
+use gantry_model::{Digest, KubeadmAct, KubeadmSpec, SnapshotName, Step, StepAction, StepOutcome};
 use gantry_protocol::limits::{MAX_LAYERS, MAX_TEMPLATE_VALUES};
 
 use crate::balancer::{self, Settings};
@@ -36,7 +36,11 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         | StepAction::UncordonNode { node, .. } => {
             return kubeadm::check_node(node);
         }
-        StepAction::KeepEtcdSnapshot { before, .. } => return kubeadm::check_version(before),
+        StepAction::KeepEtcdSnapshot { before, .. }
+        | StepAction::RestoreEtcd {
+            snapshot: SnapshotName::Before(before),
+            ..
+        } => return kubeadm::check_version(before),
         StepAction::MarkNodes { groups, .. } => return kubeadm::check_groups(groups),
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         StepAction::SetRegistry { domain, port, .. } => return registry::check(domain, *port),
@@ -126,7 +130,10 @@ pub(super) fn already_done(
         | StepAction::KeepEtcdSnapshot { .. }
         | StepAction::CordonNode { .. }
         | StepAction::RestartKubelet { .. }
-        | StepAction::UncordonNode { .. } => Ok(journal.done(step.id()).cloned()),
+        | StepAction::UncordonNode { .. }
+        | StepAction::StopApiServer { .. }
+        | StepAction::RestoreEtcd { .. }
+        | StepAction::StartApiServer { .. } => Ok(journal.done(step.id()).cloned()),
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {
             cluster,

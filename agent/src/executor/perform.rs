@@ -86,6 +86,15 @@ pub(super) async fn perform(
         StepAction::KeepEtcdSnapshot { cluster, before } => {
             ended(host.etcd_snapshots.keep(&cluster, &before).await)
         }
+        StepAction::StopApiServer { cluster } => {
+            unless_cancelled(&cancel, kubeadm::stop_api_server(&host, &cluster)).await
+        }
+        StepAction::RestoreEtcd { cluster, snapshot } => {
+            unless_cancelled(&cancel, host.etcd_snapshots.restore(&cluster, &snapshot)).await
+        }
+        StepAction::StartApiServer { cluster } => {
+            unless_cancelled(&cancel, kubeadm::start_api_server(&host, &cluster)).await
+        }
         StepAction::CordonNode { cluster, node } => {
             unless_cancelled(&cancel, kubeadm::cordon(&host, &cluster, &node)).await
         }

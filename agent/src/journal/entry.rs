@@ -101,6 +101,12 @@ pub enum StepKind {
     SetHostname,
     /// Gives the old one back.
     RestoreHostname,
+    /// Keeps the API server from running.
+    StopApiServer,
+    /// Makes etcd hold what a snapshot holds.
+    RestoreEtcd,
+    /// Lets the API server run again.
+    StartApiServer,
 }
 
 impl StepKind {
@@ -145,6 +151,9 @@ impl StepKind {
             StepAction::UncordonNode { .. } => Self::UncordonNode,
             StepAction::SetHostname { .. } => Self::SetHostname,
             StepAction::RestoreHostname { .. } => Self::RestoreHostname,
+            StepAction::StopApiServer { .. } => Self::StopApiServer,
+            StepAction::RestoreEtcd { .. } => Self::RestoreEtcd,
+            StepAction::StartApiServer { .. } => Self::StartApiServer,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

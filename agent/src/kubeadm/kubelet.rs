@@ -31,7 +31,7 @@ pub(crate) enum KubeletError {
     #[error(transparent)]
     Node(#[from] NodeError),
     /// Something does not come back.
-    #[error("kubelet was started anew, and after {limit} s {0}; `journalctl -u kubelet` says more", limit = START_LIMIT.as_secs())]
+    #[error("after {limit} s {0}; `journalctl -u kubelet` says more", limit = START_LIMIT.as_secs())]
     NotUp(String),
 }
 

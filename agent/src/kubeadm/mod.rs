@@ -4,9 +4,11 @@
 //! KubeadmSpec (+ JoinPass) ─▶ traces: is this host somebody else's? ─▶ command: words of the program ─▶ scripts
 //! control plane ─▶ marks: labels and taints of nodes
 //! control plane ─▶ cordon: keeps pods away from a node while it is upgraded · kubelet: starts it anew
+//! control plane ─▶ api_server: stops and starts it around a restore of etcd
 //! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
 //! ```
 
+mod api_server;
 mod command;
 mod cordon;
 mod health;
@@ -21,6 +23,7 @@ mod renew;
 mod statics;
 mod traces;
 
+pub(crate) use api_server::{start as start_api_server, stop as stop_api_server};
 pub(crate) use command::{check, check_version, program};
 pub(crate) use cordon::{cordon, uncordon};
 pub(crate) use health::health;

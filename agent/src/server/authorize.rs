@@ -16,6 +16,7 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Run(_) | Request::RunJoin { .. } => (true, "running a step"),
         Request::JoinPass { .. } => (true, "a pass into a cluster"),
         Request::EtcdSnapshot { .. } => (true, "a snapshot of etcd"),
+        Request::TakeSnapshot { .. } => (true, "taking a snapshot of etcd"),
         Request::Kubeconfig { .. } => (true, "a cluster's kubeconfig"),
         Request::SigningRequest => (true, "a signing request"),
         Request::Certificate { .. } => (true, "a new certificate"),
@@ -69,7 +70,13 @@ mod tests {
             Request::Cancel { step: step.id() },
             Request::SigningRequest,
             Request::Certificate { der: vec![] },
-            Request::EtcdSnapshot { cluster },
+            Request::EtcdSnapshot {
+                cluster: cluster.clone(),
+            },
+            Request::TakeSnapshot {
+                cluster,
+                database: Digest::of(b""),
+            },
             Request::Revocations {
                 crl: Digest::of(b"").as_bytes().to_vec(),
             },

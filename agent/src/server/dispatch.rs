@@ -2,7 +2,7 @@
 
 use gantry_model::{ClusterName, JoinPass, Step, StepId};
 use gantry_protocol::{Refusal, RefusalKind, Reply, Request, StepEvent};
-use gantry_transport::{Connection, SendStream, StreamError};
+use gantry_transport::{Connection, RecvStream, SendStream, StreamError};
 
 use super::{Server, drift, follow, inventory};
 use crate::executor::Answer;
@@ -15,6 +15,7 @@ impl Server {
         request: Request,
         connection: &Connection,
         send: &mut SendStream,
+        recv: &mut RecvStream,
     ) -> Result<(), StreamError> {
         match request {
             Request::Inventory => reply(inventory::gather(self).await.map(Reply::Inventory), send).await,
@@ -25,6 +26,9 @@ impl Server {
             Request::Certificate { der } => reply(self.take_certificate(&der, connection), send).await,
             Request::ClusterHealth { cluster } => reply(self.cluster_health(&cluster).await, send).await,
             Request::EtcdSnapshot { cluster } => self.etcd_snapshot(&cluster, send).await,
+            Request::TakeSnapshot { cluster, database } => {
+                self.take_snapshot(&cluster, database, send, recv).await
+            }
             Request::JoinPass {
                 cluster,
                 control_plane,
@@ -174,7 +178,7 @@ pub(super) async fn refuse(refusal: Refusal, send: &mut SendStream) -> Result<()
     reply(Err(refusal), send).await
 }
 
-async fn reply(answer: Result<Reply, Refusal>, send: &mut SendStream) -> Result<(), StreamError> {
+pub(super) async fn reply(answer: Result<Reply, Refusal>, send: &mut SendStream) -> Result<(), StreamError> {
     send.send(&answer.unwrap_or_else(Reply::Refused)).await?;
     send.finish().await
 }

@@ -38,5 +38,6 @@ fn look(host: &Host) -> anyhow::Result<Inventory> {
         current,
         steps: Vec::new(),
         certificates: certificates::certificates(&host.own_certificate),
+        etcd_snapshots: host.etcd_snapshots.kept()?,
     })
 }

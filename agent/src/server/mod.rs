@@ -104,7 +104,7 @@ impl Server {
         };
         let answered = match authorize::authorize(connection.peer(), &request) {
             Ok(()) => tokio::select! {
-                answered = self.answer(request, &connection, &mut send) => answered,
+                answered = self.answer(request, &connection, &mut send, &mut recv) => answered,
                 // A silent script would keep this task, and the connection's slot, until it ends.
                 _ = connection.closed() => Ok(()),
             },

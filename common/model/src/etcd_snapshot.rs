@@ -1,8 +1,11 @@
-//! This module owns [`SnapshotCheck`]: whether what came is a whole snapshot of etcd.
+//! This module owns [`SnapshotCheck`]: whether what came is a whole snapshot of etcd; and [`SnapshotName`]: which one.
 //!
 //! A snapshot is etcd's database file, whose length is a multiple of 512 bytes, and the SHA-256 of it behind it. etcd adds
 //! the digest itself, so a snapshot that was cut or changed on its way, or later in its file, is found out.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
@@ -21,6 +24,28 @@ pub enum SnapshotError {
     /// Something in it is not as etcd wrote it.
     #[error("it is damaged: its content does not have the digest that etcd wrote behind it")]
     Digest,
+}
+
+/// What the name of a snapshot begins with that is kept before a restore; a word follows that tells restores apart.
+pub const BEFORE_RESTORE: &str = "restore-";
+
+/// One of the snapshots on a control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotName {
+    /// One that an operator gave, by the digest of its database.
+    Given(Digest),
+    /// One that was kept before something: a version the cluster was taken to, or `restore`.
+    Before(String),
+}
+
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(database) => write!(f, "given-{}", &database.hex()[..16]),
+            Self::Before(before) => write!(f, "before-{before}"),
+        }
+    }
 }
 
 /// A snapshot that is being looked through.

@@ -166,4 +166,19 @@ pub struct Inventory {
     pub steps: Vec<StepRecord>,
     /// The certificates that lie on the host.
     pub certificates: Vec<CertificateRecord>,
+    /// Snapshots of etcd that were kept before something, oldest first.
+    pub etcd_snapshots: Vec<KeptSnapshot>,
+}
+
+/// A snapshot of etcd that was kept before something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptSnapshot {
+    /// Whose.
+    pub cluster: ClusterName,
+    /// Before what: the version the cluster was taken to, or `restore-` and a word.
+    pub before: String,
+    /// Seconds since the epoch, by the host's clock.
+    pub at: i64,
+    /// Bytes.
+    pub len: u64,
 }

@@ -27,10 +27,12 @@ pub use cluster_health::{ClusterHealth, NodeHealth};
 pub use config_file::{ConfigFile, ConfigPathError, check_config_path};
 pub use digest::{Digest, DigestError};
 pub use etcd::{EtcdMember, EtcdMembers, QuorumError};
-pub use etcd_snapshot::{SnapshotCheck, SnapshotError};
+pub use etcd_snapshot::{BEFORE_RESTORE, SnapshotCheck, SnapshotError, SnapshotName};
 pub use exit_code::ExitCode;
 pub use generation::{Generation, GenerationId};
-pub use host::{ClusterName, ClusterNameError, DiskSpace, HostFacts, HostNetwork, Inventory, ListeningPort};
+pub use host::{
+    ClusterName, ClusterNameError, DiskSpace, HostFacts, HostNetwork, Inventory, KeptSnapshot, ListeningPort,
+};
 pub use image_command::ImageCommand;
 pub use image_reference::{ImageReference, ReferenceError};
 pub use ip_range::{IpRange, IpRangeError};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor,
-    NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand,
+    NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -265,6 +265,23 @@ pub enum StepAction {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// Keep the API server of this host, a control plane, from running until [`StepAction::StartApiServer`].
+    StopApiServer {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Make etcd hold what a snapshot on this host holds. No API server may run meanwhile.
+    RestoreEtcd {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Which snapshot.
+        snapshot: SnapshotName,
+    },
+    /// Let the API server of this host run again, its kubelet start anew, and wait until both serve.
+    StartApiServer {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -320,7 +337,10 @@ impl StepAction {
             | Self::RestartKubelet { cluster }
             | Self::SetHostname { cluster, .. }
             | Self::RestoreHostname { cluster }
-            | Self::UncordonNode { cluster, .. } => Some(cluster),
+            | Self::UncordonNode { cluster, .. }
+            | Self::StopApiServer { cluster }
+            | Self::RestoreEtcd { cluster, .. }
+            | Self::StartApiServer { cluster } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunShellCommand(command) => Some(&command.cluster),
@@ -362,6 +382,9 @@ impl StepAction {
             Self::RunShellCommand(command) => command.title(),
             Self::SetHostname { .. } => "hostname".into(),
             Self::RestoreHostname { .. } => "restore hostname".into(),
+            Self::StopApiServer { .. } => "stop API server".into(),
+            Self::RestoreEtcd { snapshot, .. } => format!("restore etcd {snapshot}"),
+            Self::StartApiServer { .. } => "start API server".into(),
         }
     }
 }

@@ -31,7 +31,7 @@ pub enum Reply {
     EtcdSnapshot,
 }
 
-/// What follows `Reply::EtcdSnapshot`. Append-only.
+/// What follows `Reply::EtcdSnapshot`, and the acceptance of `Request::TakeSnapshot`. Append-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotPart {
     /// This many raw bytes of the snapshot follow, at most [`crate::limits::MAX_SNAPSHOT_PART_LEN`].

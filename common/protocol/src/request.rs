@@ -1,6 +1,6 @@
 //! Everything an orchestrator may ask of an agent, one request per stream.
 
-use gantry_model::{ClusterName, JoinPass, Step, StepId};
+use gantry_model::{ClusterName, Digest, JoinPass, Step, StepId};
 use serde::{Deserialize, Serialize};
 
 /// A request. Variants are append-only: the codec writes their position.
@@ -73,5 +73,14 @@ pub enum Request {
     EtcdSnapshot {
         /// The cluster.
         cluster: ClusterName,
+    },
+    /// Take a snapshot of etcd, to be restored on this control plane of a cluster. Answered by `Reply::Done` when it is here
+    /// already; else by `Reply::Accepted`, then the peer sends [`SnapshotPart`](crate::SnapshotPart)s on the same stream, and
+    /// `Reply::Done` when all of it is on disk. Role: operator.
+    TakeSnapshot {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The digest of its database.
+        database: Digest,
     },
 }

@@ -1,8 +1,10 @@
-//! Adds hosts to the text of a Clusterfile and takes hosts out of it. Everything else stays as it is: comments, layout,
+//! Adds hosts to the text of a Clusterfile, takes hosts out of it, and gives it another image. Everything else stays as it is: comments, layout,
 //! the order of fields.
 
 use std::net::IpAddr;
 use std::ops::Range;
+
+use gantry_model::ImageReference;
 
 use super::tree::{self, Node, Value};
 use super::{Clusterfile, Role};
@@ -22,6 +24,9 @@ pub enum EditError {
     /// It has no list to put hosts into or take them from.
     #[error("it has no list `spec.hosts` that could be edited")]
     NoHosts,
+    /// It has no image.
+    #[error("it has no `spec.image` that could be edited")]
+    NoImage,
     /// It has the host already.
     #[error("{0} is in it already")]
     Present(IpAddr),
@@ -162,6 +167,22 @@ pub fn remove(text: &str, role: Role, addresses: &[IpAddr]) -> Result<(String, V
     }
     checked(&edited, expected, &[])?;
     Ok((edited, changes))
+}
+
+/// `text` with `image` as its image, and the line where that stands.
+///
+/// # Errors
+/// When the text cannot be edited.
+pub fn set_image(text: &str, image: &ImageReference) -> Result<(String, usize), EditError> {
+    let mut expected = meaning(text)?;
+    let document = cluster_document(text)?;
+    let node = document.get("spec").and_then(|spec| spec.get("image"));
+    let span = node.ok_or(EditError::NoImage)?.span.clone();
+    let mut edited = text.to_owned();
+    edited.replace_range(span.clone(), &image.to_string());
+    expected.image = image.clone();
+    checked(&edited, expected, &[]).map_err(|_| EditError::NoImage)?;
+    Ok((edited, line_of(text, span.start)))
 }
 
 const fn word(role: Role) -> &'static str {
@@ -341,6 +362,18 @@ mod tests {
     fn removed(hosts: &str, role: Role, addresses: &[u8]) -> String {
         let (text, _) = remove(&format!("{HEAD}{hosts}"), role, &ips(addresses)).unwrap();
         text.strip_prefix(HEAD).unwrap().to_owned()
+    }
+
+    #[test]
+    fn another_image_comes_in_the_place_of_the_first() {
+        let file = "spec:\n  image: \"sea.hub:5000/demo:v2\" # ours\n  hosts: [{ips: [10.0.0.2], roles: [master]}]\n";
+        let text = format!("kind: Cluster\nmetadata: {{name: demo}}\napiVersion: sealer.io/v2\n{file}");
+        let (edited, line) = set_image(&text, &"sea.hub:5000/demo:v1".parse().unwrap()).unwrap();
+        assert_eq!(line, 5);
+        assert_eq!(
+            edited.replace('"', ""),
+            text.replace('"', "").replace("demo:v2", "demo:v1")
+        );
     }
 
     #[test]

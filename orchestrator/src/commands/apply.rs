@@ -20,7 +20,7 @@ use crate::output::print;
 use crate::plan::{Plan, render};
 use crate::report::{self, ProgressMode, summary};
 use crate::session::Dialer;
-use crate::state::State;
+use crate::state::{Rollback, State};
 
 /// Flags of `gantry apply`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub struct ApplyArgs {
     pub(super) yes: bool,
 
     #[command(flatten)]
-    planning: PlanningArgs,
+    pub(super) planning: PlanningArgs,
 
     #[command(flatten)]
     pub(super) execute: ExecuteArgs,
@@ -104,11 +104,19 @@ fn apply(
     let dialer = connect::dialer(context, &args.connect)?;
     let cluster = state.cluster(wanted.cluster());
     let _lock = cluster.lock("apply")?;
+    let mut planning = args.planning.clone();
+    // A rollback that was cut off goes on, by whichever command.
+    if let Some(rollback) = cluster
+        .rollback()?
+        .filter(|rollback| rollback.to.digest == image.digest)
+    {
+        planning.back.get_or_insert(rollback.back);
+    }
 
     let detached = "what runs on the hosts goes on; run the same command again to follow it to its end";
     connect::block_on(
         async {
-            let prepared = prepare(wanted, &image, &state, &dialer, &args.planning).await?;
+            let prepared = prepare(wanted, &image, &state, &dialer, &planning).await?;
             prepared.refuse_on_findings()?;
             let plan = prepared.plan;
             if context.identity().is_none() {
@@ -128,6 +136,7 @@ fn apply(
             if plan.to_do() == 0 {
                 write_edited()?;
                 cluster.save(source, &plan.clone().without_left(&state.agents().revoked()?))?;
+                cluster.end_rollback()?;
                 dialer.close().await;
                 anstream::eprintln!("{}: nothing to do.", plan.cluster);
                 args.execute.nothing()?;
@@ -139,6 +148,10 @@ fn apply(
                 return Ok(ExitCode::Interrupted);
             }
             write_edited()?;
+            if let (Some(back), Some(to)) = (&planning.back, &plan.image) {
+                let (to, back) = (to.clone(), back.clone());
+                cluster.begin_rollback(&Rollback { to, back })?;
+            }
             cluster.save(source, &plan)?;
             let outcome = args.execute.run(&plan, &dialer).await?;
             dialer.close().await;
@@ -146,6 +159,7 @@ fn apply(
                 // Hosts that have left are no longer asked about.
                 let lost = state.agents().revoked()?;
                 cluster.save(source, &plan.without_left(&lost))?;
+                cluster.end_rollback()?;
             }
             Ok(outcome.exit_code())
         },

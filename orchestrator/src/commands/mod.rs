@@ -30,7 +30,9 @@ pub mod pull;
 pub mod push;
 pub mod registry;
 pub mod reset;
+pub mod restore;
 pub mod rmi;
+pub mod rollback;
 mod rootfs;
 pub mod save;
 pub mod scale;
@@ -84,6 +86,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Certs(args) => certs::run(args, context),
         Command::Kubeconfig(args) => kubeconfig::run(args, context),
         Command::Backup(args) => backup::run(args, context),
+        Command::Restore(args) => restore::run(args, context),
+        Command::Rollback(args) => rollback::run(args, context),
         Command::Logs(args) => logs::run(args, context),
         Command::Reset(args) => reset::run(args, context),
         Command::Token(args) => token::run(args, context),

@@ -12,6 +12,7 @@ use super::membership;
 use crate::clusterfile::{Clusterfile, Source};
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::inventory::ClusterInventory;
+use crate::plan::planner::{self, Back};
 use crate::plan::preflight::{self, Check};
 use crate::plan::{self, Leaving, Place, Plan, PlanImage, PlannedHost};
 use crate::session::Sessions;
@@ -110,13 +111,17 @@ impl Wanted {
         image: &PlanImage,
         inventory: &ClusterInventory,
         leaving: &[Leaving],
-        max_unavailable: NonZeroUsize,
+        planning: &PlanningArgs,
     ) -> anyhow::Result<Plan> {
-        let mut plan = match self {
-            Self::Clusterfile(_, clusterfile) => {
-                plan::planner::plan(clusterfile, image, inventory, leaving, max_unavailable)?
+        let max_unavailable = planning.max_unavailable;
+        let mut plan = match (self, &planning.back) {
+            (Self::Clusterfile(_, clusterfile), None) => {
+                planner::plan(clusterfile, image, inventory, leaving, max_unavailable)?
             }
-            Self::Plan(plan) => (**plan).clone(),
+            (Self::Clusterfile(_, clusterfile), Some(back)) => {
+                planner::roll_back(clusterfile, image, inventory, leaving, max_unavailable, back)?
+            }
+            (Self::Plan(plan), _) => (**plan).clone(),
         };
         plan::check::check(&plan)?;
         if matches!(self, Self::Plan(_)) {
@@ -141,6 +146,10 @@ pub struct PlanningArgs {
     /// How many workers are upgraded at the same time; control planes are one after the other
     #[arg(long, value_name = "N", default_value = "1")]
     pub max_unavailable: NonZeroUsize,
+
+    /// The cluster goes back.
+    #[arg(skip)]
+    pub back: Option<Back>,
 }
 
 /// A plan and what speaks against executing it.
@@ -167,7 +176,7 @@ pub async fn prepare<S: Sessions>(
     let applied = wanted.applied(state)?;
     let (inventory, leaving) = membership::ask(wanted, &applied, state, sessions, planning.force).await?;
     membership::refuse_changes(wanted, &applied, &inventory)?;
-    let plan = wanted.plan(image, &inventory, &leaving, planning.max_unavailable)?;
+    let plan = wanted.plan(image, &inventory, &leaving, planning)?;
     let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
     findings.extend(membership::quorum(&plan, sessions).await);
     Ok(Prepared {

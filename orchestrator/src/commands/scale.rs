@@ -129,7 +129,7 @@ impl HostArgs {
                     EditError::Present(_) | EditError::Absent { .. } => {
                         "`spec.hosts` of the file says which hosts are in the cluster; `gantry apply` makes it so"
                     }
-                    EditError::NoHosts | EditError::Unusual | EditError::Mistaken(_) => "edit its hosts by hand, then `gantry apply`",
+                    EditError::NoHosts | EditError::NoImage | EditError::Unusual | EditError::Mistaken(_) => "edit its hosts by hand, then `gantry apply`",
                 };
                 failure_hint(ExitCode::Input, format!("{} is not changed: {error}", source.file), hint)
             })?;

@@ -49,6 +49,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         force: false,
         skip_preflight: args.skip_preflight,
         max_unavailable: NonZeroUsize::MIN,
+        back: None,
     };
     connect::block_on(
         async {

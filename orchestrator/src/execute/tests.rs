@@ -60,6 +60,15 @@ impl Sessions for Agents {
 }
 
 impl AgentSession for Agent {
+    async fn give_snapshot(
+        &self,
+        _: &ClusterName,
+        _: Digest,
+        _: mpsc::Receiver<Bytes>,
+    ) -> Result<(), SessionError> {
+        unreachable!("executing asks for steps alone")
+    }
+
     async fn etcd_snapshot(&self, _: &ClusterName, _: mpsc::Sender<Bytes>) -> Result<(), SessionError> {
         unreachable!("no step asks for it")
     }

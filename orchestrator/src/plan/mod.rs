@@ -22,6 +22,7 @@ mod registry;
 pub mod render;
 pub mod renew;
 pub mod reset;
+pub mod restore;
 mod scripts;
 mod shell_commands;
 mod templates;
@@ -76,6 +77,8 @@ pub enum Purpose {
     Reset,
     /// Give the control planes new certificates.
     Renew,
+    /// Make etcd hold what a snapshot holds.
+    Restore,
 }
 
 /// The image of a plan.

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-use gantry_model::{CommandMoment, Digest, ExitCode, HostsEntry, ScriptSpec, Step, StepAction, StepId};
+use gantry_model::{
+    CommandMoment, Digest, ExitCode, HostsEntry, ScriptSpec, SnapshotName, Step, StepAction, StepId,
+};
+use serde::{Deserialize, Serialize};
 
 use super::environment::environment;
 use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::registry::{self, Server};
+use super::restore::{Restore, is_restored};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
@@ -38,6 +42,47 @@ pub fn plan(
     leaving: &[Leaving],
     max_unavailable: NonZeroUsize,
 ) -> anyhow::Result<Plan> {
+    make(clusterfile, image, inventory, leaving, max_unavailable, None)
+}
+
+/// The same for a cluster that goes back to an older version of Kubernetes, and its etcd with it where `back` says so.
+///
+/// # Errors
+/// As [`plan`], or when the version cannot be gone back to, or there is no such snapshot.
+pub fn roll_back(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+    leaving: &[Leaving],
+    max_unavailable: NonZeroUsize,
+    back: &Back,
+) -> anyhow::Result<Plan> {
+    make(
+        clusterfile,
+        image,
+        inventory,
+        leaving,
+        max_unavailable,
+        Some(back),
+    )
+}
+
+/// How a cluster goes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Back {
+    /// Before what the snapshot was kept that etcd goes back to, too.
+    pub kept: Option<String>,
+}
+
+fn make(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+    leaving: &[Leaving],
+    max_unavailable: NonZeroUsize,
+    back: Option<&Back>,
+) -> anyhow::Result<Plan> {
     if !image.template_mistakes.is_empty() {
         return Err(failure_hint(
             ExitCode::Input,
@@ -55,7 +100,7 @@ pub fn plan(
     let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
     let mut bases: BTreeMap<IpAddr, Vec<StepId>> = BTreeMap::new();
     let files = configs::of_hosts(clusterfile, image)?;
-    let mut upgrade = kubeadm::Upgrade::of(clusterfile, image, inventory)?;
+    let mut upgrade = kubeadm::Upgrade::of(clusterfile, image, inventory, back.is_some())?;
     for (host, files) in clusterfile.hosts.iter().zip(files) {
         let report = inventory.report(host.address);
         let [stage, rootfs, scripts, last] = &mut waves[..] else {
@@ -121,7 +166,15 @@ pub fn plan(
     let mut before_init = shell(CommandMoment::BeforeInit);
     before_init.steps.retain(|step| !upgrade.takes(step.host));
     waves.insert(3, before_init);
-    if let Some(snapshot) = upgrade.snapshot() {
+    // Before anything goes back: newer API servers read what older ones wrote, not the other way round.
+    if let Some(before) = back.and_then(|back| back.kept.as_ref()) {
+        if !is_restored(&clusterfile.name, inventory, before) {
+            let hosts = addresses(clusterfile);
+            let snapshot = SnapshotName::Before(before.clone());
+            let restore = Restore::new(&clusterfile.name, &hosts, inventory, snapshot)?;
+            waves.splice(1..1, restore.waves(inventory));
+        }
+    } else if let Some(snapshot) = upgrade.snapshot() {
         waves.insert(1, snapshot);
     }
     let members = kubeadm::waves(clusterfile, image, inventory)?;

@@ -12,7 +12,7 @@ pub mod remote;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use gantry_model::{ClusterHealth, ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
+use gantry_model::{ClusterHealth, ClusterName, Digest, Inventory, JoinPass, Step, StepId, StepOutcome};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
 
@@ -65,6 +65,15 @@ pub trait AgentSession: Send + Sync {
         &self,
         cluster: &ClusterName,
         parts: mpsc::Sender<Bytes>,
+    ) -> impl Future<Output = Result<(), SessionError>> + Send;
+
+    /// Gives a control plane of `cluster` a snapshot of etcd whose database has this digest, part by part out of `parts`. Those
+    /// are not asked for when it has that snapshot already.
+    fn give_snapshot(
+        &self,
+        cluster: &ClusterName,
+        database: Digest,
+        parts: mpsc::Receiver<Bytes>,
     ) -> impl Future<Output = Result<(), SessionError>> + Send;
 
     /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer. A step by

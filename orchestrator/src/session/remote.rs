@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gantry_model::{ClusterHealth, ClusterName, Inventory, JoinPass, Step, StepId, StepOutcome};
+use gantry_model::{ClusterHealth, ClusterName, Digest, Inventory, JoinPass, Step, StepId, StepOutcome};
 use gantry_protocol::limits::{MAX_SNAPSHOT_LEN, MAX_SNAPSHOT_PART_LEN};
 use gantry_protocol::{CloseCode, Reply, Request, SnapshotPart, StepEvent};
 use gantry_transport::{Connection, Path, RecvStream, StreamError};
@@ -139,6 +139,40 @@ impl AgentSession for RemoteSession {
             if parts.send(part).await.is_err() {
                 return Err(SessionError::Failed("nobody takes the snapshot any more".into()));
             }
+        }
+    }
+
+    async fn give_snapshot(
+        &self,
+        cluster: &ClusterName,
+        database: Digest,
+        mut parts: mpsc::Receiver<Bytes>,
+    ) -> Result<(), SessionError> {
+        let (mut send, mut receive) = self.connection.open_bi().await.map_err(lost)?;
+        let cluster = cluster.clone();
+        let request = Request::TakeSnapshot { cluster, database };
+        send.send(&request).await.map_err(lost)?;
+        match receive.recv::<Reply>().await.map_err(lost)? {
+            Reply::Accepted => {}
+            Reply::Done => return Ok(()),
+            Reply::Refused(refusal) => return Err(SessionError::Refused(refusal)),
+            other => return Err(unexpected(&other)),
+        }
+        while let Some(mut part) = parts.recv().await {
+            while !part.is_empty() {
+                let len = MAX_SNAPSHOT_PART_LEN.min(u32::try_from(part.len()).unwrap_or(u32::MAX));
+                send.send(&SnapshotPart::Bytes(len)).await.map_err(lost)?;
+                send.write_bytes(part.split_to(len as usize))
+                    .await
+                    .map_err(lost)?;
+            }
+        }
+        send.send(&SnapshotPart::End).await.map_err(lost)?;
+        send.finish().await.map_err(lost)?;
+        match receive.recv::<Reply>().await.map_err(lost)? {
+            Reply::Done => Ok(()),
+            Reply::Refused(refusal) => Err(SessionError::Refused(refusal)),
+            other => Err(unexpected(&other)),
         }
     }
 

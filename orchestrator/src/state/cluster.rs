@@ -3,22 +3,40 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use gantry_model::{ClusterName, ExitCode};
 use gantry_system::files::{FileLock, write_atomically};
+use serde::{Deserialize, Serialize};
 
 use super::{SECRET_MODE, State, create_dir, write_json};
 use crate::clusterfile::Source;
 use crate::exit::{OrExit as _, failure_hint};
-use crate::plan::Plan;
+use crate::plan::planner::Back;
+use crate::plan::{Plan, PlannedImage};
 
 /// The folder of one cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterState {
     name: ClusterName,
     dir: PathBuf,
+}
+
+/// What is kept of images and of a rollback.
+const FORMER_IMAGES: &str = "former-images.json";
+const ROLLBACK: &str = "rollback.json";
+/// How many images are remembered that a cluster had.
+const MAX_FORMER_IMAGES: usize = 16;
+
+/// A rollback that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// The image it goes back to.
+    pub to: PlannedImage,
+    /// How.
+    pub back: Back,
 }
 
 /// The right to change a cluster's hosts from this machine, held until it is dropped.
@@ -105,7 +123,69 @@ impl ClusterState {
                 .with_context(|| format!("cannot write {}", path.display()))
                 .or_exit(ExitCode::Failed)?;
         }
+        self.remember_image(plan)?;
         write_json(&self.dir.join("plan.json"), plan)
+    }
+
+    /// The image the cluster had before the one it was given last, by what was applied from here.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn former_image(&self) -> anyhow::Result<Option<PlannedImage>> {
+        Ok(self.former_images()?.pop())
+    }
+
+    /// The rollback that has begun and not come to its end.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn rollback(&self) -> anyhow::Result<Option<Rollback>> {
+        read_json(&self.dir.join(ROLLBACK))
+    }
+
+    /// Notes that a rollback begins.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin_rollback(&self, rollback: &Rollback) -> anyhow::Result<()> {
+        write_json(&self.dir.join(ROLLBACK), rollback)
+    }
+
+    /// Notes that what was applied is whole: no rollback is under way.
+    ///
+    /// # Errors
+    /// When the note cannot be removed.
+    pub fn end_rollback(&self) -> anyhow::Result<()> {
+        match fs::remove_file(self.dir.join(ROLLBACK)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).context(format!("cannot note that cluster {} is rolled back", self.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn former_images(&self) -> anyhow::Result<Vec<PlannedImage>> {
+        Ok(read_json(&self.dir.join(FORMER_IMAGES))?.unwrap_or_default())
+    }
+
+    /// The image before comes to the former ones; who goes back to the last of these takes it out of them.
+    fn remember_image(&self, plan: &Plan) -> anyhow::Result<()> {
+        let before = read_json::<Plan>(&self.dir.join("plan.json"))?.and_then(|plan| plan.image);
+        let (Some(before), Some(now)) = (before, &plan.image) else {
+            return Ok(());
+        };
+        if before.digest == now.digest {
+            return Ok(());
+        }
+        let mut former = self.former_images()?;
+        if former.last().is_some_and(|last| last.digest == now.digest) {
+            former.pop();
+        } else {
+            former.push(before);
+        }
+        let surplus = former.len().saturating_sub(MAX_FORMER_IMAGES);
+        former.drain(..surplus);
+        write_json(&self.dir.join(FORMER_IMAGES), &former)
     }
 
     /// The plan that was applied last.
@@ -131,7 +211,7 @@ impl ClusterState {
     /// # Errors
     /// When its files cannot be removed.
     pub fn forget(&self) -> anyhow::Result<()> {
-        for name in ["Clusterfile", "plan.json"] {
+        for name in ["Clusterfile", "plan.json", FORMER_IMAGES, ROLLBACK] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).context(format!("cannot forget cluster {}", self.name));
@@ -141,6 +221,17 @@ impl ClusterState {
         }
         Ok(())
     }
+}
+
+/// What is in a file; none when there is no such file.
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> anyhow::Result<Option<T>> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let read = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()));
+    read.map(Some).or_exit(ExitCode::Failed)
 }
 
 #[cfg(test)]

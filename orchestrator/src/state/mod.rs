@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use crate::exit::OrExit as _;
 
 pub use agents::{AgentBook, AgentRecord};
-pub use cluster::{ClusterLock, ClusterState, known_clusters};
+pub use cluster::{ClusterLock, ClusterState, Rollback, known_clusters};
 pub use tokens::TokenFile;
 
 /// Files only their owner reads.

@@ -157,6 +157,7 @@ pub(crate) fn report(host: IpAddr) -> HostReport {
             current: vec![],
             steps: vec![],
             certificates: vec![],
+            etcd_snapshots: vec![],
         },
         drift: vec![],
         skew_ms: 0,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use gantry_model::{
     CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment, CommandOrigin,
     ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork,
-    HostsEntry, ImageCommand, Inventory, JoinPass, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort,
-    NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, Step, StepAction, StepId,
+    HostsEntry, ImageCommand, Inventory, JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort,
+    NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName, Step, StepAction, StepId,
     StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
@@ -45,6 +45,47 @@ fn snapshots(to: &mut Vec<Sample>) {
     put(to, "SnapshotPart::Bytes", &SnapshotPart::Bytes(32 << 10));
     put(to, "SnapshotPart::End", &SnapshotPart::End);
     put(to, "SnapshotPart::Failed", &SnapshotPart::Failed("why".into()));
+    let database = Digest::of(b"database");
+    put(
+        to,
+        "Request::TakeSnapshot",
+        &Request::TakeSnapshot {
+            cluster: cluster(),
+            database,
+        },
+    );
+    let cluster = cluster();
+    for (name, action) in [
+        (
+            "Run/StopApiServer",
+            StepAction::StopApiServer {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
+            "Run/RestoreEtcd/given",
+            StepAction::RestoreEtcd {
+                cluster: cluster.clone(),
+                snapshot: SnapshotName::Given(database),
+            },
+        ),
+        (
+            "Run/RestoreEtcd/before",
+            StepAction::RestoreEtcd {
+                cluster: cluster.clone(),
+                snapshot: SnapshotName::Before("v1.20.3".into()),
+            },
+        ),
+        (
+            "Run/StartApiServer",
+            StepAction::StartApiServer {
+                cluster: cluster.clone(),
+            },
+        ),
+    ] {
+        let after = Vec::new();
+        put(to, name, &Request::Run(Step { action, after }));
+    }
 }
 
 fn greeting(to: &mut Vec<Sample>) {
@@ -527,6 +568,12 @@ fn inventory() -> Inventory {
             subject: "kube-apiserver".into(),
             not_after: 1_795_478_400,
             keeper: CertificateKeeper::Kubeadm,
+        }],
+        etcd_snapshots: vec![KeptSnapshot {
+            cluster: cluster(),
+            before: "v1.20.3".into(),
+            at: 1_795_478_400,
+            len: 4 << 20,
         }],
     }
 }

@@ -53,7 +53,8 @@ struct Upgraded<'a> {
 }
 
 impl<'a> Upgrade<'a> {
-    /// The members that do not have the image's version yet, or have it and are not back in the cluster.
+    /// The members that do not have the image's version yet, or have it and are not back in the cluster. An older version is
+    /// one only where the cluster `goes_back`.
     ///
     /// # Errors
     /// When the image's version cannot follow the one that a host has.
@@ -61,6 +62,7 @@ impl<'a> Upgrade<'a> {
         clusterfile: &'a Clusterfile,
         image: &'a PlanImage,
         inventory: &'a ClusterInventory,
+        goes_back: bool,
     ) -> anyhow::Result<Self> {
         let kubernetes = image.kubernetes.as_ref();
         let mut upgrade = Self {
@@ -81,7 +83,7 @@ impl<'a> Upgrade<'a> {
             if from == kubernetes.version && upgrade.is_back(level, &report.node()) {
                 continue;
             }
-            upgrade.check(host.address, from)?;
+            upgrade.check(host.address, from, goes_back)?;
             upgrade.hosts.push(Upgraded {
                 address: host.address,
                 role: host.role,
@@ -306,8 +308,9 @@ impl<'a> Upgrade<'a> {
         Some((report, report.records(cluster).rfind(brought)?))
     }
 
-    /// kubeadm goes from one minor version to the next, and never back (kubernetes.io, "Upgrading kubeadm clusters").
-    fn check(&self, host: IpAddr, from: &str) -> anyhow::Result<()> {
+    /// kubeadm goes from one minor version to the next (kubernetes.io, "Upgrading kubeadm clusters"). Back it goes within a
+    /// minor version: what a newer one wrote, an older API server may not read.
+    fn check(&self, host: IpAddr, from: &str, goes_back: bool) -> anyhow::Result<()> {
         let refuse = |why: &str, hint: &str| {
             Err(failure_hint(
                 ExitCode::Input,
@@ -324,10 +327,16 @@ impl<'a> Upgrade<'a> {
                 "Metadata of a rootfs says {\"version\":\"v1.20.2\",\"arch\":\"amd64\"}; nothing was changed",
             );
         };
-        if new < old {
+        if new < old && !new.is_of_the_minor_of(&old) {
             return refuse(
-                "no control plane goes back",
-                "take an image of the same version or a newer one; nothing was changed",
+                "no control plane goes back to another minor version",
+                "what the newer one wrote the older one may not read; nothing was changed",
+            );
+        }
+        if new < old && !goes_back {
+            return refuse(
+                "apply takes no control plane back",
+                "`gantry rollback` does, within a minor version; nothing was changed",
             );
         }
         if new.skips_a_minor_after(&old) {

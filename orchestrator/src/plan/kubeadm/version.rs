@@ -23,6 +23,11 @@ impl Version {
         next().is_none().then_some(version)
     }
 
+    /// Whether both are of one minor version.
+    pub(super) const fn is_of_the_minor_of(&self, other: &Self) -> bool {
+        self.major == other.major && self.minor == other.minor
+    }
+
     /// Whether there is a minor version between `old` and this one.
     pub(super) const fn skips_a_minor_after(&self, old: &Self) -> bool {
         self.major != old.major || self.minor > old.minor + 1

@@ -1,0 +1,144 @@
+//! Plans that put etcd back to a snapshot, as text. See `plans.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod planning;
+
+use std::net::IpAddr;
+
+use gantry::exit::Failure;
+use gantry::inventory::{ClusterInventory, HostState};
+use gantry::plan::restore::Restore;
+use gantry::plan::{Plan, check, render};
+use gantry_model::{
+    CertificateKeeper, CertificateRecord, Digest, ExitCode, KeptSnapshot, SnapshotName, StepOutcome,
+};
+
+use planning::*;
+
+/// A cluster that runs, with its hosts.
+fn running(masters: u8, nodes: u8) -> (ClusterInventory, Vec<IpAddr>) {
+    let (clusterfile, image) = kubernetes(masters, nodes, "");
+    let mut inventory = fresh(&clusterfile);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    let hosts: Vec<IpAddr> = clusterfile.hosts.iter().map(|host| host.address).collect();
+    for host in &hosts[..masters.into()] {
+        on(&mut inventory, &host.to_string())
+            .inventory
+            .certificates
+            .push(CertificateRecord {
+                file: "/etc/kubernetes/pki/apiserver.crt".into(),
+                subject: "kube-apiserver".into(),
+                not_after: 1 << 40,
+                keeper: CertificateKeeper::Kubeadm,
+            });
+    }
+    (inventory, hosts)
+}
+
+fn restore(inventory: &ClusterInventory, hosts: &[IpAddr], snapshot: SnapshotName) -> anyhow::Result<Plan> {
+    let plan = Restore::new(&"demo".parse().unwrap(), hosts, inventory, snapshot)?.plan(inventory);
+    check::check(&plan).unwrap();
+    Ok(plan)
+}
+
+fn given() -> SnapshotName {
+    SnapshotName::Given(Digest::of(b"a database"))
+}
+
+#[test]
+fn every_api_server_stops_before_one_control_plane_restores() {
+    let (inventory, hosts) = running(3, 1);
+    let plan = restore(&inventory, &hosts, given()).unwrap();
+    expect("restore", &render::render(&plan));
+}
+
+#[test]
+fn a_restore_that_stopped_goes_on_and_one_that_ended_is_done_anew_next_time() {
+    let (start, hosts) = running(3, 1);
+    let whole = restore(&start, &hosts, given()).unwrap();
+    let ids = |plan: &Plan| plan.steps().map(|step| step.id).collect::<Vec<_>>();
+    for wave in &whole.waves {
+        for failing in &wave.steps {
+            let mut inventory = start.clone();
+            let mut begun = whole.clone();
+            let at = begun.waves.iter().position(|other| other == wave).unwrap();
+            begun.waves.truncate(at + 1);
+            execute(&begun, &mut inventory, |host, title| {
+                (host == failing.host.to_string() && title == failing.title)
+                    .then(|| StepOutcome::Failed("it did not work".into()))
+            });
+            let rest = restore(&inventory, &hosts, given()).unwrap();
+            let to_do: Vec<_> = rest
+                .steps()
+                .filter(|step| step.is_to_do())
+                .map(|step| step.id)
+                .collect();
+            assert!(to_do.contains(&failing.id), "{} is tried again", failing.title);
+            assert!(
+                ids(&rest).iter().all(|id| ids(&whole).contains(id)),
+                "after {} it is the same restore",
+                failing.title
+            );
+        }
+    }
+    let mut inventory = start;
+    execute(&whole, &mut inventory, well);
+    let again = restore(&inventory, &hosts, given()).unwrap();
+    assert!(
+        again
+            .steps()
+            .all(|step| step.is_to_do() && !ids(&whole).contains(&step.id))
+    );
+}
+
+#[test]
+fn a_kept_snapshot_is_restored_where_it_is() {
+    let (mut inventory, hosts) = running(3, 0);
+    let kept = |before: &str| SnapshotName::Before(before.into());
+    on(&mut inventory, "10.0.0.3")
+        .inventory
+        .etcd_snapshots
+        .push(KeptSnapshot {
+            cluster: "demo".parse().unwrap(),
+            before: "v1.20.3".into(),
+            at: 0,
+            len: 1,
+        });
+    let cluster = "demo".parse().unwrap();
+    let found = Restore::new(&cluster, &hosts, &inventory, kept("v1.20.3")).unwrap();
+    assert_eq!(found.on().to_string(), "10.0.0.3");
+    let absent = restore(&inventory, &hosts, kept("v1.20.4")).unwrap_err();
+    assert!(
+        absent.to_string().contains("has a snapshot before-v1.20.4"),
+        "{absent}"
+    );
+    let failure = absent.downcast_ref::<Failure>().unwrap();
+    assert!(
+        failure.hint().unwrap().contains("kept are: v1.20.3"),
+        "{failure:?}"
+    );
+}
+
+#[test]
+fn a_control_plane_that_does_not_answer_stops_it() {
+    let (mut inventory, hosts) = running(3, 1);
+    inventory
+        .hosts
+        .insert(hosts[1], HostState::Unreachable("no route to host".into()));
+    let refused = restore(&inventory, &hosts, given()).unwrap_err();
+    let failure = refused.downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.code(), ExitCode::Unreachable);
+    assert!(
+        refused.to_string().contains("10.0.0.3 does not answer"),
+        "{refused}"
+    );
+    let (inventory, hosts) = running(1, 1);
+    let nobody = restore(&inventory, &hosts[1..], given()).unwrap_err();
+    assert!(
+        nobody
+            .to_string()
+            .contains("no host that answers is a control plane"),
+        "{nobody}"
+    );
+}
