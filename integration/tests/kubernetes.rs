@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -132,11 +133,59 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
     );
     assert_is_as_before(bed.host(3), &before[2]);
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+    a_changed_config_reaches_one_host_after_the_other(&bed);
 
     operator.must("reset -f Clusterfile -y").unwrap();
     for (host, before) in bed.hosts().iter().zip(&before) {
         assert_is_as_before(host, before);
     }
+}
+
+/// Its scripts restart the container runtime, so pods move away from each host before they run.
+fn a_changed_config_reaches_one_host_after_the_other(bed: &Testbed) {
+    let (operator, first) = (bed.operator(), bed.host(1));
+    let file = fs::read_to_string(operator.desk().join("Clusterfile")).unwrap();
+    let config = r#"---
+apiVersion: sealer.io/v1
+kind: Config
+metadata: { name: docker }
+spec:
+  path: etc/daemon.json
+  data: |
+    {
+      "insecure-registries": ["sea.hub:5000"],
+      "exec-opts": ["native.cgroupdriver=cgroupfs"],
+      "max-concurrent-downloads": 7
+    }
+"#;
+    operator.put("Clusterfile", format!("{file}{config}")).unwrap();
+    let applied = operator.apply().unwrap().ok();
+    let applied = applied.with_context(|| bed.kubernetes_logs()).unwrap();
+    let of_first = applied.steps_on(first);
+    let place = |title: &str| of_first.iter().position(|step| step == title);
+    let places = [
+        "drain host1",
+        "init.sh",
+        "uncordon host1",
+        "drain host2",
+        "uncordon host2",
+    ]
+    .map(place);
+    assert!(
+        places.iter().all(Option::is_some) && places.is_sorted(),
+        "{of_first:?}"
+    );
+    for host in &bed.hosts()[..2] {
+        host.must("grep -q '\"max-concurrent-downloads\": 7' /etc/docker/daemon.json")
+            .unwrap();
+    }
+    assert_eq!(
+        first
+            .kubectl("get nodes -o jsonpath='{.items[*].spec.unschedulable}'")
+            .unwrap(),
+        ""
+    );
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }
 
 /// Labels and taints are on the nodes, change with the file and go with it; those of others stay.

@@ -143,7 +143,7 @@ pub struct PlanningArgs {
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     pub skip_preflight: Vec<Check>,
 
-    /// How many workers are upgraded at the same time; control planes are one after the other
+    /// How many workers are upgraded, or run their scripts again, at the same time; control planes are one after the other
     #[arg(long, value_name = "N", default_value = "1")]
     pub max_unavailable: NonZeroUsize,
 

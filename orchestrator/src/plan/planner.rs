@@ -135,22 +135,18 @@ fn make(
             .steps
             .extend(kubeadm::balancer_step(clusterfile, image, host, report));
 
-        let mut own_scripts = if upgrade.takes(host.address) {
-            shell_commands::steps(clusterfile, image, host, CommandMoment::BeforeInit, &base, report)
-        } else {
-            Vec::new()
-        };
+        let before_init =
+            shell_commands::steps(clusterfile, image, host, CommandMoment::BeforeInit, &base, report);
+        let mut own_scripts = Vec::new();
         bases.insert(host.address, base);
         for call in &init {
             let step = script_step(clusterfile, image, host, call, &after, report, fresh);
             after.push(step.id);
             own_scripts.push(step);
         }
-        if upgrade.takes(host.address) {
-            upgrade.give(host.address, rootfs_id, own_scripts);
-        } else {
-            scripts.steps.extend(own_scripts);
-        }
+        scripts
+            .steps
+            .extend(upgrade.give(host, rootfs_id, before_init, own_scripts));
         last.steps
             .extend(registry::step(clusterfile, &registry, host, report));
         if let Server::Script(call) = &registry
@@ -180,7 +176,7 @@ fn make(
     let members = kubeadm::waves(clusterfile, image, inventory)?;
     let leave = leave::leave(clusterfile, image, inventory, leaving);
     waves.push(leave.give_up);
-    // Whoever joins, joins with the new version.
+    // Whoever joins, joins with the new version. Members whose scripts run again are taken one after the other, too.
     waves.extend(upgrade.waves(max_unavailable));
     waves.extend(members.join);
     waves.push(shell(CommandMoment::AfterJoin));

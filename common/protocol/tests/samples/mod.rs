@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use gantry_model::{
     CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment, CommandOrigin,
     ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork,
-    HostsEntry, ImageCommand, Inventory, JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort,
-    NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName, Step, StepAction, StepId,
-    StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
+    HostsEntry, ImageCommand, Inventory, JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor,
+    ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
+    Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{

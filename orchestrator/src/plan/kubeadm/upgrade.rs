@@ -26,7 +26,8 @@ const DRAIN_LIMIT_S: u32 = 600;
 /// What kubeadm asks about the cluster's DNS server before it upgrades it.
 const DNS_CHECKS: [&str; 2] = ["CoreDNSUnsupportedPlugins", "CoreDNSMigration"];
 
-/// Members that are on their way to another version: what runs on each between the moves of its pods.
+/// Members that are on their way to another version, or whose scripts run again: what runs on each between the moves of its
+/// pods.
 pub(in super::super) struct Upgrade<'a> {
     clusterfile: &'a Clusterfile,
     image: &'a PlanImage,
@@ -50,6 +51,26 @@ struct Upgraded<'a> {
     scripts: Vec<PlannedStep>,
     /// Checks of kubeadm's own whose failure is only a warning.
     ignored_checks: Vec<String>,
+    /// It has the version: only its scripts run again.
+    again: bool,
+}
+
+impl Upgraded<'_> {
+    /// What the moves of its pods build on, so that those of another time are other steps; `kubeadm` is its run of kubeadm.
+    fn occasion(&self, kubeadm: StepId) -> Vec<StepId> {
+        let scripts = self.scripts.last().filter(|_| self.again);
+        std::iter::once(kubeadm)
+            .chain(scripts.map(|script| script.id))
+            .collect()
+    }
+
+    fn why(&self) -> &'static str {
+        if self.again {
+            "its scripts run again"
+        } else {
+            "it is upgraded"
+        }
+    }
 }
 
 impl<'a> Upgrade<'a> {
@@ -92,6 +113,7 @@ impl<'a> Upgrade<'a> {
                 rootfs: None,
                 scripts: Vec::new(),
                 ignored_checks: upgrade.ignored_checks(host)?,
+                again: false,
             });
         }
         if !upgrade.hosts.is_empty() && !kubernetes.kubectl {
@@ -107,23 +129,68 @@ impl<'a> Upgrade<'a> {
         Ok(upgrade)
     }
 
-    /// Whether `host` is on its way: then its scripts are the upgrade's to run.
+    /// Whether `host` is on its way: then its scripts, and what comes right before them, are the upgrade's to run.
     pub(in super::super) fn takes(&self, host: IpAddr) -> bool {
         self.hosts.iter().any(|upgraded| upgraded.address == host)
     }
 
-    /// The scripts of a host that is on its way, and the step that brings its new rootfs.
-    pub(in super::super) fn give(&mut self, host: IpAddr, rootfs: StepId, scripts: Vec<PlannedStep>) {
-        if let Some(upgraded) = self.hosts.iter_mut().find(|upgraded| upgraded.address == host) {
+    /// Gives the scripts of `host`, the commands right before them, and the step that brings its rootfs. The answer are the
+    /// scripts that may run beside those of other hosts: none of a host whose pods have to move first.
+    pub(in super::super) fn give(
+        &mut self,
+        host: &Host,
+        rootfs: StepId,
+        mut before: Vec<PlannedStep>,
+        scripts: Vec<PlannedStep>,
+    ) -> Vec<PlannedStep> {
+        let mut on_its_way = self.hosts.iter_mut();
+        if let Some(upgraded) = on_its_way.find(|upgraded| upgraded.address == host.address) {
             upgraded.rootfs = Some(rootfs);
-            upgraded.scripts = scripts;
+            before.extend(scripts);
+            upgraded.scripts = before;
+            return Vec::new();
         }
+        let kubectl = self
+            .image
+            .kubernetes
+            .as_ref()
+            .is_some_and(|kubernetes| kubernetes.kubectl);
+        let Some((report, level)) = self.level(host.address).filter(|_| kubectl && !self.is_alone()) else {
+            return scripts;
+        };
+        let mut again = Upgraded {
+            address: host.address,
+            role: host.role,
+            node: report.node(),
+            level,
+            rootfs: Some(rootfs),
+            scripts,
+            ignored_checks: Vec::new(),
+            again: true,
+        };
+        let occasion = again.occasion(level.id);
+        let is_away = self.is_done(self.cordon_step(&again.node, occasion.clone()).id())
+            && !self.is_done(self.uncordon_step(&again.node, occasion).id());
+        if !is_away && !again.scripts.iter().any(PlannedStep::is_to_do) {
+            return again.scripts;
+        }
+        before.append(&mut again.scripts);
+        again.scripts = before;
+        self.hosts.push(again);
+        let place = |address| {
+            self.clusterfile
+                .hosts
+                .iter()
+                .position(|host| host.address == address)
+        };
+        self.hosts.sort_by_key(|upgraded| place(upgraded.address));
+        Vec::new()
     }
 
     /// The wave before anything changes: what etcd holds is kept.
     pub(in super::super) fn snapshot(&self) -> Option<Wave> {
         let anchor = anchor(self.clusterfile, self.inventory).address;
-        let first = self.hosts.first()?;
+        let first = self.hosts.iter().find(|host| !host.again)?;
         let action = StepAction::KeepEtcdSnapshot {
             cluster: self.clusterfile.name.clone(),
             before: self.version.to_owned(),
@@ -143,7 +210,7 @@ impl<'a> Upgrade<'a> {
         let mut waves = Vec::new();
         for host in masters {
             waves.extend(self.batch(&[host], first));
-            first = false;
+            first &= host.again;
         }
         for hosts in workers.chunks(max_unavailable.get()) {
             waves.extend(self.batch(hosts, false));
@@ -155,7 +222,6 @@ impl<'a> Upgrade<'a> {
     fn batch(&self, hosts: &[&Upgraded<'_>], first: bool) -> Vec<Wave> {
         let cluster = &self.clusterfile.name;
         let anchor = anchor(self.clusterfile, self.inventory).address;
-        let alone = self.clusterfile.hosts.len() == 1;
         let asks_quorum = self.masters().count() > 1;
         let (mut quorum, mut kubeadm, mut drain) = (
             wave("etcd", vec![]),
@@ -164,40 +230,44 @@ impl<'a> Upgrade<'a> {
         );
         let (mut scripts, mut uncordon) = (wave("init", vec![]), wave("uncordon", vec![]));
         for host in hosts {
-            let upgrade = self.kubeadm_step(host, first);
+            let upgrade = if host.again {
+                None
+            } else {
+                self.kubeadm_step(host, first)
+            };
             let id = upgrade.as_ref().map_or(host.level.id, |step| step.id);
-            if host.role == Role::Master && asks_quorum && upgrade.as_ref().is_some_and(PlannedStep::is_to_do)
-            {
+            let occasion = host.occasion(id);
+            let mut begins = upgrade.iter().chain(host.scripts.iter().filter(|_| host.again));
+            if host.role == Role::Master && asks_quorum && begins.any(PlannedStep::is_to_do) {
                 let step = Step {
                     action: StepAction::CheckQuorum {
                         cluster: cluster.clone(),
                         address: host.address,
                     },
-                    after: vec![id],
+                    after: occasion.clone(),
                 };
-                let reason = "or the host is not upgraded";
+                let reason = "or the host stays as it is";
                 quorum
                     .steps
                     .push(PlannedStep::new(anchor, step, Mark::Change, reason));
             }
             kubeadm.steps.extend(upgrade);
-            if !alone {
-                let cordon = StepAction::CordonNode {
-                    cluster: cluster.clone(),
-                    node: host.node.clone(),
-                };
+            if !self.is_alone() {
+                let cordon = self.cordon_step(&host.node, occasion.clone());
                 let move_pods = StepAction::DrainNode {
                     cluster: cluster.clone(),
                     node: host.node.clone(),
                     time_limit_s: DRAIN_LIMIT_S,
                     leaves: false,
                 };
-                let reason = format!("while {} is upgraded", host.address);
-                drain.steps.push(self.on_anchor(anchor, cordon, vec![id], reason));
+                let reason = format!("while {}", host.why());
+                drain
+                    .steps
+                    .push(self.on_anchor(anchor, cordon.action, cordon.after, reason));
                 let reason = format!("pods of {} move elsewhere", host.address);
                 drain
                     .steps
-                    .push(self.on_anchor(anchor, move_pods, vec![id], reason));
+                    .push(self.on_anchor(anchor, move_pods, occasion.clone(), reason));
             }
             scripts.steps.extend(host.scripts.iter().cloned());
             let after = std::iter::once(id)
@@ -213,10 +283,14 @@ impl<'a> Upgrade<'a> {
                 host.address,
                 restart,
                 &[self.inventory.report(host.address)],
-                format!("to be {}", self.version),
+                if host.again {
+                    "what it reads may have changed".to_owned()
+                } else {
+                    format!("to be {}", self.version)
+                },
             ));
             let reason = format!("when {} is ready", host.address);
-            let back = self.uncordon_step(&host.node, id);
+            let back = self.uncordon_step(&host.node, occasion);
             uncordon
                 .steps
                 .push(self.on_anchor(anchor, back.action, back.after, reason));
@@ -270,10 +344,22 @@ impl<'a> Upgrade<'a> {
     /// Whether a host that got the version by an upgrade is back in the cluster since; one that joined with it is.
     fn is_back(&self, level: &StepRecord, node: &str) -> bool {
         level.title != (KubeadmAct::Upgrade { first: false }).title()
-            || self.is_done(self.uncordon_step(node, level.id).id())
+            || self.is_done(self.uncordon_step(node, vec![level.id]).id())
     }
 
-    fn uncordon_step(&self, node: &str, upgrade: StepId) -> Step {
+    fn is_alone(&self) -> bool {
+        self.clusterfile.hosts.len() == 1
+    }
+
+    fn cordon_step(&self, node: &str, after: Vec<StepId>) -> Step {
+        let action = StepAction::CordonNode {
+            cluster: self.clusterfile.name.clone(),
+            node: node.to_owned(),
+        };
+        Step { action, after }
+    }
+
+    fn uncordon_step(&self, node: &str, after: Vec<StepId>) -> Step {
         Step {
             action: StepAction::UncordonNode {
                 cluster: self.clusterfile.name.clone(),
@@ -281,7 +367,7 @@ impl<'a> Upgrade<'a> {
                 version: self.version.to_owned(),
                 time_limit_s: NODES_LIMIT_S,
             },
-            after: vec![upgrade],
+            after,
         }
     }
 
