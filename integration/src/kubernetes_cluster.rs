@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
 use crate::kubernetes_image::{Runtime, kubernetes_image, next_kubernetes_image};
-use crate::{Applied, Host, Testbed};
+use crate::{Applied, Host, Options, Testbed};
 
 /// For a master that is the only host: kubeadm keeps workloads away from masters.
 const RUNS_WORKLOADS: &str = "taints: ['node-role.kubernetes.io/master:NoSchedule-']";
@@ -26,8 +26,21 @@ impl Testbed {
     /// # Errors
     /// As [`Testbed::for_kubernetes`].
     pub fn for_kubernetes_on(runtime: Runtime, masters: u8, nodes: u8) -> Result<Self> {
+        let options = Options {
+            hosts: masters + nodes,
+            ..Options::default()
+        };
+        Self::for_kubernetes_with(runtime, masters, &options)
+    }
+
+    /// As [`Testbed::for_kubernetes_on`], with hosts as `options` say, of which the first `masters` run the control plane.
+    ///
+    /// # Errors
+    /// As [`Testbed::for_kubernetes`].
+    pub fn for_kubernetes_with(runtime: Runtime, masters: u8, options: &Options) -> Result<Self> {
+        let nodes = options.hosts - masters;
         let image = kubernetes_image(runtime)?;
-        let bed = Self::enrolled(masters + nodes)?;
+        let bed = Self::enrolled_with(options)?;
         for host in bed.hosts() {
             host.prepare_for_kubernetes()?;
         }

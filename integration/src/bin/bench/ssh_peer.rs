@@ -61,6 +61,11 @@ impl SshKey {
         format!("root@{}", host.address())
     }
 
+    /// `scp` that copies a folder to a host, as shell words.
+    pub(crate) fn copy(&self, folder: &str, host: &Host, to: &str) -> String {
+        format!("scp -q {} -r {folder} {}:{to}", self.options(), self.to(host))
+    }
+
     fn options(&self) -> String {
         format!(
             "-F /dev/null -c {CIPHER} -i {} -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
@@ -108,7 +113,11 @@ impl Contender for SshCopy<'_> {
     fn run(&mut self) -> Result<()> {
         let (options, tree, to) = (self.key.options(), self.tree.display(), self.key.to(self.host));
         let script = match self.tool {
-            Tool::Scp => format!("scp -q {options} -r {tree} {to}:{}/copy", self.destination),
+            Tool::Scp => self.key.copy(
+                &tree.to_string(),
+                self.host,
+                &format!("{}/copy", self.destination),
+            ),
             Tool::Rsync => format!(
                 "rsync -aW -e 'ssh {options}' {tree}/ {to}:{}/copy/",
                 self.destination

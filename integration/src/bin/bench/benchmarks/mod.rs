@@ -2,7 +2,9 @@
 
 mod apply_unchanged;
 mod build;
+mod create_cluster;
 mod footprint;
+mod hand_made;
 mod stage;
 
 use anyhow::Result;
@@ -46,6 +48,11 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         name: "apply-unchanged",
         about: "apply of an unchanged Clusterfile of three hosts",
         run: apply_unchanged::run,
+    },
+    Benchmark {
+        name: "create-cluster",
+        about: "a Kubernetes cluster of three hosts, from nothing to all nodes ready, and a second apply",
+        run: create_cluster::run,
     },
     Benchmark {
         name: "build",
