@@ -26,6 +26,7 @@ mod etcd;
 pub mod executor;
 pub mod facts;
 pub mod host;
+mod host_service;
 mod hostname;
 pub mod hosts_file;
 mod https;

@@ -54,6 +54,7 @@ fn a_backup_is_what_etcdctl_restores_and_a_failed_one_leaves_the_last() {
     );
 
     restore_puts_the_cluster_back_and_can_be_undone(&bed);
+    a_host_that_boots_again_comes_back_by_itself(&bed);
 
     // Without etcd there is no snapshot, and the last one stays.
     first
@@ -153,4 +154,40 @@ fn restore_puts_the_cluster_back_and_can_be_undone(bed: &Testbed) {
     assert_eq!(words(), ["configmap/later"]);
     let pods = first.kubectl("get pods -o name").unwrap();
     assert!(!pods.contains("pod/web-"), "{pods}");
+}
+
+/// Nobody applies anything: rootfs, registry, control plane and pods are there again.
+fn a_host_that_boots_again_comes_back_by_itself(bed: &Testbed) {
+    let (operator, first) = (bed.operator(), bed.host(1));
+    first
+        .kubectl("create deployment hello --image=sea.hub:5000/hello:1.0 -- /bin/busybox sleep 3600")
+        .unwrap();
+    let limit = Duration::from_secs(300);
+    let available = "wait --for=condition=Available --timeout=2s deployment/hello";
+    let kubectl =
+        format!("kubectl --kubeconfig /etc/kubernetes/admin.conf --cache-dir /run/kubectl {available}");
+    let serves = || Ok(first.run(&kubectl)?.succeeded().then_some(()));
+    wait_until("the pod runs", limit, serves).unwrap();
+    let before = first.must("date --utc +%FT%TZ").unwrap();
+    first.reboot().unwrap();
+    first.prepare_for_kubernetes().unwrap();
+    // What the cluster says before kubelet is back is of before.
+    let fresh = || {
+        let times = "get pods --selector=app=hello -o jsonpath='{.items[*].status.containerStatuses[*].state.running.startedAt}'";
+        let started = first.run(&format!(
+            "kubectl --kubeconfig /etc/kubernetes/admin.conf --cache-dir /run/kubectl {times}"
+        ))?;
+        let after = started.succeeded()
+            && !started.stdout.is_empty()
+            && started.stdout.split_whitespace().all(|at| at > before.trim());
+        Ok(after.then_some(()))
+    };
+    wait_until("its pod was started after the boot", limit, fresh).unwrap();
+    wait_until("the pod runs again", limit, serves).unwrap();
+    first.wait_for_agent().unwrap();
+    assert_eq!(
+        operator.apply().unwrap().ok().unwrap().steps(),
+        0,
+        "nothing is missing"
+    );
 }

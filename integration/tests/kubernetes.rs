@@ -46,6 +46,7 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         "nothing to do again"
     );
     marks_follow_the_file(&bed);
+    a_balancer_that_was_stopped_is_seen_and_started_again(&bed);
     for (host, control_plane) in [(first, true), (bed.host(2), false)] {
         let policy = host.run("test -e /etc/kubernetes/audit-policy.yml").unwrap();
         assert_eq!(policy.succeeded(), control_plane, "{}", host.name());
@@ -139,6 +140,21 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
     for (host, before) in bed.hosts().iter().zip(&before) {
         assert_is_as_before(host, before);
     }
+}
+
+fn a_balancer_that_was_stopped_is_seen_and_started_again(bed: &Testbed) {
+    let (operator, worker) = (bed.operator(), bed.host(2));
+    worker.must("systemctl stop gantry-balancer-demo").unwrap();
+    let status = operator.gantry("status").unwrap();
+    let said = "balancer: gantry-balancer-demo.service does not answer at 127.0.0.1:6443";
+    assert!(status.all_output().contains(said), "{status}");
+    let applied = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(
+        (applied.steps(), applied.steps_on(worker)),
+        (1, vec!["balancer".to_owned()])
+    );
+    worker.must("systemctl is-active gantry-balancer-demo").unwrap();
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }
 
 /// Its scripts restart the container runtime, so pods move away from each host before they run.

@@ -100,6 +100,25 @@ fn docker_and_containerd_pull_from_the_agent_of_their_own_host() {
     }
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
+    // One that somebody stopped, or whose trust somebody took away, is seen and put right.
+    for (by_hand, seen) in [
+        (
+            "systemctl disable --now gantry-registry-demo",
+            "gantry-registry-demo.service does not answer at 127.0.0.1:5000",
+        ),
+        (
+            "rm /etc/docker/certs.d/sea.hub:5000/ca.crt",
+            "container runtimes do not trust sea.hub:5000 any more",
+        ),
+    ] {
+        second.must(by_hand).unwrap();
+        let status = operator.gantry("status").unwrap();
+        assert!(status.all_output().contains(seen), "{seen}: {status}");
+        let applied = operator.apply().unwrap().ok().unwrap();
+        assert_eq!(applied.steps_on(second), ["registry"], "{by_hand}");
+        pulls_again(second, hello);
+    }
+
     // A pull goes on while the agent restarts: its client takes the rest only then.
     let process = first.must(PROCESS).unwrap();
     first.must(&format!(

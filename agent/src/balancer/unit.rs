@@ -3,19 +3,18 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use gantry_model::ClusterName;
 use gantry_system::files;
-use gantry_system::processes::{self, ProcessError};
-use tokio::process::Command;
 
 use super::Settings;
+use crate::host_service::{HostService, Job, ServiceError};
 
-/// Where the operator's own units are: they are there after the next boot.
-const UNITS: &str = "/etc/systemd/system";
-/// How long systemd may take; a start waits until the balancer listens.
-const SYSTEMD_LIMIT: Duration = Duration::from_secs(60);
+/// What it may, and why.
+const RIGHTS: (&str, &str) = (
+    "It reads its settings, which only root may, listens and connects: root without any of root's rights.",
+    "",
+);
 
 /// Why a balancer is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +29,9 @@ pub(crate) enum BalancerError {
         /// Why it failed.
         source: io::Error,
     },
-    /// systemd did not do what it was told.
-    #[error("{unit} is not as it should be (journalctl -u {unit} says more): {source}")]
-    Systemd {
-        /// The unit.
-        unit: String,
-        /// What its tool said.
-        source: ProcessError,
-    },
+    /// Its service is not as it should be.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
 }
 
 /// The balancers of this host, one for each cluster.
@@ -54,15 +48,24 @@ impl Balancers {
         }
     }
 
-    /// Whether the balancer of `cluster` is there with these settings.
+    /// Whether the balancer of `cluster` serves with these settings.
     pub(crate) fn is(&self, cluster: &ClusterName, settings: &Settings) -> bool {
         Settings::read(&self.settings(cluster)).is_ok_and(|found| found == *settings)
-            && unit_file(cluster).is_file()
+            && service(cluster).drift(settings.listen).is_none()
+    }
+
+    /// What is wrong with the balancer of `cluster`, which should be there; none when nothing is.
+    pub(crate) fn drift(&self, cluster: &ClusterName) -> Option<String> {
+        let path = self.settings(cluster);
+        match Settings::read(&path) {
+            Ok(settings) => service(cluster).drift(settings.listen),
+            Err(error) => Some(format!("{} cannot be read: {error}", path.display())),
+        }
     }
 
     /// Whether nothing of a balancer of `cluster` is there.
     pub(crate) fn is_removed(&self, cluster: &ClusterName) -> bool {
-        !self.settings(cluster).exists() && !unit_file(cluster).exists()
+        !self.settings(cluster).exists() && !service(cluster).is_installed()
     }
 
     /// Makes the balancer of `cluster` lead where `settings` say. One that runs goes on and reads them.
@@ -78,14 +81,13 @@ impl Balancers {
         fs::create_dir_all(&self.folder).map_err(failed("make", &self.folder))?;
         files::write_atomically(&path, settings.to_text().as_bytes(), 0o644)
             .map_err(failed("write", &path))?;
-        let program = std::env::current_exe().map_err(failed("find", Path::new("/proc/self/exe")))?;
-        let unit = unit_file(cluster);
-        let text = unit_text(cluster, &program, &path);
-        if fs::read_to_string(&unit).unwrap_or_default() != text {
-            files::write_atomically(&unit, text.as_bytes(), 0o644).map_err(failed("write", &unit))?;
-            systemctl(cluster, &["daemon-reload"]).await?;
-        }
-        systemctl(cluster, &["enable", "--now", &unit_name(cluster)]).await
+        let job = Job {
+            description: &format!("Leads to the API servers of cluster {cluster}"),
+            command: "balance",
+            settings: &path,
+            rights: RIGHTS,
+        };
+        Ok(service(cluster).start(job).await?)
     }
 
     /// Ends the balancer of `cluster` and removes what belongs to it.
@@ -93,20 +95,15 @@ impl Balancers {
     /// # Errors
     /// When it cannot be ended or removed.
     pub(crate) async fn remove(&self, cluster: &ClusterName) -> Result<(), BalancerError> {
-        let unit = unit_file(cluster);
-        if unit.exists() {
-            systemctl(cluster, &["disable", "--now", &unit_name(cluster)]).await?;
-        }
-        for path in [unit, self.settings(cluster)] {
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    let action = "remove";
-                    return Err(BalancerError::Io { action, path, source });
-                }
-                _ => {}
+        service(cluster).remove().await?;
+        let path = self.settings(cluster);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                let action = "remove";
+                Err(BalancerError::Io { action, path, source })
             }
+            _ => Ok(()),
         }
-        systemctl(cluster, &["daemon-reload"]).await
     }
 
     fn settings(&self, cluster: &ClusterName) -> PathBuf {
@@ -114,51 +111,6 @@ impl Balancers {
     }
 }
 
-fn unit_name(cluster: &ClusterName) -> String {
-    format!("gantry-balancer-{cluster}.service")
-}
-
-fn unit_file(cluster: &ClusterName) -> PathBuf {
-    Path::new(UNITS).join(unit_name(cluster))
-}
-
-fn unit_text(cluster: &ClusterName, program: &Path, settings: &Path) -> String {
-    format!(
-        "[Unit]\n\
-         Description=Leads to the API servers of cluster {cluster}\n\
-         After=network.target\n\
-         \n\
-         [Service]\n\
-         Type=notify\n\
-         ExecStart={} balance {}\n\
-         Restart=always\n\
-         RestartSec=1\n\
-         # It reads its settings, which only root may, listens and connects: root without any of root's rights.\n\
-         CapabilityBoundingSet=\n\
-         NoNewPrivileges=yes\n\
-         ProtectSystem=strict\n\
-         ProtectHome=yes\n\
-         PrivateDevices=yes\n\
-         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n\
-         MemoryDenyWriteExecute=yes\n\
-         LimitNOFILE=65536\n\
-         OOMScoreAdjust=-500\n\
-         \n\
-         [Install]\n\
-         WantedBy=multi-user.target\n",
-        program.display(),
-        settings.display()
-    )
-}
-
-async fn systemctl(cluster: &ClusterName, words: &[&str]) -> Result<(), BalancerError> {
-    let mut command = Command::new("systemctl");
-    command.args(words).env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
-    processes::run_successfully(&mut command, SYSTEMD_LIMIT)
-        .await
-        .map(drop)
-        .map_err(|source| BalancerError::Systemd {
-            unit: unit_name(cluster),
-            source,
-        })
+fn service(cluster: &ClusterName) -> HostService {
+    HostService::new("balancer", cluster)
 }

@@ -19,6 +19,10 @@ pub struct Expected {
     pub generation: Option<GenerationId>,
     /// Digest of the block of `/etc/hosts` that was written last.
     pub block: Option<Digest>,
+    /// The balancer leads to the API servers.
+    pub balancer: bool,
+    /// The rootfs's images are served.
+    pub registry: bool,
 }
 
 /// A step in the journal.
@@ -51,6 +55,12 @@ impl Records {
                     expected.generation = *generation;
                 }
                 (StepKind::WriteHostsEntries, _) => expected.block = record.started.block,
+                (kind @ (StepKind::SetBalancer | StepKind::RemoveBalancer), _) => {
+                    expected.balancer = kind == StepKind::SetBalancer;
+                }
+                (kind @ (StepKind::SetRegistry | StepKind::RemoveRegistry), _) => {
+                    expected.registry = kind == StepKind::SetRegistry;
+                }
                 _ => {}
             }
         }

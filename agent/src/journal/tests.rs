@@ -211,6 +211,7 @@ fn the_last_finished_steps_say_what_should_be_on_the_host() {
     let expected = Expected {
         generation: Some(GenerationId(2)),
         block,
+        ..Expected::default()
     };
     assert_eq!(folder.open().expected(&cluster("demo")), expected);
 }

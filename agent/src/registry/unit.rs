@@ -1,26 +1,26 @@
 //! This module owns [`Registries`]: the services that serve images, their settings and their units on this host.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use gantry_model::ClusterName;
 use gantry_system::files;
-use gantry_system::processes::{self, ProcessError};
-use tokio::process::Command;
 
 use super::certificate::{self, Issued};
 use super::settings::Settings;
 use super::trust::{Trust, TrustError};
+use crate::host_service::{HostService, Job, ServiceError};
 
-/// Where the operator's own units are: they are there after the next boot.
-const UNITS: &str = "/etc/systemd/system";
 /// Where container runtimes are configured.
 const CONFIGURATION: &str = "/etc";
-/// How long systemd may take; a start waits until the registry listens, a stop until pulls have ended.
-const SYSTEMD_LIMIT: Duration = Duration::from_secs(60);
+/// What it may, and why.
+const RIGHTS: (&str, &str) = (
+    "It reads files of an image, whoever owns them, and listens: root without any other of root's rights.",
+    "CAP_DAC_READ_SEARCH CAP_NET_BIND_SERVICE",
+);
 
 /// Why a registry is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +38,9 @@ pub(crate) enum RegistryError {
     /// Runtimes do not trust it.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// systemd did not do what it was told.
-    #[error("{unit} is not as it should be (journalctl -u {unit} says more): {source}")]
-    Systemd {
-        /// The unit.
-        unit: String,
-        /// What its tool said.
-        source: ProcessError,
-    },
+    /// Its service is not as it should be.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
 }
 
 /// The registries of this host, one for each cluster.
@@ -71,12 +66,27 @@ impl Registries {
             .is_some_and(|issued| self.trust(cluster).is(&name(domain, port), &issued.ca));
         trusted
             && Settings::read(&self.settings_file(cluster)).is_ok_and(|found| found == wanted)
-            && unit_file(cluster).is_file()
+            && service(cluster).drift(listens(&wanted)).is_none()
+    }
+
+    /// What is wrong with the registry of `cluster`, which should be there; none when nothing is.
+    pub(crate) fn drift(&self, cluster: &ClusterName) -> Option<String> {
+        let path = self.settings_file(cluster);
+        let settings = match Settings::read(&path) {
+            Ok(settings) => settings,
+            Err(error) => return Some(format!("{} cannot be read: {error}", path.display())),
+        };
+        let issued = Issued::read(&self.issued(cluster), &settings.domain);
+        let name = name(&settings.domain, settings.port);
+        if !issued.is_some_and(|issued| self.trust(cluster).is(&name, &issued.ca)) {
+            return Some(format!("container runtimes do not trust {name} any more"));
+        }
+        service(cluster).drift(listens(&settings))
     }
 
     /// Whether nothing of a registry of `cluster` is there.
     pub(crate) fn is_removed(&self, cluster: &ClusterName) -> bool {
-        !self.folder_of(cluster).exists() && !unit_file(cluster).exists()
+        !self.folder_of(cluster).exists() && !service(cluster).is_installed()
     }
 
     /// Lets this host serve the rootfs's images by this name, and its runtimes trust it.
@@ -108,17 +118,14 @@ impl Registries {
         files::write_atomically(&path, settings.to_text().as_bytes(), 0o644)
             .map_err(failed("write", &path))?;
 
-        let program = std::env::current_exe().map_err(failed("find", Path::new("/proc/self/exe")))?;
-        let unit = unit_file(cluster);
-        let text = unit_text(cluster, &program, &path);
-        if fs::read_to_string(&unit).unwrap_or_default() != text {
-            files::write_atomically(&unit, text.as_bytes(), 0o644).map_err(failed("write", &unit))?;
-            systemctl(cluster, &["daemon-reload"]).await?;
-        }
-        let unit = unit_name(cluster);
-        systemctl(cluster, &["enable", &unit]).await?;
+        let job = Job {
+            description: &format!("Serves the container images of cluster {cluster} to this host"),
+            command: "registry",
+            settings: &path,
+            rights: RIGHTS,
+        };
         // It reads its settings and its certificate when it starts.
-        systemctl(cluster, &["restart", &unit]).await
+        Ok(service(cluster).restart(job).await?)
     }
 
     /// Ends the registry of `cluster` and removes what belongs to it.
@@ -126,17 +133,13 @@ impl Registries {
     /// # Errors
     /// When it cannot be ended or removed.
     pub(crate) async fn remove(&self, cluster: &ClusterName) -> Result<(), RegistryError> {
-        let unit = unit_file(cluster);
-        if unit.exists() {
-            systemctl(cluster, &["disable", "--now", &unit_name(cluster)]).await?;
-            fs::remove_file(&unit).map_err(failed("remove", &unit))?;
-        }
+        service(cluster).remove().await?;
         self.trust(cluster).remove()?;
         let folder = self.folder_of(cluster);
         if folder.exists() {
             files::remove_tree(&folder).map_err(failed("remove", &folder))?;
         }
-        systemctl(cluster, &["daemon-reload"]).await
+        Ok(())
     }
 
     fn settings(&self, cluster: &ClusterName, domain: &str, port: u16) -> Settings {
@@ -177,51 +180,11 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Regist
     move |source| RegistryError::Io { action, path, source }
 }
 
-fn unit_name(cluster: &ClusterName) -> String {
-    format!("gantry-registry-{cluster}.service")
+fn service(cluster: &ClusterName) -> HostService {
+    HostService::new("registry", cluster)
 }
 
-fn unit_file(cluster: &ClusterName) -> PathBuf {
-    Path::new(UNITS).join(unit_name(cluster))
-}
-
-fn unit_text(cluster: &ClusterName, program: &Path, settings: &Path) -> String {
-    format!(
-        "[Unit]\n\
-         Description=Serves the container images of cluster {cluster} to this host\n\
-         After=network.target\n\
-         \n\
-         [Service]\n\
-         Type=notify\n\
-         ExecStart={} registry {}\n\
-         Restart=always\n\
-         RestartSec=1\n\
-         # It reads files of an image, whoever owns them, and listens: root without any other of root's rights.\n\
-         CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_NET_BIND_SERVICE\n\
-         NoNewPrivileges=yes\n\
-         ProtectSystem=strict\n\
-         ProtectHome=yes\n\
-         PrivateDevices=yes\n\
-         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n\
-         MemoryDenyWriteExecute=yes\n\
-         LimitNOFILE=65536\n\
-         OOMScoreAdjust=-500\n\
-         \n\
-         [Install]\n\
-         WantedBy=multi-user.target\n",
-        program.display(),
-        settings.display()
-    )
-}
-
-async fn systemctl(cluster: &ClusterName, words: &[&str]) -> Result<(), RegistryError> {
-    let mut command = Command::new("systemctl");
-    command.args(words).env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
-    processes::run_successfully(&mut command, SYSTEMD_LIMIT)
-        .await
-        .map(drop)
-        .map_err(|source| RegistryError::Systemd {
-            unit: unit_name(cluster),
-            source,
-        })
+/// Where the registry of a host listens, for that host alone.
+fn listens(settings: &Settings) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port))
 }

@@ -55,5 +55,13 @@ fn compare(host: &Host, cluster: &ClusterName, expected: &Expected) -> anyhow::R
             None => drift.push("hosts entries: the block is gone".to_owned()),
         }
     }
+    if expected.balancer {
+        let wrong = host.balancers.drift(cluster);
+        drift.extend(wrong.map(|what| format!("balancer: {what}")));
+    }
+    if expected.registry {
+        let wrong = host.registries.drift(cluster);
+        drift.extend(wrong.map(|what| format!("registry: {what}")));
+    }
     Ok(drift)
 }
