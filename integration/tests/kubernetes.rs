@@ -280,7 +280,7 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster() {
 fn with_plugins(bed: &Testbed) {
     let (operator, host) = (bed.operator(), bed.host(1));
     let file = operator.desk().join("Clusterfile");
-    let mut text = std::fs::read_to_string(&file).unwrap();
+    let mut text = fs::read_to_string(&file).unwrap();
     let address = host.address();
     for (kind, action, data) in [
         ("HOSTNAME", "PreInit", format!("{address} api-1")),

@@ -1,4 +1,4 @@
-//! The agent's package: installed, removed, purged.
+//! The packages: installed, removed, purged.
 
 use gantry_integration::{ImageTree, Snapshot, Testbed, packages::Packages};
 
@@ -100,4 +100,21 @@ fn the_programs_need_no_library_and_the_agent_little_memory() {
     assert!(weight <= 15 << 20, "gantry-agent weighs {weight} bytes");
     let memory = host.agent_memory().unwrap();
     assert!(memory <= 16 << 20, "the idle agent has {memory} bytes in memory");
+}
+
+#[test]
+fn certificates_are_renewed_by_a_timer_where_the_orchestrator_is_installed() {
+    let bed = Testbed::start(1).unwrap();
+    let host = bed.host(1);
+    let before = Snapshot::of(host, &["/var/lib/dpkg"]).unwrap();
+    host.install_deb(&Packages::find().unwrap().gantry).unwrap();
+    host.must("systemctl is-enabled gantry-renew.timer && systemctl is-active gantry-renew.timer")
+        .unwrap();
+    // Without a cluster there is nothing to renew, and that is no failure.
+    host.must("systemctl start gantry-renew.service").unwrap();
+    host.must("systemd-analyze verify --man=no gantry-renew.service gantry-renew.timer")
+        .unwrap();
+    host.must("dpkg --purge gantry").unwrap();
+    let after = Snapshot::of(host, &["/var/lib/dpkg"]).unwrap();
+    assert_eq!(after.changes_since(&before), Vec::<String>::new());
 }

@@ -21,7 +21,7 @@ use crate::inventory::gather::gather;
 use crate::output::{OutputFormat, Table, date, print, print_json};
 use crate::plan::renew::RENEW_BEFORE_END_S;
 use crate::plan::{check, render, renew as renew_plan};
-use crate::state::State;
+use crate::state::{State, known_clusters};
 
 /// Certificates that end sooner are shown in red: they should have been renewed.
 const SECONDS_OF_A_DAY: i64 = 24 * 3600;
@@ -44,9 +44,9 @@ Examples:
   gantry certs                     every certificate of the cluster and of Gantry, the first to end at the top
   gantry certs -o json             the same for a program that watches it
   gantry certs renew               new ones, one control plane after the other
-  gantry certs renew --due -y      only those that end within 30 days, as a timer would do it
+  gantry certs renew --due -y      only those that end within 30 days
 
-`gantry apply` renews what ends within 30 days, too.";
+`gantry apply` renews what ends within 30 days, too; and so does gantry-renew.timer, daily, where Gantry was installed as a package.";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -84,6 +84,10 @@ struct ListArgs {
 struct RenewArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
+
+    /// Of every cluster that was applied from here, one after the other
+    #[arg(long, conflicts_with_all = ["file", "cluster"])]
+    all: bool,
 
     /// Only those that end within 30 days
     #[arg(long)]
@@ -238,7 +242,32 @@ fn table(lines: &[Line]) -> String {
 }
 
 fn renew(args: RenewArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let which = args.cluster.find(context)?;
+    if !args.all {
+        let which = args.cluster.find(context)?;
+        return renew_of(&args, which, context);
+    }
+    let mut worst = Ok(ExitCode::Done);
+    for name in known_clusters(&State::new(context.root()))? {
+        let which = WhichArgs::new(Some(name.clone()), None).find(context);
+        let renewed = match which {
+            Ok(Some(which)) => renew_of(&args, which, context),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        match renewed {
+            Ok(ExitCode::Done) => {}
+            // One that is busy or away holds up no other.
+            failed => {
+                if let Err(error) = std::mem::replace(&mut worst, failed) {
+                    anstream::eprintln!("{error:#}");
+                }
+            }
+        }
+    }
+    worst
+}
+
+fn renew_of(args: &RenewArgs, which: Which, context: &Context) -> anyhow::Result<ExitCode> {
     let state = State::new(context.root());
     let dialer = connect::dialer(context, &args.connect)?;
     let _lock = state.cluster(&which.cluster).lock("certs renew")?;

@@ -39,7 +39,10 @@ struct Package {
     depends: &'static str,
     /// Where its spec and maintainer scripts are, below `packaging/`.
     folder: &'static str,
-    has_unit: bool,
+    /// Its systemd units.
+    units: &'static [&'static str],
+    /// Its configuration, in `/etc/gantry`.
+    configuration: Option<&'static str>,
 }
 
 const PACKAGES: [Package; 2] = [
@@ -50,7 +53,8 @@ const PACKAGES: [Package; 2] = [
                       over QUIC, verifies them, mounts them as the cluster's rootfs and runs the scripts found there.",
         depends: "init-system-helpers, systemd",
         folder: "agent",
-        has_unit: true,
+        units: &["gantry-agent.service"],
+        configuration: Some("agent.toml"),
     },
     Package {
         name: "gantry",
@@ -59,7 +63,8 @@ const PACKAGES: [Package; 2] = [
                       what every host needs and has the agents there do it. No internet is needed.",
         depends: "",
         folder: "orchestrator",
-        has_unit: false,
+        units: &["gantry-renew.service", "gantry-renew.timer"],
+        configuration: None,
     },
 ];
 

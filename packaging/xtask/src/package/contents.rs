@@ -22,19 +22,20 @@ pub(super) fn lay_out(package: &Package, program: &Path, root: &Path, units: &st
         0o755,
         &fs::read(program)?,
     )?;
-    if package.has_unit {
-        let unit = format!("{}.service", package.name);
+    for unit in package.units {
         place(
             root,
             &format!("{units}/{unit}"),
             0o644,
-            &fs::read(source.join(&unit))?,
+            &fs::read(source.join(unit))?,
         )?;
+    }
+    if let Some(file) = package.configuration {
         place(
             root,
-            "etc/gantry/agent.toml",
+            &format!("etc/gantry/{file}"),
             0o644,
-            &fs::read(source.join("agent.toml"))?,
+            &fs::read(source.join(file))?,
         )?;
         agent_page(root)?;
     } else {

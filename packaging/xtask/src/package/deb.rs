@@ -20,8 +20,9 @@ pub(super) fn make(package: &Package, program: &Path, work: &Path, out: &Path) -
         0o644,
         control(package, &root)?.as_bytes(),
     )?;
-    if package.has_unit {
-        contents::place(&root, "DEBIAN/conffiles", 0o644, b"/etc/gantry/agent.toml\n")?;
+    if let Some(file) = package.configuration {
+        let list = format!("/etc/gantry/{file}\n");
+        contents::place(&root, "DEBIAN/conffiles", 0o644, list.as_bytes())?;
     }
     let scripts = repository().join("packaging").join(package.folder).join("deb");
     for script in fs::read_dir(scripts)? {
