@@ -2,15 +2,13 @@
 //! those that an operator gave to be restored.
 
 use std::fs::{self, DirBuilder, DirEntry};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use gantry_model::{BEFORE_RESTORE, ClusterName, Digest, KeptSnapshot, SnapshotCheck, SnapshotName};
-use gantry_system::files::sync_dir;
-use tempfile::NamedTempFile;
+use gantry_model::{BEFORE_RESTORE, ClusterName, Digest, KeptSnapshot, SnapshotName};
 
+use super::arriving::ArrivingSnapshot;
 use super::snapshot::Snapshot;
 use super::{EtcdError, RestoreError, check_origin, restore};
 
@@ -156,16 +154,7 @@ impl EtcdSnapshots {
     ) -> Result<ArrivingSnapshot, KeepError> {
         let path = self.path(cluster, name);
         let folder = self.make_folder(cluster)?;
-        // tempfile makes it with mode 0600.
-        let file = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempfile_in(&folder)
-            .map_err(failed(&path))?;
-        Ok(ArrivingSnapshot {
-            file,
-            path,
-            check: SnapshotCheck::default(),
-        })
+        ArrivingSnapshot::new(&folder, path)
     }
 
     /// Whether the snapshot of this name is here.
@@ -257,59 +246,7 @@ impl EtcdSnapshots {
     }
 }
 
-/// A snapshot on its way to this host's disk. Dropped before it is kept, it leaves nothing.
-pub(crate) struct ArrivingSnapshot {
-    file: NamedTempFile,
-    path: PathBuf,
-    check: SnapshotCheck,
-}
-
-impl ArrivingSnapshot {
-    /// Takes the next bytes.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub(crate) fn write(&mut self, part: &Bytes) -> Result<(), KeepError> {
-        self.check.add(part);
-        self.file.write_all(part).map_err(failed(&self.path))
-    }
-
-    /// Bytes that came so far.
-    pub(crate) const fn len(&self) -> u64 {
-        self.check.len()
-    }
-
-    /// Gives it its name, now that everything came, if its database has the digest `database`.
-    ///
-    /// # Errors
-    /// When it has another one, is not whole, or the disk fails.
-    pub(crate) fn keep_as(self, database: Digest) -> Result<(), KeepError> {
-        let came = self.check.clone().finish().map_err(EtcdError::Snapshot)?;
-        if came != database {
-            return Err(KeepError::Other { came, database });
-        }
-        self.keep()
-    }
-
-    /// The same, whatever its digest.
-    ///
-    /// # Errors
-    /// When it is not whole, or the disk fails.
-    fn keep(self) -> Result<(), KeepError> {
-        let digest = self.check.finish().map_err(EtcdError::Snapshot)?;
-        self.file.as_file().sync_all().map_err(failed(&self.path))?;
-        self.file
-            .persist(&self.path)
-            .map_err(|error| failed(&self.path)(error.error))?;
-        if let Some(folder) = self.path.parent() {
-            sync_dir(folder).map_err(failed(folder))?;
-        }
-        tracing::info!("snapshot of etcd at {}: {digest}", self.path.display());
-        Ok(())
-    }
-}
-
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> KeepError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> KeepError {
     let path = path.to_owned();
     move |source| KeepError::Io { path, source }
 }

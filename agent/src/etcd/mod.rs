@@ -10,6 +10,7 @@
 //! ```
 
 mod answers;
+mod arriving;
 mod client;
 mod database;
 mod kept;
@@ -17,8 +18,9 @@ mod members;
 mod restore;
 mod snapshot;
 
+pub(crate) use arriving::ArrivingSnapshot;
 pub(crate) use client::EtcdError;
-pub(crate) use kept::{ArrivingSnapshot, EtcdSnapshots, KeepError};
+pub(crate) use kept::{EtcdSnapshots, KeepError};
 pub(crate) use members::{members, remove};
 pub(crate) use restore::RestoreError;
 use restore::{check_origin, restore};

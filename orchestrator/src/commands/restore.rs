@@ -37,8 +37,8 @@ Examples:
   gantry restore --kept v1.20.3            what was kept before the upgrade to v1.20.3
   gantry restore --kept restore-5f3a91c0   what was kept before a restore, to undo it
 
-While etcd is restored no API server runs; pods go on. What comes to an end meanwhile is the same
-that the snapshot holds: run the same command again when it was cut off.")]
+While etcd is restored no API server runs; pods go on. A restore that was cut off goes on with the
+same command.")]
 pub struct Args {
     /// File that `gantry backup` or `etcdctl snapshot save` wrote
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "kept", required_unless_present = "kept")]
