@@ -131,9 +131,7 @@ pub(super) fn already_done(
         | StepAction::CordonNode { .. }
         | StepAction::RestartKubelet { .. }
         | StepAction::UncordonNode { .. }
-        | StepAction::StopApiServer { .. }
-        | StepAction::RestoreEtcd { .. }
-        | StepAction::StartApiServer { .. } => Ok(journal.done(step.id()).cloned()),
+        | StepAction::RestoreEtcd { .. } => Ok(journal.done(step.id()).cloned()),
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {
             cluster,
@@ -149,8 +147,10 @@ pub(super) fn already_done(
         StepAction::SetHostname { name, .. } => done(host.hostnames.is(name)),
         StepAction::RestoreHostname { cluster } => done(host.hostnames.is_restored(cluster)),
         StepAction::RemoveRegistry { cluster } => done(host.registries.is_removed(cluster)),
-        // What held once need not hold now; members and nodes are looked at by the steps themselves.
+        // What held once need not hold now; members, nodes and API servers are looked at by the steps themselves.
         StepAction::RemoveUnusedLayers
+        | StepAction::StopApiServer { .. }
+        | StepAction::StartApiServer { .. }
         | StepAction::ForgetCluster { .. }
         | StepAction::CheckQuorum { .. }
         | StepAction::RemoveEtcdMember { .. }
