@@ -37,7 +37,8 @@ fn running(masters: u8, nodes: u8) -> (ClusterInventory, Vec<IpAddr>) {
 }
 
 fn restore(inventory: &ClusterInventory, hosts: &[IpAddr], snapshot: SnapshotName) -> anyhow::Result<Plan> {
-    let plan = Restore::new(&"demo".parse().unwrap(), hosts, inventory, snapshot)?.plan(inventory);
+    let masters: Vec<IpAddr> = hosts.iter().copied().take(3).collect();
+    let plan = Restore::new(&"demo".parse().unwrap(), hosts, &masters, inventory, snapshot)?.plan(inventory);
     check::check(&plan).unwrap();
     Ok(plan)
 }
@@ -72,14 +73,20 @@ fn a_restore_that_stopped_goes_on_and_one_that_ended_is_done_anew_next_time() {
             let to_do: Vec<_> = rest
                 .steps()
                 .filter(|step| step.is_to_do())
-                .map(|step| step.id)
+                .map(|step| (step.host, step.title.clone()))
                 .collect();
-            assert!(to_do.contains(&failing.id), "{} is tried again", failing.title);
-            assert!(
-                ids(&rest).iter().all(|id| ids(&whole).contains(id)),
-                "after {} it is the same restore",
-                failing.title
-            );
+            let place = (failing.host, failing.title.clone());
+            assert!(to_do.contains(&place), "{} is tried again", failing.title);
+            let same = ids(&rest).iter().all(|id| ids(&whole).contains(id));
+            // Until etcd is changed, what it holds is kept anew: it may be something else by now.
+            let begun = at
+                >= whole
+                    .waves
+                    .iter()
+                    .position(|wave| wave.title == "restore")
+                    .unwrap();
+            let kept = whole.waves[..at].iter().any(|wave| wave.title == "etcd snapshot");
+            assert_eq!(same, begun || !kept, "after {} failed", failing.title);
         }
     }
     let mut inventory = start;
@@ -106,11 +113,13 @@ fn a_kept_snapshot_is_restored_where_it_is() {
             len: 1,
         });
     let cluster = "demo".parse().unwrap();
-    let found = Restore::new(&cluster, &hosts, &inventory, kept("v1.20.3")).unwrap();
+    let found = Restore::new(&cluster, &hosts, &hosts, &inventory, kept("v1.20.3")).unwrap();
     assert_eq!(found.on().to_string(), "10.0.0.3");
     let absent = restore(&inventory, &hosts, kept("v1.20.4")).unwrap_err();
     assert!(
-        absent.to_string().contains("has a snapshot before-v1.20.4"),
+        absent
+            .to_string()
+            .contains("keeps a snapshot from before v1.20.4"),
         "{absent}"
     );
     let failure = absent.downcast_ref::<Failure>().unwrap();
@@ -121,16 +130,20 @@ fn a_kept_snapshot_is_restored_where_it_is() {
 }
 
 #[test]
-fn a_control_plane_that_does_not_answer_stops_it() {
+fn a_control_plane_that_does_not_answer_stops_it_and_a_worker_does_not() {
     let (mut inventory, hosts) = running(3, 1);
-    inventory
-        .hosts
-        .insert(hosts[1], HostState::Unreachable("no route to host".into()));
+    let away = || HostState::Unreachable("no route to host".into());
+    inventory.hosts.insert(hosts[3], away());
+    let without = restore(&inventory, &hosts, given()).unwrap();
+    assert!(without.steps().all(|step| step.host != hosts[3]));
+    inventory.hosts.insert(hosts[1], away());
     let refused = restore(&inventory, &hosts, given()).unwrap_err();
     let failure = refused.downcast_ref::<Failure>().unwrap();
     assert_eq!(failure.code(), ExitCode::Unreachable);
     assert!(
-        refused.to_string().contains("10.0.0.3 does not answer"),
+        refused
+            .to_string()
+            .contains("control plane 10.0.0.3 does not answer"),
         "{refused}"
     );
     let (inventory, hosts) = running(1, 1);

@@ -11,6 +11,9 @@ use tempfile::NamedTempFile;
 use super::EtcdError;
 use super::kept::{KeepError, failed};
 
+/// What the name of its file begins with.
+pub(super) const ARRIVING: &str = ".new-";
+
 /// A snapshot on its way to this host's disk. Dropped before it is kept, it leaves nothing.
 pub(crate) struct ArrivingSnapshot {
     file: NamedTempFile,
@@ -26,7 +29,7 @@ impl ArrivingSnapshot {
     pub(super) fn new(folder: &Path, path: PathBuf) -> Result<Self, KeepError> {
         // tempfile makes it with mode 0600.
         let file = tempfile::Builder::new()
-            .prefix(".new-")
+            .prefix(ARRIVING)
             .tempfile_in(folder)
             .map_err(failed(&path))?;
         Ok(Self {

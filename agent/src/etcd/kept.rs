@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use gantry_model::{BEFORE_RESTORE, ClusterName, Digest, KeptSnapshot, SnapshotName};
 
-use super::arriving::ArrivingSnapshot;
+use super::arriving::{ARRIVING, ArrivingSnapshot};
 use super::snapshot::Snapshot;
 use super::{EtcdError, RestoreError, check_origin, restore};
 
@@ -16,8 +16,12 @@ use super::{EtcdError, RestoreError, check_origin, restore};
 const KEPT: usize = 3;
 /// What their names begin with.
 const BEFORE: &str = "before-";
+/// What the names of those begin with that an operator gave.
+const GIVEN: &str = "given-";
 /// What they end with.
 const ENDING: &str = ".db";
+/// The manifest of an API server that is stopped.
+const STOPPED: &str = "kube-apiserver.yaml";
 /// Their mode is for root alone: they hold the cluster's secrets.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -54,9 +58,6 @@ pub(crate) enum RestoreKeptError {
     /// It was not restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// It was, and older ones cannot be removed.
-    #[error(transparent)]
-    Keep(#[from] KeepError),
     /// It was, and cannot be removed.
     #[error("cannot remove {}: {source}", path.display())]
     Remove {
@@ -76,9 +77,30 @@ pub(crate) struct EtcdSnapshots {
 impl EtcdSnapshots {
     /// Those in `folder`, which need not be there.
     pub(crate) fn new(folder: &Path) -> Self {
-        Self {
+        let snapshots = Self {
             folder: folder.to_owned(),
+        };
+        if let Err(error) = snapshots.sweep() {
+            tracing::warn!(
+                "what is left of snapshots that did not arrive stays in {}: {error}",
+                folder.display()
+            );
         }
+        snapshots
+    }
+
+    /// Removes what an agent that was killed left of snapshots on their way.
+    fn sweep(&self) -> io::Result<()> {
+        for cluster in read_dir(&self.folder)? {
+            for file in read_dir(&cluster?.path())? {
+                let path = file?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with(ARRIVING) {
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a snapshot of what etcd holds now, named after the version that the cluster is taken to next. It appears once it is
@@ -106,7 +128,7 @@ impl EtcdSnapshots {
     ///
     /// # Errors
     /// When the disk fails.
-    fn keep_newest(&self, cluster: &ClusterName) -> Result<(), KeepError> {
+    pub(crate) fn keep_newest(&self, cluster: &ClusterName) -> Result<(), KeepError> {
         let folder = self.of(cluster);
         let remove = || {
             let files = before(&folder)?;
@@ -162,7 +184,7 @@ impl EtcdSnapshots {
         self.path(cluster, name).is_file()
     }
 
-    /// Removes a snapshot that came and is of another cluster.
+    /// Removes a snapshot that came and is of another cluster; else those that came before it.
     ///
     /// # Errors
     /// When it is, or that cannot be found out.
@@ -172,11 +194,20 @@ impl EtcdSnapshots {
         name: &SnapshotName,
     ) -> Result<(), RestoreKeptError> {
         let path = self.path(cluster, name);
-        let Err(foreign) = check_origin(&path).await else {
-            return Ok(());
+        let removed = |path: PathBuf| {
+            fs::remove_file(&path).map_err(|source| RestoreKeptError::Remove { path, source })
         };
-        fs::remove_file(&path).map_err(|source| RestoreKeptError::Remove { path, source })?;
-        Err(foreign.into())
+        if let Err(foreign) = check_origin(&path).await {
+            removed(path)?;
+            return Err(foreign.into());
+        }
+        let folder = self.of(cluster);
+        let entries = read_dir(&folder).into_iter().flatten().flatten();
+        let given = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(GIVEN));
+        given
+            .map(|entry| entry.path())
+            .filter(|other| *other != path)
+            .try_for_each(removed)
     }
 
     /// Makes etcd hold what the snapshot of this name holds. One that was given is no longer needed then.
@@ -200,7 +231,8 @@ impl EtcdSnapshots {
         if let SnapshotName::Given(_) = name {
             fs::remove_file(&path).map_err(|source| RestoreKeptError::Remove { path, source })?;
         }
-        Ok(self.keep_newest(cluster)?)
+        // Older ones stay until the API servers run again: it may be begun anew until then.
+        Ok(())
     }
 
     /// Where the manifest of an API server waits that is stopped for a restore.
@@ -208,7 +240,12 @@ impl EtcdSnapshots {
     /// # Errors
     /// When the disk fails.
     pub(crate) fn stopped_api_server(&self, cluster: &ClusterName) -> Result<PathBuf, KeepError> {
-        Ok(self.make_folder(cluster)?.join("kube-apiserver.yaml"))
+        Ok(self.make_folder(cluster)?.join(STOPPED))
+    }
+
+    /// Whether an API server is stopped for a restore.
+    pub(crate) fn has_stopped_api_server(&self, cluster: &ClusterName) -> bool {
+        self.of(cluster).join(STOPPED).is_file()
     }
 
     fn make_folder(&self, cluster: &ClusterName) -> Result<PathBuf, KeepError> {
@@ -312,6 +349,9 @@ mod tests {
         }
         File::create(of.join("given-0.db")).unwrap();
         File::create(of.join("kube-apiserver.yaml")).unwrap();
+        File::create(of.join(".new-cut-off")).unwrap();
+        EtcdSnapshots::new(folder.path());
+        assert!(!of.join(".new-cut-off").exists());
         snapshots.keep_newest(&cluster).unwrap();
         assert!(of.join("given-0.db").exists() && of.join("kube-apiserver.yaml").exists());
         let left: Vec<_> = snapshots

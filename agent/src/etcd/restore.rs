@@ -3,19 +3,26 @@
 //! exchanged: etcd issue 16028). What is the same is not written again, so it can be begun anew at any moment.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use gantry_model::SnapshotCheck;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+use tokio::net::TcpStream;
 use tokio::task;
+use tokio::time::timeout;
 
 use super::EtcdError;
 use super::client::EtcdClient;
 use super::database::{Database, DatabaseError, Place};
-use super::members::LOCAL;
+use super::members::{LOCAL, members};
 
 /// The namespace by whose id clusters are told apart.
 const NAMESPACE: &[u8] = b"/registry/namespaces/kube-system";
@@ -25,6 +32,12 @@ const COMPACTED: &[u8] = b"compact_rev_key";
 const PAGE: usize = 32;
 /// Longest answer with so many, in bytes: values of 1.5 MiB each, in base64.
 const MAX_PAGE_LEN: usize = 72 << 20;
+/// Where API servers answer.
+const API_SERVER_PORT: u16 = 6443;
+/// How long one may take to answer.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How much of a snapshot is read at a time, in bytes.
+const READ_LEN: usize = 1 << 20;
 /// Most changes in one request: etcd takes 128.
 const MAX_CHANGES: usize = 100;
 /// Most bytes of keys and values in one request, unless a single one has more: etcd takes 1.5 MiB.
@@ -42,6 +55,9 @@ pub(crate) enum RestoreError {
     /// It holds something else.
     #[error("the snapshot is not of this cluster: {0}; nothing was changed in etcd")]
     OtherCluster(String),
+    /// Somebody goes on changing the cluster.
+    #[error("an API server still answers at {0}; nothing was changed in etcd")]
+    ApiServer(SocketAddr),
     /// A thread of the agent ended.
     #[error("reading the snapshot was cut off: {0}")]
     CutOff(#[from] task::JoinError),
@@ -118,6 +134,7 @@ impl Restore {
     async fn of(path: &Path) -> Result<Self, RestoreError> {
         let path = path.to_owned();
         let read = task::spawn_blocking(move || {
+            check_whole(&path)?;
             let database = Database::open(&path)?;
             let keys = database.keys()?;
             Ok::<_, DatabaseError>((database, keys))
@@ -135,6 +152,7 @@ impl Restore {
 
     async fn run(mut self) -> Result<Restored, RestoreError> {
         self.is_of_this_cluster().await?;
+        no_api_server_answers().await?;
         self.wanted.remove(COMPACTED);
         let mut from = vec![0];
         loop {
@@ -199,6 +217,7 @@ impl Restore {
             )),
             // Encrypted values are the same while nobody changes them.
             (None, None) if ours == Some(&theirs) => Ok(()),
+            (None, _) if ours.is_none() => other("this etcd holds no namespace kube-system to compare with"),
             _ => other("its namespace kube-system is another one"),
         }
     }
@@ -213,6 +232,34 @@ impl Restore {
         let database = Arc::clone(&self.database);
         Ok(task::spawn_blocking(move || database.value(place)).await??)
     }
+}
+
+/// Kept snapshots may be old: what etcd wrote behind them still has to fit.
+fn check_whole(path: &Path) -> Result<(), DatabaseError> {
+    let mut file = File::open(path)?;
+    let mut check = SnapshotCheck::default();
+    let mut part = vec![0; READ_LEN];
+    loop {
+        match file.read(&mut part)? {
+            0 => break,
+            len => check.add(&part[..len]),
+        }
+    }
+    check
+        .finish()
+        .map(drop)
+        .map_err(|error| DatabaseError::Damaged(error.to_string()))
+}
+
+/// Wherever etcd has a member there is a control plane, known to whoever planned or not.
+async fn no_api_server_answers() -> Result<(), RestoreError> {
+    for member in members().await?.0 {
+        let address = SocketAddr::new(member.address, API_SERVER_PORT);
+        if let Ok(Ok(_)) = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            return Err(RestoreError::ApiServer(address));
+        }
+    }
+    Ok(())
 }
 
 /// Changes that are sent together.

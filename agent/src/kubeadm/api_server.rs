@@ -65,7 +65,8 @@ pub(crate) async fn stop(host: &Host, cluster: &ClusterName) -> Result<(), ApiSe
     let text = fs::read_to_string(&stopped).map_err(failed("read", &stopped))?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port(&text)));
     let deadline = Instant::now() + STOP_LIMIT;
-    while !matches!(timeout(LOOK_EVERY, TcpStream::connect(address)).await, Ok(Err(_))) {
+    let is_refused = |tried: Result<io::Result<TcpStream>, _>| matches!(tried, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused);
+    while !is_refused(timeout(LOOK_EVERY, TcpStream::connect(address)).await) {
         if Instant::now() >= deadline {
             return Err(ApiServerError::Runs);
         }
@@ -83,7 +84,9 @@ pub(crate) async fn stop(host: &Host, cluster: &ClusterName) -> Result<(), ApiSe
 pub(crate) async fn start(host: &Host, cluster: &ClusterName) -> Result<(), ApiServerError> {
     let stopped = host.etcd_snapshots.stopped_api_server(cluster)?;
     give_back(Path::new(MANIFEST), &stopped)?;
-    Ok(kubelet::restart(host, cluster).await?)
+    kubelet::restart(host, cluster).await?;
+    // The restore is over here; until now it might have been begun anew.
+    Ok(host.etcd_snapshots.keep_newest(cluster)?)
 }
 
 /// Moves the manifest; both may be there when this was cut off.

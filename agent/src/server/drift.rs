@@ -55,6 +55,11 @@ fn compare(host: &Host, cluster: &ClusterName, expected: &Expected) -> anyhow::R
             None => drift.push("hosts entries: the block is gone".to_owned()),
         }
     }
+    if host.etcd_snapshots.has_stopped_api_server(cluster) {
+        drift.push(
+            "start API server: it is stopped for a restore of etcd, which `gantry restore` ends".to_owned(),
+        );
+    }
     if expected.balancer {
         let wrong = host.balancers.drift(cluster);
         drift.extend(wrong.map(|what| format!("balancer: {what}")));

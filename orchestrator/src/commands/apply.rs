@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueHint;
-use gantry_model::ExitCode;
+use gantry_model::{ExitCode, StepAction};
 use tokio::sync::mpsc;
 
 use super::agents::{renewals, revocations};
 use super::confirm::confirm;
 use super::connect::{self, ConnectArgs};
 use super::prepare::{PlanningArgs, Wanted, prepare};
+use super::restore;
 use super::scale;
 use crate::clusterfile::Source;
 use crate::context::Context;
 use crate::execute::{self, MAX_WAITING_EVENTS, RunOutcome, Settings};
 use crate::output::print;
-use crate::plan::{Plan, render};
+use crate::plan::{Plan, PlannedStep, render};
 use crate::report::{self, ProgressMode, summary};
 use crate::session::Dialer;
 use crate::state::{Rollback, State};
@@ -155,6 +156,10 @@ fn apply(
             cluster.save(source, &plan)?;
             let outcome = args.execute.run(&plan, &dialer).await?;
             dialer.close().await;
+            let stops = |step: &PlannedStep| matches!(step.step.action, StepAction::StopApiServer { .. });
+            if outcome.exit_code() != ExitCode::Done && plan.steps().any(stops) {
+                anstream::eprintln!("{}", restore::stopped(&plan.cluster));
+            }
             if outcome.exit_code() == ExitCode::Done {
                 // Hosts that have left are no longer asked about.
                 let lost = state.agents().revoked()?;

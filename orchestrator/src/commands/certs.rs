@@ -15,7 +15,7 @@ use super::connect::{self, ConnectArgs};
 use super::enroll::seconds;
 use super::which::{Which, WhichArgs};
 use crate::context::Context;
-use crate::exit::{OrExit as _, failure_hint};
+use crate::exit::{Failure, OrExit as _, failure_hint};
 use crate::inventory::ClusterInventory;
 use crate::inventory::gather::gather;
 use crate::output::{OutputFormat, Table, date, print, print_json};
@@ -46,7 +46,8 @@ Examples:
   gantry certs renew               new ones, one control plane after the other
   gantry certs renew --due -y      only those that end within 30 days
 
-`gantry apply` renews what ends within 30 days, too; and so does gantry-renew.timer, daily, where Gantry was installed as a package.";
+`gantry apply` renews what ends within 30 days, too; and so does gantry-renew.timer, daily, for the
+clusters that root has applied, where Gantry was installed as a package.";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -246,7 +247,7 @@ fn renew(args: RenewArgs, context: &Context) -> anyhow::Result<ExitCode> {
         let which = args.cluster.find(context)?;
         return renew_of(&args, which, context);
     }
-    let mut worst = Ok(ExitCode::Done);
+    let mut first = ExitCode::Done;
     for name in known_clusters(&State::new(context.root()))? {
         let which = WhichArgs::new(Some(name.clone()), None).find(context);
         let renewed = match which {
@@ -254,17 +255,18 @@ fn renew(args: RenewArgs, context: &Context) -> anyhow::Result<ExitCode> {
             Ok(None) => continue,
             Err(error) => Err(error),
         };
-        match renewed {
-            Ok(ExitCode::Done) => {}
-            // One that is busy or away holds up no other.
-            failed => {
-                if let Err(error) = std::mem::replace(&mut worst, failed) {
-                    anstream::eprintln!("{error:#}");
-                }
-            }
+        // One that is busy or away holds up no other.
+        let code = renewed.unwrap_or_else(|error| {
+            anstream::eprintln!("Cluster {name} keeps its certificates: {error:#}");
+            error
+                .downcast_ref::<Failure>()
+                .map_or(ExitCode::Failed, Failure::code)
+        });
+        if first == ExitCode::Done {
+            first = code;
         }
     }
-    worst
+    Ok(first)
 }
 
 fn renew_of(args: &RenewArgs, which: Which, context: &Context) -> anyhow::Result<ExitCode> {

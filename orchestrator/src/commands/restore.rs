@@ -81,11 +81,22 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let state = State::new(context.root());
     let dialer = connect::dialer(context, &args.connect)?;
     let _lock = state.cluster(&which.cluster).lock("restore")?;
-    let detached = "no API server may run now; run the same command again, and it goes on to its end";
+    let detached = "API servers may be stopped; run the same command again, and it goes on to its end";
     connect::block_on(
         async {
             let inventory = gather(&dialer, &which.hosts, Some(&which.cluster)).await;
-            let restore = Restore::new(&which.cluster, &which.hosts, &inventory, snapshot.clone())?;
+            let restore = Restore::new(
+                &which.cluster,
+                &which.hosts,
+                &which.masters,
+                &inventory,
+                snapshot.clone(),
+            )?;
+            for (host, reason) in inventory.unreachable() {
+                anstream::eprintln!(
+                    "{host} is left as it is, so its kubelet is to be restarted there: {reason}"
+                );
+            }
             let plan = restore.plan(&inventory);
             check::check(&plan)?;
             anstream::eprintln!("{}", render::render(&plan));
@@ -121,13 +132,19 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     "What etcd held before is kept: `gantry restore --kept {kept}` undoes this. `gantry status` shows the nodes."
                 ),
                 (ExitCode::Done, None) => {}
-                _ => anstream::eprintln!(
-                    "Control planes may be stopped: run the same command again, it goes on where it stopped."
-                ),
+                _ => anstream::eprintln!("{}", stopped(&which.cluster)),
             }
             Ok(outcome.exit_code())
         },
         detached,
+    )
+}
+
+/// What is to be known when a restore did not come to its end.
+pub(super) fn stopped(cluster: &ClusterName) -> String {
+    format!(
+        "API servers may be stopped: run the same command again, it goes on where it stopped. To leave it: move \
+         /var/lib/gantry/etcd-snapshots/{cluster}/kube-apiserver.yaml on each control plane back to /etc/kubernetes/manifests."
     )
 }
 

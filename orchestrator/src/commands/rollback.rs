@@ -60,7 +60,12 @@ pub fn run(mut args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let cluster = State::new(context.root()).cluster(&clusterfile.name);
     let mut back = Back { kept: args.kept };
     let image = match (args.to, cluster.rollback()?) {
-        (Some(image), _) => image,
+        (Some(image), begun) => {
+            if let Some(begun) = begun.filter(|begun| begun.to.reference == image) {
+                back.kept = back.kept.or(begun.back.kept);
+            }
+            image
+        }
         (None, Some(begun)) => {
             anstream::eprintln!("The rollback to {} goes on.", begun.to.reference);
             back.kept = back.kept.or(begun.back.kept);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use gantry_model::{ClusterName, Digest, ExitCode, StepAction};
 
-use crate::clusterfile::Source;
+use crate::clusterfile::{Role, Source};
 use crate::context::Context;
 use crate::exit::failure_hint;
 use crate::plan::Place;
@@ -38,6 +38,8 @@ pub struct Which {
     pub cluster: ClusterName,
     /// Addresses of its hosts.
     pub hosts: Vec<IpAddr>,
+    /// Those that are to be control planes.
+    pub masters: Vec<IpAddr>,
     /// The image it was given last, by digest, and its layers; none when it was not applied from here.
     pub image: Option<(String, Vec<Digest>)>,
 }
@@ -51,9 +53,12 @@ impl WhichArgs {
         if let Some(file) = &self.clusterfile {
             let clusterfile = Source::read(file)?.clusterfile()?;
             let hosts = clusterfile.hosts.iter().map(|host| host.address).collect();
+            let masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
+            let masters = masters.map(|host| host.address).collect();
             return Ok(Some(Which {
                 cluster: clusterfile.name,
                 hosts,
+                masters,
                 image: None,
             }));
         }
@@ -84,10 +89,13 @@ impl WhichArgs {
             .map(|image| image.reference.to_string())
             .zip(layers);
         let hosts = plan.hosts.iter().filter(|host| host.place != Place::GivenUp);
+        let masters = hosts.clone().filter(|host| host.etcd);
+        let masters = masters.map(|host| host.address).collect();
         let hosts = hosts.map(|host| host.address).collect();
         Ok(Some(Which {
             cluster,
             hosts,
+            masters,
             image,
         }))
     }

@@ -167,7 +167,9 @@ fn make(
         if !is_restored(&clusterfile.name, inventory, before) {
             let hosts = addresses(clusterfile);
             let snapshot = SnapshotName::Before(before.clone());
-            let restore = Restore::new(&clusterfile.name, &hosts, inventory, snapshot)?;
+            let masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
+            let masters: Vec<IpAddr> = masters.map(|host| host.address).collect();
+            let restore = Restore::new(&clusterfile.name, &hosts, &masters, inventory, snapshot)?;
             waves.splice(1..1, restore.waves(inventory));
         }
     } else if let Some(snapshot) = upgrade.snapshot() {

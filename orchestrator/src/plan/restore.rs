@@ -13,6 +13,8 @@ use super::{Mark, PLAN_VERSION, Place, Plan, PlannedHost, PlannedStep, Purpose, 
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
 
+/// What the titles of steps begin with that change etcd.
+const RESTORE: &str = "restore etcd";
 /// Length of the word that tells restores apart, in hex digits.
 const WORD_LEN: usize = 8;
 
@@ -31,13 +33,14 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// How `snapshot` is restored in `cluster`, whose hosts are `hosts`.
+    /// How `snapshot` is restored in `cluster`, whose hosts are `hosts`, `masters` among them.
     ///
     /// # Errors
     /// When a control plane does not answer, or none has the snapshot.
     pub fn new(
         cluster: &ClusterName,
         hosts: &[IpAddr],
+        masters: &[IpAddr],
         inventory: &ClusterInventory,
         snapshot: SnapshotName,
     ) -> anyhow::Result<Self> {
@@ -52,13 +55,12 @@ impl Restore {
                 "`gantry status` shows its hosts; nothing was changed",
             ));
         }
-        // Which of them are control planes is not known, and one that runs would go on changing what is restored.
-        if let Some((host, reason)) = inventory.unreachable().next() {
+        // Its API server might go on changing what is restored.
+        if let Some((host, reason)) = inventory.unreachable().find(|(host, _)| masters.contains(host)) {
             return Err(failure_hint(
                 ExitCode::Unreachable,
-                format!("{host} does not answer: {reason}"),
-                "every host has to, since no API server may run meanwhile; for one that is gone for good, \
-                 `gantry delete --force` comes first; nothing was changed",
+                format!("control plane {host} does not answer: {reason}"),
+                "every control plane has to, since no API server may run meanwhile",
             ));
         }
         let has = |host: &&IpAddr| match &snapshot {
@@ -70,16 +72,21 @@ impl Restore {
         let Some(&on) = control_planes.iter().find(has) else {
             return Err(failure_hint(
                 ExitCode::Input,
-                format!("no control plane of cluster {cluster} has a snapshot {snapshot}"),
+                match &snapshot {
+                    SnapshotName::Before(before) => {
+                        format!("no control plane of cluster {cluster} keeps a snapshot from before {before}")
+                    }
+                    SnapshotName::Given(_) => {
+                        format!("no control plane of cluster {cluster} can take a snapshot")
+                    }
+                },
                 match kept(cluster, inventory).as_slice() {
                     [] => "none is kept; give one with -i FILE".to_owned(),
                     kept => format!("kept are: {}", kept.join(", ")),
                 },
             ));
         };
-        let last = inventory
-            .report(on)
-            .and_then(|report| latest_end(cluster, report));
+        let last = inventory.report(on).and_then(|report| base(cluster, report));
         // Its API server is the last to start: that it did is how the end is remembered.
         control_planes.sort_by_key(|host| *host == on);
         Ok(Self {
@@ -147,14 +154,11 @@ impl Restore {
             let after = after.to_vec();
             PlannedStep::new(*host, Step { action, after }, Mark::Change, reason)
         };
-        let keep = StepAction::KeepEtcdSnapshot {
-            cluster: cluster.clone(),
-            before: self.kept_before(),
-        };
+        let keep = keep_step(&cluster, self.occasion.clone());
         let keep = remembered(
             self.on,
-            keep,
-            &self.occasion,
+            keep.action,
+            &keep.after,
             "what etcd holds now, to go back to",
         );
         let restore = StepAction::RestoreEtcd {
@@ -189,7 +193,11 @@ impl Restore {
         }
         waves.extend([
             wave("restore", vec![restore.clone()]),
-            wave("kubelets", self.workers.iter().map(kubelet).collect()),
+            Wave {
+                // A worker whose kubelet does not start keeps no API server down.
+                keep_going: true,
+                ..wave("kubelets", self.workers.iter().map(kubelet).collect())
+            },
             wave("start", others.iter().map(start).collect()),
             wave("start", vec![start(last)]),
         ]);
@@ -200,15 +208,6 @@ impl Restore {
     fn members(&self) -> impl Iterator<Item = IpAddr> {
         self.control_planes.iter().chain(&self.workers).copied()
     }
-
-    /// What the snapshot is named after that is kept before.
-    fn kept_before(&self) -> String {
-        let word = self
-            .occasion
-            .first()
-            .map_or_else(|| "first".to_owned(), StepId::short);
-        format!("{BEFORE_RESTORE}{}", &word[..word.len().min(WORD_LEN)])
-    }
 }
 
 /// The step by which the last restore came to its end on a host.
@@ -218,6 +217,42 @@ fn latest_end<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a S
     })
     .title();
     succeeded(cluster, report, &title)
+}
+
+/// What tells this restore apart from the one before on the same host: the step that the keeping of what etcd holds builds on. It
+/// stays the same once etcd was changed; before that, and after the end, what etcd holds is kept anew.
+fn base<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
+    let end = latest_end(cluster, report);
+    let Some(kept) = succeeded(cluster, report, &keep_step(cluster, Vec::new()).action.title()) else {
+        return end;
+    };
+    let later = |record: &StepRecord| record.started_at >= kept.started_at;
+    if end.is_some_and(later) {
+        return end;
+    }
+    let mut restores = report
+        .records(cluster)
+        .filter(|record| record.title.starts_with(RESTORE));
+    if !restores.any(later) {
+        return Some(kept);
+    }
+    let built_on = |record: &Option<&StepRecord>| keep_step(cluster, occasion(*record)).id() == kept.id;
+    let mut records = report.records(cluster).map(Some).chain([None]);
+    records.find(built_on).unwrap_or(Some(kept))
+}
+
+/// The step that keeps what etcd holds.
+fn keep_step(cluster: &ClusterName, occasion: Vec<StepId>) -> Step {
+    let word = occasion.first().map_or_else(|| "first".to_owned(), StepId::short);
+    let before = format!("{BEFORE_RESTORE}{}", &word[..word.len().min(WORD_LEN)]);
+    let action = StepAction::KeepEtcdSnapshot {
+        cluster: cluster.clone(),
+        before,
+    };
+    Step {
+        action,
+        after: occasion,
+    }
 }
 
 /// The latest step with this title that succeeded.
@@ -236,11 +271,13 @@ pub(super) fn is_restored(cluster: &ClusterName, inventory: &ClusterInventory, b
     })
     .title();
     inventory.reached().any(|(_, report)| {
+        // It may be gone by now: older ones make room for newer ones.
         let kept = report.inventory.etcd_snapshots.iter();
         let kept = kept.filter(|kept| kept.cluster == *cluster && kept.before == before);
+        let at = kept.map(|kept| kept.at).max().unwrap_or(i64::MIN);
         let restored = succeeded(cluster, report, &title);
         let end = latest_end(cluster, report);
-        matches!((kept.map(|kept| kept.at).max(), restored, end), (Some(at), Some(restored), Some(end))
+        matches!((restored, end), (Some(restored), Some(end))
             if restored.started_at >= at && end.started_at >= restored.started_at)
     })
 }

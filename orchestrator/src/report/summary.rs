@@ -43,7 +43,7 @@ pub fn summary(plan: &Plan, outcome: &RunOutcome, elapsed: std::time::Duration) 
     ));
     if let Some(wave) = &outcome.stopped_after {
         text.push_str(&format!(
-            "Stopped after {wave}: what comes next needs every host. What is done stays done; apply again to go on.\n"
+            "Stopped after {wave}: what comes next needs every host. What is done stays done; the same command goes on.\n"
         ));
     }
     text

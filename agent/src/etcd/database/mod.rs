@@ -55,7 +55,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// The one in the file at `path`. That it is whole was checked when it came.
+    /// The one in the file at `path`. Whoever opens it has compared it with its digest.
     ///
     /// # Errors
     /// When it is no database.

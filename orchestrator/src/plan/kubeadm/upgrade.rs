@@ -33,6 +33,8 @@ pub(in super::super) struct Upgrade<'a> {
     image: &'a PlanImage,
     inventory: &'a ClusterInventory,
     version: &'a str,
+    /// The version may be an older one.
+    goes_back: bool,
     /// In the order of the Clusterfile.
     hosts: Vec<Upgraded<'a>>,
 }
@@ -91,6 +93,7 @@ impl<'a> Upgrade<'a> {
             image,
             inventory,
             version: kubernetes.map_or("", |kubernetes| kubernetes.version.as_str()),
+            goes_back,
             hosts: Vec::new(),
         };
         let Some(kubernetes) = kubernetes else {
@@ -193,7 +196,12 @@ impl<'a> Upgrade<'a> {
         let first = self.hosts.iter().find(|host| !host.again)?;
         let action = StepAction::KeepEtcdSnapshot {
             cluster: self.clusterfile.name.clone(),
-            before: self.version.to_owned(),
+            // What was kept before the way here keeps its name.
+            before: if self.goes_back {
+                format!("rollback-{}", self.version)
+            } else {
+                self.version.to_owned()
+            },
         };
         let reason = format!("before {}", self.version);
         let step = self.on_anchor(anchor, action, first.rootfs.into_iter().collect(), reason);
