@@ -63,13 +63,7 @@ struct Taken {
 /// # Errors
 /// When no host gives one that is whole, or it cannot be written.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let Some(which) = args.which.find(context)? else {
-        return Err(failure_hint(
-            ExitCode::Input,
-            "no cluster was applied from here",
-            "name its file with --clusterfile",
-        ));
-    };
+    let which = args.which.need(context, "--clusterfile")?;
     let dialer = connect::dialer(context, &args.connect)?;
     let folder = args
         .output

@@ -15,7 +15,7 @@ use super::connect::{self, ConnectArgs};
 use super::enroll::seconds;
 use super::which::{Which, WhichArgs};
 use crate::context::Context;
-use crate::exit::{Failure, OrExit as _, failure_hint};
+use crate::exit::{Failure, OrExit as _};
 use crate::inventory::ClusterInventory;
 use crate::inventory::gather::gather;
 use crate::output::{OutputFormat, Table, date, print, print_json};
@@ -327,13 +327,6 @@ fn renew_of(args: &RenewArgs, which: Which, context: &Context) -> anyhow::Result
 
 impl ClusterArgs {
     fn find(&self, context: &Context) -> anyhow::Result<Which> {
-        let which = WhichArgs::new(self.cluster.clone(), self.file.clone()).find(context)?;
-        which.ok_or_else(|| {
-            failure_hint(
-                ExitCode::Input,
-                "no cluster was applied from here",
-                "name its Clusterfile with -f",
-            )
-        })
+        WhichArgs::new(self.cluster.clone(), self.file.clone()).need(context, "-f")
     }
 }

@@ -35,13 +35,7 @@ pub struct Args {
 /// # Errors
 /// When no host of the cluster gives it, or it cannot be written.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let Some(which) = args.which.find(context)? else {
-        return Err(failure_hint(
-            ExitCode::Input,
-            "no cluster was applied from here",
-            "name its file with --clusterfile",
-        ));
-    };
+    let which = args.which.need(context, "--clusterfile")?;
     let dialer = connect::dialer(context, &args.connect)?;
     let found = connect::block_on(
         async {

@@ -67,13 +67,7 @@ pub struct Args {
 /// # Errors
 /// When the snapshot cannot be used or the cluster is not fit for it; failures of hosts are reported and give the exit code.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let Some(which) = args.which.find(context)? else {
-        return Err(failure_hint(
-            ExitCode::Input,
-            "no cluster was applied from here",
-            "name its file with --clusterfile",
-        ));
-    };
+    let which = args.which.need(context, "--clusterfile")?;
     let snapshot = match (&args.input, &args.kept) {
         (Some(file), _) => SnapshotName::Given(look_through(file)?),
         (None, kept) => SnapshotName::Before(kept.clone().unwrap_or_default()),

@@ -45,6 +45,20 @@ pub struct Which {
 }
 
 impl WhichArgs {
+    /// The cluster these flags name; `flag` is the one that names a Clusterfile.
+    ///
+    /// # Errors
+    /// As [`WhichArgs::find`], and when they name none and none was applied from here.
+    pub fn need(&self, context: &Context, flag: &str) -> anyhow::Result<Which> {
+        self.find(context)?.ok_or_else(|| {
+            failure_hint(
+                ExitCode::Input,
+                "no cluster was applied from here",
+                format!("name its Clusterfile with {flag}"),
+            )
+        })
+    }
+
     /// The cluster these flags name; none when they name none and none was applied from here.
     ///
     /// # Errors

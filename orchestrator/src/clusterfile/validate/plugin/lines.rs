@@ -27,7 +27,6 @@ pub(super) fn lines<'a>(data: &'a Node, file: &str) -> Vec<Line<'a>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
     use crate::clusterfile::tree;
