@@ -131,6 +131,7 @@ fn commands_of_the_image_run_again_when_files_of_the_first_master_change() {
         lines: vec!["kubectl apply -f manifests".into()],
         manifest: "{}".into(),
         config: "{}".into(),
+        ..ImageCommands::default()
     };
     let image = PlanImage {
         commands: Some(commands),

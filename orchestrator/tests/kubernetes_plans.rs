@@ -492,6 +492,7 @@ fn commands_run_on_the_first_master_in_order_and_once() {
         ],
         manifest: "{}".into(),
         config: "{}".into(),
+        ..ImageCommands::default()
     };
     let image = PlanImage {
         commands: Some(commands),

@@ -37,6 +37,7 @@ fn image_of_cluster() -> PlanImage {
         lines: vec!["kubectl apply -f manifests".into()],
         manifest: "{}".into(),
         config: "{}".into(),
+        ..ImageCommands::default()
     };
     PlanImage {
         commands: Some(commands),

@@ -28,6 +28,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
             return scripts::check_environment(command.env.len(), &command.env);
         }
         StepAction::RunShellCommand(command) => return scripts::check_shell_command(command),
+        StepAction::LaunchApplication(launch) => return scripts::check_launch(launch),
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         StepAction::Kubeadm(spec) => return kubeadm::check(spec),
         StepAction::DrainNode { node, .. }
@@ -123,6 +124,7 @@ pub(super) fn already_done(
         StepAction::RunScript(_)
         | StepAction::RunImageCommand(_)
         | StepAction::RunShellCommand(_)
+        | StepAction::LaunchApplication(_)
         | StepAction::WaitForNodes { .. }
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use gantry_model::{
-    ClusterName, Digest, ImageCommand, JoinPass, KubeadmAct, KubeadmSpec, ScriptSpec, ShellCommand, StepId,
-    StepOutcome,
+    ApplicationLaunch, ClusterName, Digest, ImageCommand, JoinPass, KubeadmAct, KubeadmSpec, ScriptSpec,
+    ShellCommand, StepId, StepOutcome,
 };
 use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,16 @@ pub(super) async fn run_image_command(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let program = |rootfs: &Path, image: &Digest| scripts::image_command(spec, image, rootfs);
+    run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+pub(super) async fn launch_application(
+    host: Host,
+    id: StepId,
+    spec: &ApplicationLaunch,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let program = |rootfs: &Path, image: &Digest| scripts::launch_program(spec, image, rootfs);
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 

@@ -128,6 +128,7 @@ impl StepKind {
             StepAction::RunScript(_)
             | StepAction::RunImageCommand(_)
             | StepAction::RunShellCommand(_)
+            | StepAction::LaunchApplication(_)
             | StepAction::WaitForNodes { .. }
             | StepAction::DrainNode { .. }
             | StepAction::DeleteNode { .. } => Self::Script,

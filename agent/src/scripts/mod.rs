@@ -9,6 +9,7 @@
 
 mod command;
 mod environment;
+mod image_application;
 mod image_command;
 mod kept;
 mod output;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use command::{BASH, Program, SecretFile, check_environment};
 pub use command::{BadScript, check};
+pub(crate) use image_application::{check_launch, launch_program};
 pub(crate) use image_command::image_command;
 pub use output::{LineSplitter, OutputLine, StepOutput};
 pub use proof::ProofError;

@@ -13,11 +13,15 @@ use super::{Program, SECRET, SecretFile, check_environment};
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn check_shell_command(command: &ShellCommand) -> Result<(), String> {
-    if let CommandOrigin::Plugin(name) = &command.origin
-        && !ShellCommand::is_name(name)
-    {
+    let name = match &command.origin {
+        CommandOrigin::Plugin(name) | CommandOrigin::Application(name) => name.as_str(),
+        CommandOrigin::Listed(_) => "listed",
+    };
+    if !ShellCommand::is_name(name) {
         let name: String = name.chars().take(ShellCommand::MAX_NAME_LEN).collect();
-        return Err(format!("{name:?} cannot be the name of a plugin"));
+        return Err(format!(
+            "{name:?} cannot be the name of a plugin or an application"
+        ));
     }
     ShellCommand::check_text(&command.text).map_err(|why| format!("{} {why}", command.title()))?;
     check_environment(command.env.len(), &command.env)

@@ -10,6 +10,10 @@ const MAX_PATH_LEN: usize = 1024;
 const MAX_NAME_LEN: usize = 255;
 /// Folders of a rootfs whose files are run, or served as images: hosts take them from verified images alone.
 const OF_IMAGES_ALONE: [&str; 3] = ["bin", "registry", "scripts"];
+/// The folder of a rootfs that has the image's applications, some of which are launched by their scripts.
+const APPLICATIONS: &str = "application";
+/// What names of those scripts end in.
+const SCRIPT: &str = ".sh";
 
 /// A file of the rootfs as an operator wants it. What is in it may be secret: it is not in its debug form.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +51,9 @@ pub enum ConfigPathError {
     /// What is there is for images to say.
     #[error("files in {0}/ come from the image alone: hosts run and serve nothing else")]
     OfImagesAlone(&'static str),
+    /// What is there is run.
+    #[error("scripts of applications come from the image alone: hosts run no others")]
+    Script,
 }
 
 /// Whether `path` can be that of a [`ConfigFile`]: strictly inside the rootfs, and not where programs, scripts and
@@ -73,6 +80,7 @@ pub fn check_config_path(path: &str) -> Result<(), ConfigPathError> {
     let top = path.split('/').next().unwrap_or_default();
     match OF_IMAGES_ALONE.into_iter().find(|folder| *folder == top) {
         Some(folder) => Err(ConfigPathError::OfImagesAlone(folder)),
+        None if top == APPLICATIONS && path.ends_with(SCRIPT) => Err(ConfigPathError::Script),
         None => Ok(()),
     }
 }
@@ -83,7 +91,14 @@ mod tests {
 
     #[test]
     fn paths_stay_inside_and_away_from_what_is_run() {
-        for path in ["etc/daemon.json", "values.yaml", "charts/a/..b/c", "etc/bin/x"] {
+        for path in [
+            "etc/daemon.json",
+            "values.yaml",
+            "charts/a/..b/c",
+            "etc/bin/x",
+            "application/apps/web/bin/x",
+            "etc/profile.sh",
+        ] {
             assert_eq!(check_config_path(path), Ok(()), "{path}");
         }
         let long = format!("etc/{}", "x".repeat(256));
@@ -99,6 +114,7 @@ mod tests {
             (long.as_str(), ConfigPathError::Long),
             ("scripts/init.sh", ConfigPathError::OfImagesAlone("scripts")),
             ("bin", ConfigPathError::OfImagesAlone("bin")),
+            ("application/apps/web/up.sh", ConfigPathError::Script),
         ] {
             assert_eq!(check_config_path(path), Err(error), "{path:?}");
         }

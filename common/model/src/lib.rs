@@ -3,6 +3,7 @@
 //! Plain values: no I/O, no clock, no async. Every type here is printed, stored or sent somewhere, and keeps
 //! the same name in the code, the files, the logs and the flags.
 
+mod application_launch;
 mod certificate;
 mod cluster_health;
 mod config_file;
@@ -22,6 +23,7 @@ mod script;
 mod shell_command;
 mod step;
 
+pub use application_launch::ApplicationLaunch;
 pub use certificate::{CertificateKeeper, CertificateRecord};
 pub use cluster_health::{ClusterHealth, NodeHealth};
 pub use config_file::{ConfigFile, ConfigPathError, check_config_path};

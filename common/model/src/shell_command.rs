@@ -32,6 +32,8 @@ pub enum CommandOrigin {
     Plugin(String),
     /// It has this place, from 0, in the list that stands for the commands of the image.
     Listed(u32),
+    /// It launches the application of this name.
+    Application(String),
 }
 
 /// When a command runs.
@@ -94,12 +96,13 @@ impl ShellCommand {
 }
 
 impl CommandOrigin {
-    /// A few words for people: `plugin dns`, `command 1`.
+    /// A few words for people: `plugin dns`, `command 1`, `application web`.
     #[must_use]
     pub fn title(&self) -> String {
         match self {
             Self::Plugin(name) => format!("plugin {name}"),
             Self::Listed(index) => format!("command {}", u64::from(*index) + 1),
+            Self::Application(name) => format!("application {name}"),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec, LayerDescriptor,
-    NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
+    ApplicationLaunch, ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec,
+    LayerDescriptor, NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -282,6 +282,8 @@ pub enum StepAction {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// Launch an application of the image.
+    LaunchApplication(ApplicationLaunch),
 }
 
 /// One line of `/etc/hosts`.
@@ -303,6 +305,7 @@ impl StepAction {
                 | Self::Kubeadm(_)
                 | Self::RunImageCommand(_)
                 | Self::RunShellCommand(_)
+                | Self::LaunchApplication(_)
                 | Self::WaitForNodes { .. }
                 | Self::DrainNode { .. }
                 | Self::DeleteNode { .. }
@@ -344,6 +347,7 @@ impl StepAction {
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunShellCommand(command) => Some(&command.cluster),
+            Self::LaunchApplication(launch) => Some(&launch.cluster),
             Self::RunScript(script) => Some(&script.cluster),
         }
     }
@@ -385,6 +389,7 @@ impl StepAction {
             Self::StopApiServer { .. } => "stop API server".into(),
             Self::RestoreEtcd { snapshot, .. } => format!("restore etcd {snapshot}"),
             Self::StartApiServer { .. } => "start API server".into(),
+            Self::LaunchApplication(launch) => format!("application {}", launch.application),
         }
     }
 }

@@ -206,6 +206,14 @@ impl Extension {
         serde_json::to_string(self).expect("an extension is plain data")
     }
 
+    /// The application of this name.
+    #[must_use]
+    pub fn application(&self, name: &str) -> Option<&Application> {
+        self.applications
+            .iter()
+            .find(|application| application.name == name)
+    }
+
     /// What is launched, in order.
     #[must_use]
     pub fn launched(&self) -> Vec<LaunchItem> {
@@ -247,9 +255,7 @@ impl Extension {
         let line = |item: &LaunchItem| match item {
             LaunchItem::Line(line) => Ok(line.clone()),
             LaunchItem::Application(name) => self
-                .applications
-                .iter()
-                .find(|application| application.name == *name)
+                .application(name)
                 .map(Application::line)
                 .ok_or_else(|| format!("it launches {name:?}, which is no application of it")),
         };
@@ -276,25 +282,34 @@ impl Application {
         format!("{APPLICATIONS}/{}/", self.name)
     }
 
-    /// The shell line that launches it, run in the rootfs; empty when nothing says how.
+    /// The shell line that launches it, run in the rootfs with its [`Self::environment`]; empty when nothing says how.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub fn command(&self) -> String {
         let folder = self.folder();
         let each = |program: &str| {
             let line = |file: &String| format!("{program} {}", shell_word(&format!("{folder}{file}")));
             self.files.iter().map(line).collect::<Vec<_>>().join(" && ")
         };
-        let line = match self.kind.as_str() {
+        match self.kind.as_str() {
             _ if !self.cmds.is_empty() => format!("cd {} && {}", shell_word(&folder), self.cmds.join(" ")),
             "helm" => format!("helm install {} {}", shell_word(&self.name), shell_word(&folder)),
             "kube" => each("kubectl apply -f"),
             "shell" => each("bash"),
             _ => String::new(),
-        };
-        let assignment = |(name, value): (&String, &String)| {
-            is_variable(name).then(|| format!("{name}={}", shell_word(value)))
-        };
-        let env: Vec<String> = self.env.iter().filter_map(assignment).collect();
+        }
+    }
+
+    /// Its own environment: what shells take of it.
+    pub fn environment(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.env.iter().filter(|(name, _)| is_variable(name))
+    }
+
+    /// The same line, which sets the environment itself.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let line = self.command();
+        let assignment = |(name, value): (&String, &String)| format!("{name}={}", shell_word(value));
+        let env: Vec<String> = self.environment().map(assignment).collect();
         if env.is_empty() || line.is_empty() {
             line
         } else {
@@ -390,6 +405,7 @@ mod tests {
             with_env.line(),
             r"export Motto='it'\''s' Replicas=2 && bash application/apps/web/up.sh"
         );
+        assert_eq!(with_env.command(), "bash application/apps/web/up.sh");
     }
 
     #[test]

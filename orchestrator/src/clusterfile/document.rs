@@ -1,6 +1,7 @@
 //! The text shape of a Clusterfile: one type per mapping. Only the JSON Schema is made of these types, and with
 //! it [`super::structure`] checks names and kinds of values; what values mean is decided in [`super::validate`].
 
+mod application;
 mod first_version;
 mod plugin;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
+pub use application::ApplicationDocument;
 pub use first_version::DocumentV1;
 pub use plugin::PluginDocument;
 
@@ -75,6 +77,12 @@ pub struct Spec {
     /// Commands run on the first master in the place of the image's, where its agent allows it
     #[serde(default)]
     pub cmd: Vec<String>,
+    /// Values of variables that those commands, or the image's, name: NAME=VALUE
+    #[serde(default, rename = "cmd_args")]
+    pub cmd_args: Vec<String>,
+    /// The applications of the image that are launched, in order; [""] launches none [default: those that the image launches]
+    #[serde(default)]
+    pub app_names: Vec<String>,
     /// Where old scripts find rootfs folders; has to be /var/lib/sealer/data
     pub data_root: Option<String>,
 }
@@ -223,6 +231,8 @@ pub struct ConfigMetadata {
 pub struct ConfigSpec {
     /// The file, below the rootfs, e.g. etc/daemon.json
     pub path: String,
+    /// The application below whose folder the file is
+    pub app_name: Option<String>,
     /// Its text, or what is merged into it
     pub data: String,
     /// What is done with the data [default: overwrite]

@@ -5,10 +5,12 @@
 //!          └──────────────────────────┴── mistakes: all of them, each with its place ──┘
 //! ```
 
+pub mod application;
 pub mod command;
 pub mod config;
 pub mod document;
 pub mod edit;
+pub mod image_check;
 pub mod kubernetes;
 pub mod mistake;
 pub mod schema;
@@ -28,6 +30,7 @@ use gantry_model::{ClusterName, ExitCode, HostsEntry, ImageReference, NodeMarks}
 
 use crate::exit::{OrExit as _, failure, failure_hint};
 
+pub use application::{ApplicationSettings, Applications};
 pub use command::{Command, CommandHosts};
 pub use config::Config;
 pub use kubernetes::KubernetesDocuments;
@@ -56,6 +59,10 @@ pub struct Clusterfile {
     pub configs: Vec<Config>,
     /// Its own commands, in the order in which those of one moment run.
     pub commands: Vec<Command>,
+    /// Values of variables that the commands in the place of the image's, or the image's, name.
+    pub command_arguments: BTreeMap<String, String>,
+    /// What it says about the applications of the image.
+    pub applications: Applications,
 }
 
 /// One host.
@@ -218,12 +225,31 @@ impl Source {
                 }
                 Ok(clusterfile)
             }
-            Err(mistakes) => {
-                anstream::eprint!("{}", mistakes.render(true));
-                Err(mistakes).or_exit(ExitCode::Input)
-            }
+            Err(mistakes) => refused(mistakes),
         }
     }
+
+    /// Holds what it, which means `clusterfile`, says about things of its image against the image. Mistakes are printed on standard error.
+    ///
+    /// # Errors
+    /// When something does not fit.
+    pub fn check_against(
+        &self,
+        clusterfile: &Clusterfile,
+        offer: &image_check::Offer<'_>,
+    ) -> anyhow::Result<()> {
+        let mistakes = image_check::mistakes(&self.text, clusterfile, offer);
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        refused(Mistakes::new(&self.file, &self.text, mistakes))
+    }
+}
+
+/// Prints `mistakes`, and ends the command.
+fn refused<T>(mistakes: Mistakes) -> anyhow::Result<T> {
+    anstream::eprint!("{}", mistakes.render(true));
+    Err(mistakes).or_exit(ExitCode::Input)
 }
 
 /// Names of fields whose values are nobody's business.
@@ -237,6 +263,10 @@ fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
     ) {
         let data = node.get("spec").and_then(|spec| spec.get("data"));
         spans.extend(data.map(|data| data.span.clone()));
+    }
+    // Files of applications.
+    if node.get("path").is_some() {
+        spans.extend(node.get("data").map(|data| data.span.clone()));
     }
     for entry in node.entries() {
         if SECRET_FIELDS.contains(&entry.key.as_str()) {

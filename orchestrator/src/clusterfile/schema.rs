@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use super::document::{ConfigDocument, Document, DocumentV1, PluginDocument};
+use super::document::{ApplicationDocument, ConfigDocument, Document, DocumentV1, PluginDocument};
 use super::kubernetes::{KUBEADM_CONFIG, KubernetesKind};
 
 /// The schema of every document, for `gantry schema` and for editors.
@@ -18,7 +18,14 @@ pub fn schema() -> Value {
         "required": ["kind"],
         "properties": { "kind": { "enum": kinds } },
     });
-    let mut any = [cluster(), config(), plugin(), kubernetes, first_version()];
+    let mut any = [
+        cluster(),
+        config(),
+        plugin(),
+        kubernetes,
+        first_version(),
+        application(),
+    ];
     let version = any[0]["$schema"].take();
     for one in &mut any {
         if let Some(fields) = one.as_object_mut() {
@@ -36,6 +43,11 @@ pub(super) fn cluster() -> Value {
 /// The schema of a document of kind Cluster in the first version of the format.
 pub(super) fn first_version() -> Value {
     of::<DocumentV1>("Cluster, first version")
+}
+
+/// The schema of a document of kind Application.
+pub(super) fn application() -> Value {
+    of::<ApplicationDocument>("Application")
 }
 
 /// The schema of a document of kind Config.

@@ -6,8 +6,6 @@ const NETWORK_IS_THE_IMAGES: &str =
 
 /// Fields, by their path, and what to do instead.
 const FIELDS: &[(&str, &str)] = &[
-    ("spec.cmd_args", "run the image's commands after `gantry apply`"),
-    ("spec.appNames", "start applications after `gantry apply`"),
     (
         "spec.provider",
         "hosts are not created; list the addresses of running ones in `spec.hosts`",
@@ -65,26 +63,16 @@ const FIELDS: &[(&str, &str)] = &[
         "spec.hosts[].containerRuntime",
         "set `spec.containerRuntime`, for all hosts",
     ),
-    (
-        "spec.appName",
-        "write the whole path, `path: application/apps/NAME/FILE`",
-    ),
     ("metadata.annotations", "leave them out"),
     ("metadata.labels", "leave them out"),
     ("metadata.namespace", "leave it out: a cluster has no namespace"),
 ];
 
 /// Kinds of document that are known and not supported by this version, and what to do instead.
-pub(crate) const KINDS: &[(&str, &str)] = &[
-    (
-        "Application",
-        "write its `cmds` as `spec.cmd` of the Cluster; what an image launches stands in its Kubefile",
-    ),
-    (
-        "Infra",
-        "hosts are not created; list the addresses of running ones in `spec.hosts`",
-    ),
-];
+pub(crate) const KINDS: &[(&str, &str)] = &[(
+    "Infra",
+    "hosts are not created; list the addresses of running ones in `spec.hosts`",
+)];
 
 /// Types of Plugin, and what to do instead.
 const PLUGINS: &[(&str, &str)] = &[(

@@ -1,6 +1,7 @@
 //! From the tree to the meaning. Names and kinds of values are checked by [`super::structure`]; whatever has the
 //! wrong kind is passed over here, so that one run finds every mistake.
 
+mod application;
 mod config;
 mod env;
 mod first_version;
@@ -22,6 +23,7 @@ use super::spelling::closest;
 use super::structure;
 use super::tree::{Node, Value};
 use super::unsupported::KINDS;
+use application::APPLICATION;
 
 /// The kind of documents that are about one file.
 const CONFIG: &str = "Config";
@@ -37,6 +39,7 @@ pub(super) fn clusterfile(
 ) -> Option<(Clusterfile, Vec<String>)> {
     let (mut clusters, mut of_kubernetes) = (Vec::new(), KubernetesDocuments::new());
     let (mut configs, mut plugins) = (config::Configs::default(), Vec::new());
+    let mut applications = application::Application::default();
     let mut notes = Vec::new();
     for document in documents {
         let kind = document.get("kind").and_then(Node::text);
@@ -47,6 +50,8 @@ pub(super) fn clusterfile(
         } else if kind == Some(CONFIG) {
             mistakes.extend(structure::check(document, &schema::config()));
             configs.document(document, mistakes, &mut notes);
+        } else if kind == Some(APPLICATION) {
+            applications.document(document, &mut configs, mistakes, &mut notes);
         } else if kind == Some(PLUGIN) {
             plugins.extend(plugin::document(document, mistakes));
         } else if is_cluster(document, mistakes) {
@@ -78,7 +83,8 @@ pub(super) fn clusterfile(
         mistakes.extend(structure::check(cluster, &schema::cluster()));
         cluster
     };
-    let (mut clusterfile, mut notes) = meaning(cluster, of_kubernetes, configs, mistakes, notes)?;
+    let (mut clusterfile, mut notes) =
+        meaning(cluster, of_kubernetes, configs, applications, mistakes, notes)?;
     plugin::take(&plugins, text, &mut clusterfile, mistakes, &mut notes);
     notes.dedup();
     Some((clusterfile, notes))
@@ -88,6 +94,7 @@ fn meaning(
     cluster: &Node,
     of_kubernetes: KubernetesDocuments,
     configs: config::Configs,
+    applications: application::Application<'_>,
     mistakes: &mut Vec<Mistake>,
     mut notes: Vec<String>,
 ) -> Option<(Clusterfile, Vec<String>)> {
@@ -111,6 +118,11 @@ fn meaning(
     if spec.get("ssh").is_some() {
         notes.push("`ssh` is not used: agents are enrolled, nothing goes over ssh".into());
     }
+    let command_arguments = spec
+        .get("cmd_args")
+        .map(|list| env::variables(list, mistakes, &mut notes))
+        .unwrap_or_default();
+    let (applications, commands) = applications.launched(spec, mistakes, &mut notes);
     let clusterfile = Clusterfile {
         name: name?,
         image: image?,
@@ -121,7 +133,9 @@ fn meaning(
         host_aliases,
         kubernetes: of_kubernetes,
         configs: configs.list,
-        commands: plugin::listed(spec, mistakes),
+        commands,
+        command_arguments,
+        applications,
     };
     Some((clusterfile, notes))
 }
@@ -152,15 +166,19 @@ fn is_cluster(document: &Node, mistakes: &mut Vec<Mistake>) -> bool {
     } else {
         let mistake = Mistake::new(kind.span.clone(), format!("there is no kind {word:?}"));
         let kubernetes = KubernetesKind::ALL.map(KubernetesKind::name);
-        let known = KINDS
-            .iter()
-            .map(|(kind, _)| *kind)
-            .chain(["Cluster", CONFIG, PLUGIN, KUBEADM_CONFIG]);
+        let known = KINDS.iter().map(|(kind, _)| *kind).chain([
+            "Cluster",
+            APPLICATION,
+            CONFIG,
+            PLUGIN,
+            KUBEADM_CONFIG,
+        ]);
         match closest(word, known.chain(kubernetes)) {
             // The structure walk says it, with the other mistakes of the document.
             Some("Cluster") => return true,
             Some(meant)
-                if [CONFIG, PLUGIN, KUBEADM_CONFIG].contains(&meant) || kubernetes.contains(&meant) =>
+                if [APPLICATION, CONFIG, PLUGIN, KUBEADM_CONFIG].contains(&meant)
+                    || kubernetes.contains(&meant) =>
             {
                 mistake.help(format!("did you mean `{meant}`?"))
             }

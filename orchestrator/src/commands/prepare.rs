@@ -76,7 +76,7 @@ impl Wanted {
     /// Its image, from the store.
     ///
     /// # Errors
-    /// When the store does not have it.
+    /// When the store does not have it, or a Clusterfile names what is not in it.
     pub fn image(&self, store: &Store) -> anyhow::Result<PlanImage> {
         let (image, reference) = match self {
             Self::Clusterfile(_, clusterfile) => (store.image(&clusterfile.image), clusterfile.image.clone()),
@@ -99,7 +99,11 @@ impl Wanted {
             // What is in its files, a saved plan says.
             Self::Plan(_) => BTreeSet::new(),
         };
-        read_image(store, &stored(image)?, &reference, &files)
+        let image = read_image(store, &stored(image)?, &reference, &files)?;
+        if let Self::Clusterfile(source, clusterfile) = self {
+            source.check_against(clusterfile, &image.offer())?;
+        }
+        Ok(image)
     }
 
     /// The plan for what the agents said.

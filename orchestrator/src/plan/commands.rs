@@ -1,24 +1,31 @@
 //! This module owns [`ImageCommands`]: what an image wants run when its cluster is complete (`LAUNCH`, `CMDS` and
-//! `CMD` of its Kubefile), and
-//! the steps that do it: on the first master, in order, each once.
+//! `CMD` of its Kubefile), and the steps that do it: on the first master, in order, each once.
 
-use gantry_model::{ImageCommand, Step, StepAction, StepId};
-use gantry_store::{Image, StoreError};
+use gantry_model::{
+    ApplicationLaunch, CommandMoment, CommandOrigin, ImageCommand, ShellCommand, Step, StepAction, StepId,
+};
+use gantry_store::{Application, Image, LaunchItem, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::environment::environment;
-use super::progress::why_to_do;
 use super::scripts::SCRIPT_TIME_LIMIT_S;
-use super::{Mark, PlanImage, PlannedStep, Wave};
+use super::shell_commands::{planned, shown};
+use super::{PlanImage, PlannedStep, Wave};
 use crate::clusterfile::Clusterfile;
 use crate::inventory::ClusterInventory;
 
 /// The commands of an image, and the documents that prove them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageCommands {
-    /// The shell lines, in order.
+    /// The shell lines, in order; none where applications are launched.
     pub lines: Vec<String>,
+    /// The names of the applications that it launches, in order.
+    #[serde(default)]
+    pub launched: Vec<String>,
+    /// Its applications.
+    #[serde(default)]
+    pub applications: Vec<Application>,
     /// The image's manifest.
     pub manifest: String,
     /// Its config.
@@ -26,31 +33,82 @@ pub struct ImageCommands {
 }
 
 impl ImageCommands {
-    /// The commands of `image`; none when it has none.
+    /// The commands and applications of `image`; none when it has none.
     ///
     /// # Errors
     /// When what it says about them cannot be read.
     pub(super) fn of(image: &Image) -> Result<Option<Self>, StoreError> {
-        let lines = image.commands()?;
-        Ok((!lines.is_empty()).then(|| Self {
+        // Names those that it does not have, whichever are launched.
+        let mut lines = image.commands()?;
+        let extension = image.extension()?.unwrap_or_default();
+        let name = |item| match item {
+            LaunchItem::Application(name) => Some(name),
+            LaunchItem::Line(_) => None,
+        };
+        let mut launched: Vec<String> = extension.launched().into_iter().filter_map(name).collect();
+        if launched.iter().any(|name| !ApplicationLaunch::is_name(name)) {
+            // Names that can be no titles: their lines are run.
+            launched.clear();
+        } else if !launched.is_empty() {
+            lines.clear();
+        }
+        let applications = extension.applications;
+        Ok((!lines.is_empty() || !applications.is_empty()).then(|| Self {
             lines,
+            launched,
+            applications,
             // Both were read as JSON, which is UTF-8 (RFC 8259).
             manifest: String::from_utf8_lossy(&image.manifest_bytes).into_owned(),
             config: String::from_utf8_lossy(&image.config_bytes).into_owned(),
         }))
     }
+
+    /// The names of the applications that are launched: those that `clusterfile` names, or else those of the image.
+    fn launched<'a>(&'a self, clusterfile: &'a Clusterfile) -> &'a [String] {
+        clusterfile
+            .applications
+            .launched
+            .as_ref()
+            .unwrap_or(&self.launched)
+    }
 }
 
-/// The wave that runs the image's commands. `after` are the steps by which the first master's rootfs came to be what it
-/// is: with others they run again, and after one that is new here each waits for the one before.
+/// The wave that runs the image's commands, or launches applications. `after` are the steps by which the first master's
+/// rootfs came to be what it is: with others they run again.
 pub(super) fn wave(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
+    after: Vec<StepId>,
+) -> Wave {
+    let mut steps = Vec::new();
+    if let Some(commands) = &image.commands {
+        if clusterfile.applications.launched.is_none() {
+            steps.extend(lines(clusterfile, image, commands, inventory, after.clone()));
+        }
+        let known = |name: &String| commands.applications.iter().find(|one| one.name == *name);
+        let launched = commands.launched(clusterfile).iter().filter_map(known);
+        let step = |application| launch(clusterfile, image, commands, application, inventory, &after);
+        steps.extend(launched.filter_map(step));
+    }
+    Wave {
+        title: "commands".into(),
+        keep_going: false,
+        steps,
+    }
+}
+
+/// The image's lines: after one that is new here each waits for the one before.
+fn lines(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    commands: &ImageCommands,
+    inventory: &ClusterInventory,
     mut after: Vec<StepId>,
-) -> Option<Wave> {
-    let commands = image.commands.as_ref()?;
+) -> Vec<PlannedStep> {
     let first = clusterfile.first_master();
+    let mut env = environment(clusterfile, image, first);
+    env.extend(clusterfile.command_arguments.clone());
     let mut steps = Vec::new();
     for (line, index) in commands.lines.iter().zip(0..) {
         let step = Step {
@@ -60,27 +118,66 @@ pub(super) fn wave(
                 index,
                 manifest: commands.manifest.clone(),
                 config: commands.config.clone(),
-                env: environment(clusterfile, image, first),
+                env: env.clone(),
                 time_limit_s: SCRIPT_TIME_LIMIT_S,
             }),
             after: after.clone(),
         };
         after.push(step.id());
-        let why = inventory.report(first.address).map_or_else(
-            || Some(super::progress::NOT_DONE.into()),
-            |report| why_to_do(step.id(), report),
-        );
-        steps.push(match why {
-            None => PlannedStep::new(first.address, step, Mark::Done, line.clone()),
-            Some(reason) if reason == super::progress::NOT_DONE => {
-                PlannedStep::new(first.address, step, Mark::Add, line.clone())
-            }
-            Some(reason) => PlannedStep::new(first.address, step, Mark::Change, format!("{reason}: {line}")),
-        });
+        let report = inventory.report(first.address);
+        steps.push(planned(first.address, step, report, line.clone()));
     }
-    Some(Wave {
-        title: "commands".into(),
-        keep_going: false,
-        steps,
-    })
+    steps
+}
+
+/// The step that launches `application`; none when nobody says how. Applications do not build on each other: one more
+/// or one less launches no other again.
+fn launch(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    commands: &ImageCommands,
+    application: &Application,
+    inventory: &ClusterInventory,
+    after: &[StepId],
+) -> Option<PlannedStep> {
+    let first = clusterfile.first_master();
+    let name = &application.name;
+    let settings = clusterfile
+        .applications
+        .settings
+        .get(name)
+        .cloned()
+        .unwrap_or_default();
+    let mut env = environment(clusterfile, image, first);
+    let own = application.environment();
+    env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    env.extend(settings.env.clone());
+    let cluster = clusterfile.name.clone();
+    let (action, shown) = if let Some(text) = settings.text(name) {
+        let command = ShellCommand {
+            cluster,
+            origin: CommandOrigin::Application(name.clone()),
+            when: CommandMoment::Commands,
+            text,
+            env,
+            time_limit_s: SCRIPT_TIME_LIMIT_S,
+        };
+        let shown = shown(&settings.commands.join("\n"));
+        (StepAction::RunShellCommand(command), shown)
+    } else {
+        let launch = ApplicationLaunch {
+            cluster,
+            application: name.clone(),
+            manifest: commands.manifest.clone(),
+            env,
+            time_limit_s: SCRIPT_TIME_LIMIT_S,
+        };
+        (StepAction::LaunchApplication(launch), application.command())
+    };
+    let step = Step {
+        action,
+        after: after.to_vec(),
+    };
+    let report = inventory.report(first.address);
+    (!shown.is_empty()).then(|| planned(first.address, step, report, shown))
 }

@@ -11,6 +11,7 @@ use super::image_file::{self, ImageFile};
 use super::kubeadm::ImageKubernetes;
 use super::registry;
 use super::templates::Templates;
+use crate::clusterfile::image_check::Offer;
 
 /// Where scripts lie in a rootfs.
 const SCRIPTS: &str = "scripts/";
@@ -101,6 +102,17 @@ impl PlanImage {
             commands: ImageCommands::of(image)?,
             files: image_file::read(store, image, paths)?,
         })
+    }
+
+    /// What a Clusterfile may name of it.
+    #[must_use]
+    pub fn offer(&self) -> Offer<'_> {
+        let commands = self.commands.as_ref();
+        Offer {
+            image: self.reference.to_string(),
+            applications: commands.map_or(&[], |commands| &commands.applications),
+            lines: commands.map_or(&[], |commands| &commands.lines),
+        }
     }
 
     /// Digests of its layers, bottom first.

@@ -187,7 +187,7 @@ fn make(
     waves.push(shell(CommandMoment::BeforeCommands));
     let own = shell(CommandMoment::Commands);
     if own.steps.is_empty() {
-        waves.extend(commands::wave(clusterfile, image, inventory, base(registry_host)));
+        waves.push(commands::wave(clusterfile, image, inventory, base(registry_host)));
     }
     waves.push(own);
     waves.push(shell(CommandMoment::AfterCommands));

@@ -26,13 +26,17 @@ pub(super) fn steps(
     let mut steps = Vec::new();
     let own = clusterfile.commands.iter().filter(|command| command.when == when);
     for command in own.filter(|command| command.is_for(clusterfile, host)) {
+        let mut env = environment(clusterfile, image, host);
+        if when == CommandMoment::Commands {
+            env.extend(clusterfile.command_arguments.clone());
+        }
         let step = Step {
             action: StepAction::RunShellCommand(ShellCommand {
                 cluster: clusterfile.name.clone(),
                 origin: command.origin.clone(),
                 when,
                 text: command.text.clone(),
-                env: environment(clusterfile, image, host),
+                env,
                 time_limit_s: SCRIPT_TIME_LIMIT_S,
             }),
             after: after.clone(),
@@ -41,15 +45,19 @@ pub(super) fn steps(
         if when == CommandMoment::Commands {
             after.push(step.id());
         }
-        let why = report.map_or_else(|| Some(NOT_DONE.into()), |report| why_to_do(step.id(), report));
-        let shown = shown(&command.text);
-        steps.push(match why {
-            None => PlannedStep::new(host.address, step, Mark::Done, shown),
-            Some(why) if why == NOT_DONE => PlannedStep::new(host.address, step, Mark::Add, shown),
-            Some(why) => PlannedStep::new(host.address, step, Mark::Change, format!("{why}: {shown}")),
-        });
+        steps.push(planned(host.address, step, report, shown(&command.text)));
     }
     steps
+}
+
+/// The step of a command that people know by `shown`.
+pub(super) fn planned(host: IpAddr, step: Step, report: Option<&HostReport>, shown: String) -> PlannedStep {
+    let why = report.map_or_else(|| Some(NOT_DONE.into()), |report| why_to_do(step.id(), report));
+    match why {
+        None => PlannedStep::new(host, step, Mark::Done, shown),
+        Some(why) if why == NOT_DONE => PlannedStep::new(host, step, Mark::Add, shown),
+        Some(why) => PlannedStep::new(host, step, Mark::Change, format!("{why}: {shown}")),
+    }
 }
 
 /// What every host runs at the moment `when`; `after` gives the steps that made its rootfs.
@@ -90,7 +98,7 @@ const fn title(when: CommandMoment) -> &'static str {
 }
 
 /// The first line that says something, and how many more there are.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = printable(lines.next().unwrap_or_default().as_bytes());
     match lines.count() {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment, CommandOrigin,
-    ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork,
-    HostsEntry, ImageCommand, Inventory, JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor,
-    ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
-    Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
+    ApplicationLaunch, CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment,
+    CommandOrigin, ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId,
+    HostFacts, HostNetwork, HostsEntry, ImageCommand, Inventory, JoinPass, KeptSnapshot, KubeadmAct,
+    KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec,
+    ShellCommand, SnapshotName, Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect,
+    TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -263,6 +264,27 @@ fn actions() -> Vec<(&'static str, StepAction)> {
                 text: "true".into(),
                 env: BTreeMap::new(),
                 time_limit_s: 0,
+            }),
+        ),
+        (
+            "Run/RunShellCommand/Application",
+            StepAction::RunShellCommand(ShellCommand {
+                cluster: cluster.clone(),
+                origin: CommandOrigin::Application("web".into()),
+                when: CommandMoment::Commands,
+                text: "true".into(),
+                env: BTreeMap::new(),
+                time_limit_s: 0,
+            }),
+        ),
+        (
+            "Run/LaunchApplication",
+            StepAction::LaunchApplication(ApplicationLaunch {
+                cluster: cluster.clone(),
+                application: "web".into(),
+                manifest: "{}".into(),
+                env: BTreeMap::from([("Replicas".to_owned(), "3".to_owned())]),
+                time_limit_s: 3600,
             }),
         ),
         (

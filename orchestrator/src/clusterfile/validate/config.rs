@@ -3,7 +3,9 @@
 use gantry_model::{ConfigPathError, check_config_path};
 use gantry_template::{FOLDERS, target};
 
+use super::application;
 use super::process::{self, Processed};
+use crate::clusterfile::application::folder;
 use crate::clusterfile::config::{Config, ConfigChange};
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::{Node, Span};
@@ -21,7 +23,27 @@ impl Configs {
     /// Takes one more.
     pub(super) fn document(&mut self, document: &Node, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) {
         let Some(spec) = document.get("spec") else { return };
-        let path = spec.get("path").and_then(|path| self::path(path, mistakes));
+        let application = spec.get("appName");
+        let Some(name) = application.map(|name| application::name(name, mistakes)) else {
+            return self.take(spec, None, mistakes, notes);
+        };
+        if let Some(name) = name {
+            self.take(spec, Some(&folder(&name)), mistakes, notes);
+        }
+    }
+
+    /// Takes what `spec` makes of one file, whose path begins with `below`.
+    pub(super) fn take(
+        &mut self,
+        spec: &Node,
+        below: Option<&str>,
+        mistakes: &mut Vec<Mistake>,
+        notes: &mut Vec<String>,
+    ) {
+        let below = below.unwrap_or_default();
+        let path = spec
+            .get("path")
+            .and_then(|path| self::path(path, below, mistakes));
         let change = change(spec, mistakes, notes);
         let (Some((path, span)), Some(change)) = (path, change) else {
             return;
@@ -38,32 +60,39 @@ impl Configs {
     }
 }
 
-fn path(node: &Node, mistakes: &mut Vec<Mistake>) -> Option<(String, Span)> {
+fn path(node: &Node, below: &str, mistakes: &mut Vec<Mistake>) -> Option<(String, Span)> {
     let text = node.text()?;
+    let whole = format!("{below}{text}");
     let mut wrong = |why: String, help: String| {
         let message = format!("{text:?} is not the path of a file: {why}");
         mistakes.push(Mistake::new(node.span.clone(), message).help(help));
     };
-    if let Err(error) = check_config_path(text) {
+    let own = check_config_path(text).err();
+    // In the folder of an application every name is its own.
+    let own = own.filter(|error| below.is_empty() || !matches!(error, ConfigPathError::OfImagesAlone(_)));
+    if let Some(error) = own.or_else(|| check_config_path(&whole).err()) {
         let names = text.split('/').filter(|name| !matches!(*name, "" | "."));
         let meant = names.collect::<Vec<_>>().join("/");
         let help = match error {
-            ConfigPathError::OfImagesAlone(_) => "build an image with the file, `FROM` this one".to_owned(),
-            _ if check_config_path(&meant).is_ok() => format!("did you mean `{meant}`?"),
-            _ => "write a path below the rootfs, e.g. `etc/daemon.json`".to_owned(),
+            ConfigPathError::OfImagesAlone(_) | ConfigPathError::Script => {
+                "build an image with the file, `FROM` this one".to_owned()
+            }
+            _ if check_config_path(&format!("{below}{meant}")).is_ok() => format!("did you mean `{meant}`?"),
+            _ if below.is_empty() => "write a path below the rootfs, e.g. `etc/daemon.json`".to_owned(),
+            _ => format!("write a path below {below}, e.g. `values.yaml`"),
         };
         wrong(error.to_string(), help);
         return None;
     }
-    let folder = text.split('/').next().unwrap_or_default();
-    if let Some(made) = target(text).filter(|_| FOLDERS.contains(&folder)) {
+    let top = whole.split('/').next().unwrap_or_default();
+    if let Some(made) = target(&whole).filter(|_| FOLDERS.contains(&top)) {
         wrong(
             "it is a template, and templates are rendered before".into(),
             format!("write what is made of it: `{made}`"),
         );
         return None;
     }
-    Some((text.to_owned(), node.span.clone()))
+    Some((whole, node.span.clone()))
 }
 
 fn change(spec: &Node, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) -> Option<ConfigChange> {

@@ -14,7 +14,6 @@ use crate::clusterfile::tree::Node;
 use crate::clusterfile::unsupported::instead_of_plugin;
 use crate::clusterfile::{Clusterfile, schema, structure};
 use phases::Phase;
-pub(super) use shell::listed;
 
 /// A document whose shape is right.
 pub(super) struct Plugin<'a> {

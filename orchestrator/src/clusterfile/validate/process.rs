@@ -106,7 +106,7 @@ fn encoded(name: &str, value: &Yaml, data: &Node, mistakes: &mut Vec<Mistake>) -
         Yaml::Scalar(scalar) => Some(BASE64_STANDARD.encode(&scalar.text)),
         Yaml::List(_) | Yaml::Map(_) => {
             let message = format!(
-                "`{name}` of `spec.data` is {}, and only text can be encoded",
+                "`{name}` of `data` is {}, and only text can be encoded",
                 value.kind()
             );
             mistakes.push(
@@ -143,9 +143,9 @@ fn json_of(text: &str, data: &Node, mistakes: &mut Vec<Mistake>) -> Option<Strin
 fn fields_of(text: &str, data: &Node, mistakes: &mut Vec<Mistake>) -> Option<Vec<(Scalar, Yaml)>> {
     let mistake = match Yaml::documents(text).map(|mut documents| (documents.len(), documents.pop())) {
         Ok((1, Some(Yaml::Map(fields)))) => return Some(fields),
-        Ok((_, None)) => Mistake::new(data.span.clone(), "`spec.data` has no fields"),
+        Ok((_, None)) => Mistake::new(data.span.clone(), "`data` has no fields"),
         Ok((1, Some(other))) => {
-            let message = format!("`spec.data` has to be a mapping here, this is {}", other.kind());
+            let message = format!("`data` has to be a mapping here, this is {}", other.kind());
             Mistake::new(data.span.clone(), message).help("write `NAME: VALUE` in it, as in the file")
         }
         Ok((count, _)) => several(count, data),
@@ -156,13 +156,13 @@ fn fields_of(text: &str, data: &Node, mistakes: &mut Vec<Mistake>) -> Option<Vec
 }
 
 fn several(count: usize, data: &Node) -> Mistake {
-    let message = format!("`spec.data` has {count} documents");
+    let message = format!("`data` has {count} documents");
     Mistake::new(data.span.clone(), message).help("write one document of kind Config for each")
 }
 
 /// `place` counts the lines of the data.
 fn no_yaml(place: &str, data: &Node) -> Mistake {
-    Mistake::new(data.span.clone(), format!("`spec.data` at {place}"))
+    Mistake::new(data.span.clone(), format!("`data` at {place}"))
 }
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
             ("value|tojson", "a: 1", "cannot be \"tojson\""),
             ("", "a: 1", "cannot be \"\""),
             ("toSecret|toJson", "a: 1", "not the last"),
-            ("value|toBase64", "a: { b: 1 }", "`a` of `spec.data` is a mapping"),
+            ("value|toBase64", "a: { b: 1 }", "`a` of `data` is a mapping"),
             ("toSecret", "- a", "has to be a mapping"),
             ("toJson", "a: 1\n---\nb: 2\n", "2 documents"),
             ("toSecret", "a: [", "1:"),

@@ -1,6 +1,6 @@
 //! Plugins of type SHELL: commands, the hosts they are for, and when they run.
 
-use gantry_model::{CommandMoment, CommandOrigin, ShellCommand};
+use gantry_model::{CommandOrigin, ShellCommand};
 
 use super::phases::Means;
 use super::{Plugin, select};
@@ -90,29 +90,4 @@ fn hosts(
             None
         }
     }
-}
-
-/// `spec.cmd`: commands that stand for those of the image.
-pub(in super::super) fn listed(spec: &Node, mistakes: &mut Vec<Mistake>) -> Vec<Command> {
-    let items = spec.get("cmd").map(Node::items).unwrap_or_default();
-    let mut commands = Vec::new();
-    for (item, index) in items.iter().zip(0..) {
-        // Anything that is no text was named by the structure check already.
-        let Some(text) = item.text().filter(|_| item.kind() == "text") else {
-            continue;
-        };
-        match ShellCommand::check_text(text) {
-            Ok(()) => commands.push(Command {
-                origin: CommandOrigin::Listed(index),
-                when: CommandMoment::Commands,
-                on: CommandHosts::FirstMaster,
-                text: text.to_owned(),
-            }),
-            Err(why) => mistakes.push(Mistake::new(
-                item.span.clone(),
-                format!("`spec.cmd[{index}]` {why}"),
-            )),
-        }
-    }
-    commands
 }
