@@ -6,6 +6,7 @@ mod planning;
 
 use std::net::IpAddr;
 
+use gantry::clusterfile::Clusterfile;
 use gantry::exit::Failure;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::restore::Restore;
@@ -97,6 +98,44 @@ fn a_restore_that_stopped_goes_on_and_one_that_ended_is_done_anew_next_time() {
             .steps()
             .all(|step| step.is_to_do() && !ids(&whole).contains(&step.id))
     );
+}
+
+#[test]
+fn nodes_are_marked_again_after_a_restore_and_once() {
+    let (_, image) = kubernetes(3, 1, "");
+    let text = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  image: kubernetes:v1.20.2\n  \
+                env: [ PodCIDR=100.64.0.0/10, SvcCIDR=10.96.0.0/22, \"CertSANs=api.example.test\" ]\n  hosts:\n    \
+                - { ips: [ 10.0.0.2, 10.0.0.3, 10.0.0.4 ], roles: [ master ] }\n    \
+                - { ips: [ 10.0.0.5 ], roles: [ node ], labels: { disk: ssd } }\n";
+    let clusterfile = Clusterfile::parse("Clusterfile", text).unwrap().0;
+    let (mut inventory, hosts) = running(3, 1);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+
+    // Whatever became of it: etcd may hold something else.
+    for fails in [true, false] {
+        let restored = restore(&inventory, &hosts, given()).unwrap();
+        execute(&restored, &mut inventory, |_, title| {
+            let failed = fails && title.starts_with("restore etcd");
+            failed.then_some(StepOutcome::Unknown)
+        });
+        let again = plan(&clusterfile, &image, &inventory);
+        if fails {
+            assert!(to_run(&again).contains(&"labels and taints".to_owned()));
+            continue;
+        }
+        assert_eq!(to_run(&again), ["labels and taints"]);
+        let step = again.steps().find(|step| step.is_to_do()).unwrap();
+        assert_eq!(step.reason, "etcd was restored since");
+        execute(&again, &mut inventory, well);
+        assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+    }
+    // What was never marked is not marked now.
+    let (clusterfile, _) = kubernetes(3, 1, "");
+    let (mut inventory, hosts) = running(3, 1);
+    let restored = restore(&inventory, &hosts, given()).unwrap();
+    execute(&restored, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
 }
 
 #[test]

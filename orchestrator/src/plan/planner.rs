@@ -13,7 +13,7 @@ use super::environment::environment;
 use super::preflight::ports_of;
 use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::registry::{self, Server};
-use super::restore::{Restore, is_restored};
+use super::restore::{Restore, is_restored, latest_restore};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
@@ -183,7 +183,8 @@ fn make(
     waves.extend(members.join);
     waves.push(shell(CommandMoment::AfterJoin));
     // Commands may start pods that are for some nodes only.
-    waves.extend(kubeadm::marks(clusterfile, image, inventory)?);
+    let restored = latest_restore(&clusterfile.name, inventory, &waves);
+    waves.extend(kubeadm::marks(clusterfile, image, inventory, restored)?);
     waves.push(shell(CommandMoment::BeforeCommands));
     let own = shell(CommandMoment::Commands);
     if own.steps.is_empty() {

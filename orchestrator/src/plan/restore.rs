@@ -282,6 +282,22 @@ pub(super) fn is_restored(cluster: &ClusterName, inventory: &ClusterInventory, b
     })
 }
 
+/// The step that changed etcd last: of the steps in `waves`, or else of the journals, however it ended.
+pub(super) fn latest_restore(
+    cluster: &ClusterName,
+    inventory: &ClusterInventory,
+    waves: &[Wave],
+) -> Option<StepId> {
+    let mut planned = waves.iter().flat_map(|wave| &wave.steps);
+    let planned = planned.find(|step| matches!(step.step.action, StepAction::RestoreEtcd { .. }));
+    let records = inventory
+        .reached()
+        .flat_map(|(_, report)| report.records(cluster));
+    let restores = records.filter(|record| record.title.starts_with(RESTORE));
+    let latest = restores.max_by_key(|record| record.started_at);
+    planned.map(|step| step.id).or(latest.map(|record| record.id))
+}
+
 fn has_kept(report: &HostReport, cluster: &ClusterName, before: &str) -> bool {
     let mut kept = report.inventory.etcd_snapshots.iter();
     kept.any(|kept| kept.cluster == *cluster && kept.before == before)

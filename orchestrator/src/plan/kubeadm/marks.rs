@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use gantry_model::{ExitCode, NodeGroup, NodeMarks, StepAction};
+use gantry_model::{ExitCode, NodeGroup, NodeMarks, StepAction, StepId};
 
 use super::super::hostname::node_of;
 use super::super::progress::state_step;
-use super::super::{PlanImage, PlannedStep, Wave};
+use super::super::{Mark, PlanImage, PlannedStep, Wave};
 use super::wave;
 use crate::clusterfile::Clusterfile;
 use crate::exit::failure_hint;
@@ -14,7 +14,8 @@ use crate::inventory::ClusterInventory;
 
 const TITLE: &str = "labels and taints";
 
-/// The wave that marks nodes, on the first master; none when none is to have marks and none ever had.
+/// The wave that marks nodes, on the first master; none when none is to have marks and none ever had. `restored` is the
+/// step that changed etcd last, if one did.
 ///
 /// # Errors
 /// When nodes are to have marks and the image cannot make any.
@@ -22,12 +23,14 @@ pub(in crate::plan) fn marks(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
+    restored: Option<StepId>,
 ) -> anyhow::Result<Option<Wave>> {
     let first = clusterfile.first_master();
     let report = inventory.report(first.address);
     let mut groups: BTreeMap<&NodeMarks, Vec<String>> = BTreeMap::new();
-    // A node that was deleted and came back has none of its marks: then this is another step.
-    let mut after = Vec::new();
+    // A node that was deleted and came back has none of its marks, and after a restore all have those of then: this is
+    // another step.
+    let mut after = Vec::from_iter(restored);
     for host in clusterfile.hosts.iter().filter(|host| !host.marks.is_empty()) {
         let of_host = inventory.report(host.address);
         if of_host.is_none() {
@@ -68,7 +71,14 @@ pub(in crate::plan) fn marks(
         cluster: clusterfile.name.clone(),
         groups,
     };
-    let (step, mark, reason) = state_step(action, &after, report);
+    let (step, mark, mut reason) = state_step(action.clone(), &after, report);
+    if let (Mark::Change, Some(restored)) = (mark, restored) {
+        let without: Vec<StepId> = after.iter().copied().filter(|id| *id != restored).collect();
+        let same_before = state_step(action, &without, report).1 == Mark::Done;
+        if same_before {
+            "etcd was restored since".clone_into(&mut reason);
+        }
+    }
     Ok(Some(wave(
         TITLE,
         vec![PlannedStep::new(first.address, step, mark, reason)],
