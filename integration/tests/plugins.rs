@@ -1,4 +1,5 @@
-//! Plugins: commands of the Clusterfile itself, where the host allows it, at the moments they name, each once; and names of hosts.
+//! Plugins: commands of the Clusterfile itself, where the host allows it, and of plugins of the image, which it proves, at the moments
+//! they name, each once; and names of hosts.
 
 use anyhow::Result;
 use gantry_integration::{Host, ImageTree, Operator, Testbed};
@@ -198,4 +199,68 @@ fn a_host_gets_its_name_before_its_scripts_run_and_its_old_one_back() {
     assert_eq!(names(), before);
     let left = host.must("ls /var/lib/gantry/hostnames").unwrap();
     assert_eq!(left, "");
+}
+
+#[test]
+fn plugins_of_the_image_run_on_hosts_that_allow_nothing() {
+    let bed = Testbed::enrolled(1).unwrap();
+    let (operator, host) = (bed.operator(), bed.host(1));
+    let file = |name: &str, action: &str, word: &str| {
+        format!(
+            "apiVersion: sealer.io/v1\nkind: Plugin\nmetadata:\n  name: {name}\nspec:\n  type: SHELL\n  action: {action}\n  \
+             data: |\n    if true; then\n      echo {word} $HostIP >>{LOG}\n    fi\n"
+        )
+    };
+    ImageTree::at(&operator.desk().join("image"))
+        .unwrap()
+        .script("init.sh", &note("init"))
+        .unwrap()
+        .file("plugins/early.yaml", file("early", "pre-init-host", "early"))
+        .unwrap()
+        .file("plugins/clean.yaml", file("clean", "PostClean", "clean"))
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    let clusterfile = operator.clusterfile("demo:v1", &[host]).unwrap();
+    let plan = operator.gantry("plan -f Clusterfile").unwrap();
+    assert!(
+        plan.all_output()
+            .contains("plugin early comes from plugins/early.yaml of image demo:v1"),
+        "{plan}"
+    );
+    operator.apply().unwrap().ok().unwrap();
+    let early = format!("early {}", host.address());
+    assert_eq!(story(host).unwrap(), [early.as_str(), "init"]);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    // The file's own counts, and needs the host's leave.
+    let text = std::fs::read_to_string(operator.desk().join(clusterfile)).unwrap();
+    operator
+        .put(
+            clusterfile,
+            text.clone() + &plugin("early", "PreInit", "", &note("own")),
+        )
+        .unwrap();
+    let refused = operator.gantry("apply -f Clusterfile -y").unwrap();
+    assert_eq!(refused.status, Some(3), "{refused}");
+    operator.put(clusterfile, text).unwrap();
+
+    // A file that was changed on the host proves nothing.
+    let on_host = "/var/lib/gantry/data/demo/rootfs/plugins/clean.yaml";
+    host.must(&format!(
+        "cp {on_host} /root/clean.yaml && echo '    rm -rf /tmp' >>{on_host}"
+    ))
+    .unwrap();
+    let failed = operator.gantry("reset -f Clusterfile -y").unwrap();
+    assert!(
+        failed
+            .all_output()
+            .contains("plugins/clean.yaml on this host is not the image's file"),
+        "{failed}"
+    );
+    host.must(&format!("cp /root/clean.yaml {on_host}")).unwrap();
+    operator.must("reset -f Clusterfile -y").unwrap();
+    assert_eq!(
+        story(host).unwrap().last().unwrap(),
+        &format!("clean {}", host.address())
+    );
 }

@@ -29,6 +29,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         }
         StepAction::RunShellCommand(command) => return scripts::check_shell_command(command),
         StepAction::LaunchApplication(launch) => return scripts::check_launch(launch),
+        StepAction::RunImagePlugin(plugin) => return scripts::check_image_plugin(plugin),
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         StepAction::Kubeadm(spec) => return kubeadm::check(spec),
         StepAction::DrainNode { node, .. }
@@ -125,6 +126,7 @@ pub(super) fn already_done(
         | StepAction::RunImageCommand(_)
         | StepAction::RunShellCommand(_)
         | StepAction::LaunchApplication(_)
+        | StepAction::RunImagePlugin(_)
         | StepAction::WaitForNodes { .. }
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. }

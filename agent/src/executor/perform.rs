@@ -41,6 +41,7 @@ pub(super) async fn perform(
         StepAction::RunScript(spec) => programs::run_script(host, id, &spec, cancel).await,
         StepAction::RunImageCommand(spec) => programs::run_image_command(host, id, &spec, cancel).await,
         StepAction::RunShellCommand(command) => programs::run_shell_command(host, id, &command, cancel).await,
+        StepAction::RunImagePlugin(plugin) => programs::run_image_plugin(host, id, &plugin, cancel).await,
         StepAction::LaunchApplication(spec) => programs::launch_application(host, id, &spec, cancel).await,
         StepAction::Kubeadm(spec) => programs::run_kubeadm(host, id, &spec, &attempt, cancel).await,
         StepAction::SetBalancer {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use gantry_model::{
-    ApplicationLaunch, ClusterName, Digest, ImageCommand, JoinPass, KubeadmAct, KubeadmSpec, ScriptSpec,
-    ShellCommand, StepId, StepOutcome,
+    ApplicationLaunch, ClusterName, Generation, ImageCommand, ImagePlugin, JoinPass, KubeadmAct, KubeadmSpec,
+    ScriptSpec, ShellCommand, StepId, StepOutcome,
 };
 use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ pub(super) async fn run_script(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let program =
-        |rootfs: &Path, _: &Digest| Program::script(spec, rootfs).map_err(|error| error.to_string());
+        |rootfs: &Path, _: &Generation| Program::script(spec, rootfs).map_err(|error| error.to_string());
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn run_image_command(
     spec: &ImageCommand,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let program = |rootfs: &Path, image: &Digest| scripts::image_command(spec, image, rootfs);
+    let program = |rootfs: &Path, current: &Generation| scripts::image_command(spec, &current.image, rootfs);
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 
@@ -51,8 +51,21 @@ pub(super) async fn launch_application(
     spec: &ApplicationLaunch,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let program = |rootfs: &Path, image: &Digest| scripts::launch_program(spec, image, rootfs);
+    let program = |rootfs: &Path, current: &Generation| scripts::launch_program(spec, &current.image, rootfs);
     run_program(host, id, &spec.cluster, program, cancel).await
+}
+
+pub(super) async fn run_image_plugin(
+    host: Host,
+    id: StepId,
+    plugin: &ImagePlugin,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let (folder, store) = (host.scripts.folder(id), host.store.clone());
+    let program = |rootfs: &Path, current: &Generation| {
+        scripts::image_plugin(plugin, &store, &current.layers, rootfs, &folder)
+    };
+    run_program(host, id, &plugin.command.cluster, program, cancel).await
 }
 
 pub(super) async fn run_shell_command(
@@ -62,7 +75,7 @@ pub(super) async fn run_shell_command(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Digest| Ok(scripts::shell_command(spec, rootfs, &folder));
+    let program = |rootfs: &Path, _: &Generation| Ok(scripts::shell_command(spec, rootfs, &folder));
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 
@@ -74,7 +87,7 @@ pub(super) async fn run_kubeadm(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Digest| match (&spec.act, &attempt.pass) {
+    let program = |rootfs: &Path, _: &Generation| match (&spec.act, &attempt.pass) {
         (KubeadmAct::Join { .. }, None) => Err("a host joins with a pass only; apply again".to_owned()),
         (act, pass) => {
             match act {
@@ -107,16 +120,16 @@ pub(super) async fn run_kubectl(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Digest| Ok(call.program(cluster, rootfs, &folder));
+    let program = |rootfs: &Path, _: &Generation| Ok(call.program(cluster, rootfs, &folder));
     run_program(host, id, cluster, program, cancel).await
 }
 
-/// Runs what `program` makes of the current rootfs and its image, to its end.
+/// Runs what `program` makes of the current rootfs and its generation, to its end.
 async fn run_program(
     host: Host,
     id: StepId,
     cluster: &ClusterName,
-    program: impl FnOnce(&Path, &Digest) -> Result<Program, String>,
+    program: impl FnOnce(&Path, &Generation) -> Result<Program, String>,
     cancel: CancellationToken,
 ) -> StepOutcome {
     let started = async {
@@ -125,7 +138,7 @@ async fn run_program(
         let current = host.rootfs.current_generation(cluster).map_err(failed)?;
         let current = current
             .ok_or_else(|| StepOutcome::Failed(format!("cluster {cluster} has no generation here")))?;
-        let program = program(&rootfs, &current.image).map_err(StepOutcome::Failed)?;
+        let program = program(&rootfs, &current).map_err(StepOutcome::Failed)?;
         host.scripts
             .start(id, &program, &rootfs, &host.store, &current.layers)
             .await

@@ -129,6 +129,7 @@ impl StepKind {
             | StepAction::RunImageCommand(_)
             | StepAction::RunShellCommand(_)
             | StepAction::LaunchApplication(_)
+            | StepAction::RunImagePlugin(_)
             | StepAction::WaitForNodes { .. }
             | StepAction::DrainNode { .. }
             | StepAction::DeleteNode { .. } => Self::Script,

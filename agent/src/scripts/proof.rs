@@ -69,6 +69,34 @@ pub(super) fn prove(store: &Store, layers: &[Digest], rootfs: &Path, path: &str)
     }
 }
 
+/// The content of the file at `path` below `rootfs`, once it is proved as by [`prove`]; at most `limit` bytes of it.
+pub(super) fn proved_content(
+    store: &Store,
+    layers: &[Digest],
+    rootfs: &Path,
+    path: &str,
+    limit: u64,
+) -> Result<Vec<u8>, ProofError> {
+    let expected = expected(store, layers, path)?;
+    let io = |source| ProofError::Io {
+        path: rootfs.join(path),
+        source,
+    };
+    let file = open_below(rootfs, path).map_err(io)?;
+    let mut content = Vec::new();
+    file.take(limit).read_to_end(&mut content).map_err(io)?;
+    let found = Digest::of(&content);
+    if found == expected {
+        Ok(content)
+    } else {
+        Err(ProofError::Changed {
+            path: path.to_owned(),
+            expected,
+            found,
+        })
+    }
+}
+
 /// What the topmost layer that says something about `path` says its content is.
 fn expected(store: &Store, layers: &[Digest], path: &str) -> Result<Digest, ProofError> {
     let missing = || ProofError::NotInImage {

@@ -14,6 +14,7 @@ mod exit_code;
 mod generation;
 mod host;
 mod image_command;
+mod image_plugin;
 mod image_reference;
 mod ip_range;
 mod kubeadm;
@@ -36,6 +37,7 @@ pub use host::{
     ClusterName, ClusterNameError, DiskSpace, HostFacts, HostNetwork, Inventory, KeptSnapshot, ListeningPort,
 };
 pub use image_command::ImageCommand;
+pub use image_plugin::ImagePlugin;
 pub use image_reference::{ImageReference, ReferenceError};
 pub use ip_range::{IpRange, IpRangeError};
 pub use kubeadm::{JoinPass, KubeadmAct, KubeadmSpec, kubeadm_api_version};

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApplicationLaunch, ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, KubeadmSpec,
-    LayerDescriptor, NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
+    ApplicationLaunch, ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, ImagePlugin,
+    KubeadmSpec, LayerDescriptor, NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -284,6 +284,8 @@ pub enum StepAction {
     },
     /// Launch an application of the image.
     LaunchApplication(ApplicationLaunch),
+    /// Run a command of a plugin that the image brings.
+    RunImagePlugin(ImagePlugin),
 }
 
 /// One line of `/etc/hosts`.
@@ -306,6 +308,7 @@ impl StepAction {
                 | Self::RunImageCommand(_)
                 | Self::RunShellCommand(_)
                 | Self::LaunchApplication(_)
+                | Self::RunImagePlugin(_)
                 | Self::WaitForNodes { .. }
                 | Self::DrainNode { .. }
                 | Self::DeleteNode { .. }
@@ -348,6 +351,7 @@ impl StepAction {
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunShellCommand(command) => Some(&command.cluster),
             Self::LaunchApplication(launch) => Some(&launch.cluster),
+            Self::RunImagePlugin(plugin) => Some(&plugin.command.cluster),
             Self::RunScript(script) => Some(&script.cluster),
         }
     }
@@ -390,6 +394,7 @@ impl StepAction {
             Self::RestoreEtcd { snapshot, .. } => format!("restore etcd {snapshot}"),
             Self::StartApiServer { .. } => "start API server".into(),
             Self::LaunchApplication(launch) => format!("application {}", launch.application),
+            Self::RunImagePlugin(plugin) => plugin.command.title(),
         }
     }
 }

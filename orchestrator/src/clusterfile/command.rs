@@ -6,7 +6,7 @@ use gantry_model::{CommandMoment, CommandOrigin};
 
 use super::{Clusterfile, Host, Role};
 
-/// A command of the file itself, which runs where the agent allows it (`allow_exec`).
+/// A command of the file itself, which runs where the agent allows it (`allow_exec`), or of a plugin of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// Where it stands.
@@ -17,6 +17,10 @@ pub struct Command {
     pub on: CommandHosts,
     /// What bash reads.
     pub text: String,
+    /// The file of the image in which it stands, where it does: it is proved by that, and hosts need not allow it.
+    pub file: Option<String>,
+    /// The name by which commands of one moment are put in order; none where the file's order is.
+    pub by_name: Option<String>,
 }
 
 /// The hosts that a command is for.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod document;
 pub mod edit;
 pub mod image_check;
+mod image_plugins;
 pub mod kubernetes;
 pub mod mistake;
 pub mod schema;
@@ -21,7 +22,7 @@ mod unsupported;
 mod validate;
 pub mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
@@ -33,6 +34,7 @@ use crate::exit::{OrExit as _, failure, failure_hint};
 pub use application::{ApplicationSettings, Applications};
 pub use command::{Command, CommandHosts};
 pub use config::Config;
+pub use image_plugins::WithPlugins;
 pub use kubernetes::KubernetesDocuments;
 pub use mistake::{Mistake, Mistakes};
 
@@ -59,6 +61,8 @@ pub struct Clusterfile {
     pub configs: Vec<Config>,
     /// Its own commands, in the order in which those of one moment run.
     pub commands: Vec<Command>,
+    /// Names of its plugins, of whatever type.
+    pub plugins: BTreeSet<String>,
     /// Values of variables that the commands in the place of the image's, or the image's, name.
     pub command_arguments: BTreeMap<String, String>,
     /// What it says about the applications of the image.
@@ -219,13 +223,29 @@ impl Source {
     pub fn clusterfile(&self) -> anyhow::Result<Clusterfile> {
         match Clusterfile::parse(&self.file, &self.text) {
             Ok((clusterfile, notes)) => {
-                let style = anstyle::Style::new().bold();
-                for note in notes {
-                    anstream::eprintln!("{style}note:{style:#} {}: {note}", self.file);
-                }
+                self.print(&notes);
                 Ok(clusterfile)
             }
             Err(mistakes) => refused(mistakes),
+        }
+    }
+
+    /// Prints what there is to know about the plugins of its image.
+    ///
+    /// # Errors
+    /// When they have mistakes, which are printed, too.
+    pub fn tell(&self, with_plugins: WithPlugins) -> anyhow::Result<()> {
+        self.print(&with_plugins.notes);
+        for mistakes in &with_plugins.mistakes {
+            anstream::eprint!("{}", mistakes.render(true));
+        }
+        with_plugins.or_mistakes().map(drop)
+    }
+
+    fn print(&self, notes: &[String]) {
+        let style = anstyle::Style::new().bold();
+        for note in notes {
+            anstream::eprintln!("{style}note:{style:#} {}: {note}", self.file);
         }
     }
 

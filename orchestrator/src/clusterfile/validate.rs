@@ -9,7 +9,7 @@ mod hosts;
 mod kubeadm_config;
 mod kubernetes;
 mod marks;
-mod plugin;
+pub(super) mod plugin;
 mod process;
 mod registry;
 
@@ -24,11 +24,10 @@ use super::structure;
 use super::tree::{Node, Value};
 use super::unsupported::KINDS;
 use application::APPLICATION;
+use plugin::KIND as PLUGIN;
 
 /// The kind of documents that are about one file.
 const CONFIG: &str = "Config";
-/// The kind of documents that do something to hosts.
-const PLUGIN: &str = "Plugin";
 const DATA_ROOT: &str = "/var/lib/sealer/data";
 
 /// The meaning of a file's documents and notes about it; none when a mistake leaves something open.
@@ -85,6 +84,7 @@ pub(super) fn clusterfile(
     };
     let (mut clusterfile, mut notes) =
         meaning(cluster, of_kubernetes, configs, applications, mistakes, notes)?;
+    clusterfile.plugins = plugins.iter().map(plugin::Plugin::name).collect();
     plugin::take(&plugins, text, &mut clusterfile, mistakes, &mut notes);
     notes.dedup();
     Some((clusterfile, notes))
@@ -134,6 +134,7 @@ fn meaning(
         kubernetes: of_kubernetes,
         configs: configs.list,
         commands,
+        plugins: Default::default(),
         command_arguments,
         applications,
     };

@@ -102,6 +102,7 @@ impl Wanted {
         let image = read_image(store, &stored(image)?, &reference, &files)?;
         if let Self::Clusterfile(source, clusterfile) = self {
             source.check_against(clusterfile, &image.offer())?;
+            source.tell(image.with_plugins(clusterfile))?;
         }
         Ok(image)
     }

@@ -12,6 +12,7 @@ use super::kubeadm::ImageKubernetes;
 use super::registry;
 use super::templates::Templates;
 use crate::clusterfile::image_check::Offer;
+use crate::clusterfile::{Clusterfile, WithPlugins};
 
 /// Where scripts lie in a rootfs.
 const SCRIPTS: &str = "scripts/";
@@ -47,6 +48,9 @@ pub struct PlanImage {
     pub kubernetes: Option<ImageKubernetes>,
     /// What is to be run on a cluster that is complete, if it brings that.
     pub commands: Option<ImageCommands>,
+    /// Its files of plugins, by their paths.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, ImageFile>,
     /// What it has at the paths that were asked for.
     #[serde(default)]
     pub files: BTreeMap<String, ImageFile>,
@@ -100,8 +104,15 @@ impl PlanImage {
             registry: registry::has_tree(&sources),
             kubernetes: ImageKubernetes::read(&sources)?,
             commands: ImageCommands::of(image)?,
+            plugins: image_file::plugins(store, image, &sources)?,
             files: image_file::read(store, image, paths)?,
         })
+    }
+
+    /// `clusterfile` with its plugins.
+    #[must_use]
+    pub fn with_plugins(&self, clusterfile: &Clusterfile) -> WithPlugins {
+        clusterfile.with_plugins(&self.reference.to_string(), &self.plugins)
     }
 
     /// What a Clusterfile may name of it.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_model::ImagePlugin;
 use gantry_protocol::limits::MAX_CONFIG_FILES_LEN;
-use gantry_store::{EntryKind, Image, LayerError, Rootfs, Store};
+use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Rootfs, Store};
 use gantry_template::FOLDERS;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,8 @@ use crate::clusterfile::spelling::closest;
 
 /// Behind the name of a file that a template makes.
 const TEMPLATE: &str = ".tmpl";
+/// Most files of plugins in one image.
+const MAX_PLUGIN_FILES: usize = 256;
 
 /// What is at a path of the merged rootfs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +51,37 @@ pub(super) fn read(
         .iter()
         .map(|path| Ok((path.clone(), file(&rootfs, path)?)))
         .collect()
+}
+
+/// The files of plugins that `image`, whose layers are `sources`, brings.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub(super) fn plugins(
+    store: &Store,
+    image: &Image,
+    sources: &[ChunkSource],
+) -> Result<BTreeMap<String, ImageFile>, LayerError> {
+    let mut entries = sources.iter().flat_map(|source| source.toc().entries());
+    if !entries.any(|entry| ImagePlugin::is_file(&entry.path)) {
+        return Ok(BTreeMap::new());
+    }
+    let rootfs = Rootfs::read(store, image)?;
+    let mut files = BTreeMap::new();
+    for (path, entry) in rootfs.iter().filter(|(path, _)| ImagePlugin::is_file(path)) {
+        let file = match entry.kind {
+            _ if files.len() >= MAX_PLUGIN_FILES => {
+                ImageFile::NoText(format!("one of more than {MAX_PLUGIN_FILES} files of plugins"))
+            }
+            EntryKind::File { size, .. } if size > ImagePlugin::MAX_FILE_LEN => {
+                ImageFile::NoText(format!("longer than {} KiB", ImagePlugin::MAX_FILE_LEN >> 10))
+            }
+            EntryKind::File { size, .. } => text(&rootfs, path, size)?,
+            _ => ImageFile::NoFile("no regular file".into()),
+        };
+        files.insert(path.to_owned(), file);
+    }
+    Ok(files)
 }
 
 fn file(rootfs: &Rootfs, path: &str) -> Result<ImageFile, LayerError> {

@@ -94,6 +94,8 @@ fn make(
             "put them right and build the image again; nothing was changed",
         ));
     }
+    let of_file = clusterfile;
+    let clusterfile = &image.with_plugins(clusterfile).or_mistakes()?;
     let init = scripts::init(clusterfile, image)?;
     let registry = registry::server(clusterfile, image)?;
     let registry_host = clusterfile.first_master().address;
@@ -176,7 +178,7 @@ fn make(
         waves.insert(1, snapshot);
     }
     let members = kubeadm::waves(clusterfile, image, inventory)?;
-    let leave = leave::leave(clusterfile, image, inventory, leaving);
+    let leave = leave::leave(of_file, image, inventory, leaving);
     waves.push(leave.give_up);
     // Whoever joins, joins with the new version. Members whose scripts run again are taken one after the other, too.
     waves.extend(upgrade.waves(max_unavailable));

@@ -88,7 +88,17 @@ impl TakeDown {
         };
         let mut leave = wave("leave", self.keep_going);
         let image = image.filter(|_| report.current(cluster).is_some());
+        // Those of another image are proved by other files.
+        let runs = |image: &&PlanImage| {
+            report
+                .current(cluster)
+                .is_some_and(|own| own.image == image.digest)
+        };
+        let with_plugins = image
+            .filter(runs)
+            .map(|image| image.with_plugins(clusterfile).clusterfile);
         let commands = |when| {
+            let clusterfile = with_plugins.as_ref().unwrap_or(clusterfile);
             let steps = image
                 .map(|image| shell_commands::steps(clusterfile, image, host, when, &after, Some(report)));
             let remove = |step: PlannedStep| PlannedStep {

@@ -1,8 +1,9 @@
-//! The steps that run commands of the Clusterfile itself: plugins of type SHELL, and `spec.cmd`.
+//! The steps that run commands of the Clusterfile itself, plugins of type SHELL and `spec.cmd`, and those of plugins that
+//! the image brings.
 
 use std::net::IpAddr;
 
-use gantry_model::{CommandMoment, ShellCommand, Step, StepAction, StepId};
+use gantry_model::{CommandMoment, ImagePlugin, ShellCommand, Step, StepAction, StepId};
 
 use super::environment::environment;
 use super::progress::{NOT_DONE, why_to_do};
@@ -30,22 +31,35 @@ pub(super) fn steps(
         if when == CommandMoment::Commands {
             env.extend(clusterfile.command_arguments.clone());
         }
-        let step = Step {
-            action: StepAction::RunShellCommand(ShellCommand {
-                cluster: clusterfile.name.clone(),
-                origin: command.origin.clone(),
-                when,
-                text: command.text.clone(),
-                env,
-                time_limit_s: SCRIPT_TIME_LIMIT_S,
+        let shell = ShellCommand {
+            cluster: clusterfile.name.clone(),
+            origin: command.origin.clone(),
+            when,
+            text: command.text.clone(),
+            env,
+            time_limit_s: SCRIPT_TIME_LIMIT_S,
+        };
+        let action = match &command.file {
+            Some(file) => StepAction::RunImagePlugin(ImagePlugin {
+                command: shell,
+                file: file.clone(),
             }),
+            None => StepAction::RunShellCommand(shell),
+        };
+        let step = Step {
+            action,
             after: after.clone(),
         };
         // Those of a list build on each other, as an image's do.
         if when == CommandMoment::Commands {
             after.push(step.id());
         }
-        steps.push(planned(host.address, step, report, shown(&command.text)));
+        let shown = shown(&command.text);
+        let shown = match &command.file {
+            Some(file) => format!("{file}: {shown}"),
+            None => shown,
+        };
+        steps.push(planned(host.address, step, report, shown));
     }
     steps
 }

@@ -58,6 +58,7 @@ pub(crate) fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage 
         registry: false,
         kubernetes: None,
         commands: None,
+        plugins: [].into(),
         files: [].into(),
     }
 }

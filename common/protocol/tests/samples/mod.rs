@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use gantry_model::{
     ApplicationLaunch, CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment,
     CommandOrigin, ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId,
-    HostFacts, HostNetwork, HostsEntry, ImageCommand, Inventory, JoinPass, KeptSnapshot, KubeadmAct,
-    KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec,
-    ShellCommand, SnapshotName, Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect,
-    TaintPattern, TocLocation,
+    HostFacts, HostNetwork, HostsEntry, ImageCommand, ImagePlugin, Inventory, JoinPass, KeptSnapshot,
+    KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome,
+    ScriptSpec, ShellCommand, SnapshotName, Step, StepAction, StepId, StepOutcome, StepRecord, Taint,
+    TaintEffect, TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -275,6 +275,20 @@ fn actions() -> Vec<(&'static str, StepAction)> {
                 text: "true".into(),
                 env: BTreeMap::new(),
                 time_limit_s: 0,
+            }),
+        ),
+        (
+            "Run/RunImagePlugin",
+            StepAction::RunImagePlugin(ImagePlugin {
+                command: ShellCommand {
+                    cluster: cluster.clone(),
+                    origin: CommandOrigin::Plugin("dns".into()),
+                    when: CommandMoment::AfterJoin,
+                    text: "true\n".into(),
+                    env: BTreeMap::new(),
+                    time_limit_s: 3600,
+                },
+                file: "plugins/dns.yaml".into(),
             }),
         ),
         (

@@ -192,6 +192,8 @@ fn listed(list: &Node, key: &str, mistakes: &mut Vec<Mistake>) -> Vec<Command> {
         when: CommandMoment::Commands,
         on: CommandHosts::FirstMaster,
         text,
+        file: None,
+        by_name: None,
     };
     (0..).zip(texts).map(command).collect()
 }

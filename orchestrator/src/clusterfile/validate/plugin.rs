@@ -15,16 +15,33 @@ use crate::clusterfile::unsupported::instead_of_plugin;
 use crate::clusterfile::{Clusterfile, schema, structure};
 use phases::Phase;
 
+/// The kind of documents that do something to hosts.
+pub(in crate::clusterfile) const KIND: &str = "Plugin";
+
 /// A document whose shape is right.
-pub(super) struct Plugin<'a> {
+pub(in crate::clusterfile) struct Plugin<'a> {
     kind: &'a str,
     name: &'a str,
     phases: Vec<Phase>,
     spec: &'a Node,
 }
 
+impl Plugin<'_> {
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    fn is_newer(&self) -> bool {
+        self.phases.iter().any(Phase::is_newer)
+    }
+}
+
 /// The plugin that `document` is; none when it has mistakes.
-pub(super) fn document<'a>(document: &'a Node, mistakes: &mut Vec<Mistake>) -> Option<Plugin<'a>> {
+pub(in crate::clusterfile) fn document<'a>(
+    document: &'a Node,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Plugin<'a>> {
     let before = mistakes.len();
     let spec = document.get("spec");
     let kind = spec.and_then(|spec| spec.get("type"));
@@ -48,8 +65,8 @@ pub(super) fn document<'a>(document: &'a Node, mistakes: &mut Vec<Mistake>) -> O
     })
 }
 
-/// Puts what `plugins` say into `clusterfile`, whose text is `text`.
-pub(super) fn take(
+/// Puts what `plugins` say into `clusterfile`; they are documents of the text `text`.
+pub(in crate::clusterfile) fn take(
     plugins: &[Plugin<'_>],
     text: &str,
     clusterfile: &mut Clusterfile,
@@ -81,10 +98,7 @@ pub(super) fn take(
 
 /// Those with the older phases in the order of the file, then those with the newer ones by name, as sealer runs them.
 fn in_order<'a>(mut plugins: Vec<&'a Plugin<'a>>) -> Vec<&'a Plugin<'a>> {
-    plugins.sort_by_key(|plugin| {
-        let newer = plugin.phases.iter().any(Phase::is_newer);
-        newer.then_some(plugin.name)
-    });
+    plugins.sort_by_key(|plugin| plugin.is_newer().then_some(plugin.name));
     plugins
 }
 

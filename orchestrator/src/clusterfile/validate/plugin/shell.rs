@@ -56,6 +56,8 @@ pub(super) fn commands(
             when,
             on,
             text: text.to_owned(),
+            file: None,
+            by_name: plugin.is_newer().then(|| plugin.name.to_owned()),
         };
         if !commands.contains(&command) {
             commands.push(command);
