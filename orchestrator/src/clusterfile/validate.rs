@@ -4,7 +4,7 @@
 mod application;
 mod config;
 mod env;
-mod first_version;
+pub(super) mod first_version;
 mod hosts;
 mod kubeadm_config;
 mod kubernetes;

@@ -127,11 +127,17 @@ impl HostArgs {
                 let hint = match error {
                     EditError::NoMaster => "`gantry reset` takes the whole cluster down",
                     EditError::Present(_) | EditError::Absent { .. } => {
-                        "`spec.hosts` of the file says which hosts are in the cluster; `gantry apply` makes it so"
+                        "the file says which hosts are in the cluster; `gantry apply` makes it so"
                     }
-                    EditError::NoHosts | EditError::NoImage | EditError::Unusual | EditError::Mistaken(_) => "edit its hosts by hand, then `gantry apply`",
+                    EditError::NoHosts | EditError::NoImage | EditError::Unusual | EditError::Mistaken(_) => {
+                        "edit its hosts by hand, then `gantry apply`"
+                    }
                 };
-                failure_hint(ExitCode::Input, format!("{} is not changed: {error}", source.file), hint)
+                failure_hint(
+                    ExitCode::Input,
+                    format!("{} is not changed: {error}", source.file),
+                    hint,
+                )
             })?;
             source.text = text;
             for Change { address, line } in changes {

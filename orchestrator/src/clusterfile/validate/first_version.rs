@@ -1,6 +1,6 @@
 //! The first version of documents of kind Cluster, read as the second. What is made of it keeps the places of what was written.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::{Entry, Node, Span, Value};
@@ -20,7 +20,7 @@ const SAME: [&str; 3] = ["image", "ssh", "containerRuntime"];
 const NETWORK: [(&str, &str); 2] = [("podCIDR", "PodCIDR"), ("svcCIDR", "SvcCIDR")];
 
 /// Whether `document` is of the first version.
-pub(super) fn is(document: &Node) -> bool {
+pub(in crate::clusterfile) fn is(document: &Node) -> bool {
     let version = document.get("apiVersion").and_then(Node::text);
     let has_groups = document
         .get("spec")
@@ -102,6 +102,13 @@ fn env(spec: &Node, notes: &mut Vec<String>) -> Vec<Node> {
         variable("certSANS", "CertSANs", &all.join(","), &names.span);
     }
     items
+}
+
+/// The address that an item of a list of hosts is. Behind it there may be a port.
+pub(in crate::clusterfile) fn address_of(item: &Node) -> Option<IpAddr> {
+    let text = item.text()?;
+    let with_port = || text.parse().ok().map(|given: SocketAddr| given.ip());
+    text.parse().ok().or_else(with_port)
 }
 
 fn group(hosts: &Node, role: &str, notes: &mut Vec<String>) -> Option<Node> {
