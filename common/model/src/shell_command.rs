@@ -56,6 +56,12 @@ pub enum CommandMoment {
     BeforeClean,
     /// The image's scripts cleaned the host; before its rootfs goes.
     AfterClean,
+    /// Before the host's scripts, where it comes from an older image.
+    BeforeUpgrade,
+    /// Every host is what it is to be, and this one comes from an older image.
+    AfterUpgrade,
+    /// Every host is what it is to be, and this one went back to an image that it had before.
+    AfterRollback,
 }
 
 impl ShellCommand {

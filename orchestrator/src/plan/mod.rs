@@ -26,6 +26,7 @@ pub mod restore;
 mod scripts;
 mod shell_commands;
 mod templates;
+mod way;
 
 use std::net::IpAddr;
 

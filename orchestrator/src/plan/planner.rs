@@ -15,6 +15,7 @@ use super::progress::{NOT_DONE, state_step, why_to_do};
 use super::registry::{self, Server};
 use super::restore::{Restore, is_restored, latest_restore};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
+use super::way::Way;
 use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
@@ -101,6 +102,7 @@ fn make(
     let registry_host = clusterfile.first_master().address;
     let mut waves = vec![wave(STAGE), wave("rootfs"), wave("init"), wave("registry")];
     let mut bases: BTreeMap<IpAddr, Vec<StepId>> = BTreeMap::new();
+    let mut ways: BTreeMap<IpAddr, Way> = BTreeMap::new();
     let files = configs::of_hosts(clusterfile, image)?;
     let mut upgrade = kubeadm::Upgrade::of(clusterfile, image, inventory, back.is_some())?;
     for (host, files) in clusterfile.hosts.iter().zip(files) {
@@ -137,8 +139,13 @@ fn make(
             .steps
             .extend(kubeadm::balancer_step(clusterfile, image, host, report));
 
-        let before_init =
-            shell_commands::steps(clusterfile, image, host, CommandMoment::BeforeInit, &base, report);
+        let commands = |when| shell_commands::steps(clusterfile, image, host, when, &base, report);
+        let mut before_init = commands(CommandMoment::BeforeInit);
+        let way = Way::of(report, &clusterfile.name, &image.digest);
+        if way == Way::Upgrade {
+            before_init.extend(commands(CommandMoment::BeforeUpgrade));
+        }
+        ways.insert(host.address, way);
         let mut own_scripts = Vec::new();
         bases.insert(host.address, base);
         for call in &init {
@@ -164,6 +171,14 @@ fn make(
     let mut before_init = shell(CommandMoment::BeforeInit);
     before_init.steps.retain(|step| !upgrade.takes(step.host));
     waves.insert(3, before_init);
+    let came = |when, way: Way| {
+        let mut wave = shell(when);
+        wave.steps.retain(|step| ways.get(&step.host) == Some(&way));
+        wave
+    };
+    let mut before_upgrade = came(CommandMoment::BeforeUpgrade, Way::Upgrade);
+    before_upgrade.steps.retain(|step| !upgrade.takes(step.host));
+    waves.insert(4, before_upgrade);
     // Before anything goes back: newer API servers read what older ones wrote, not the other way round.
     if let Some(before) = back.and_then(|back| back.kept.as_ref()) {
         if !is_restored(&clusterfile.name, inventory, before) {
@@ -187,6 +202,8 @@ fn make(
     // Commands may start pods that are for some nodes only.
     let restored = latest_restore(&clusterfile.name, inventory, &waves);
     waves.extend(kubeadm::marks(clusterfile, image, inventory, restored)?);
+    waves.push(came(CommandMoment::AfterUpgrade, Way::Upgrade));
+    waves.push(came(CommandMoment::AfterRollback, Way::Back));
     waves.push(shell(CommandMoment::BeforeCommands));
     let own = shell(CommandMoment::Commands);
     if own.steps.is_empty() {

@@ -108,6 +108,9 @@ const fn title(when: CommandMoment) -> &'static str {
         CommandMoment::AfterCommands => "after commands",
         CommandMoment::BeforeClean => "before clean",
         CommandMoment::AfterClean => "after clean",
+        CommandMoment::BeforeUpgrade => "before upgrade",
+        CommandMoment::AfterUpgrade => "after upgrade",
+        CommandMoment::AfterRollback => "after rollback",
     }
 }
 

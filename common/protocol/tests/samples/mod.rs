@@ -278,6 +278,17 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             }),
         ),
         (
+            "Run/RunShellCommand/AfterRollback",
+            StepAction::RunShellCommand(ShellCommand {
+                cluster: cluster.clone(),
+                origin: CommandOrigin::Plugin("back".into()),
+                when: CommandMoment::AfterRollback,
+                text: "true".into(),
+                env: BTreeMap::new(),
+                time_limit_s: 0,
+            }),
+        ),
+        (
             "Run/RunImagePlugin",
             StepAction::RunImagePlugin(ImagePlugin {
                 command: ShellCommand {

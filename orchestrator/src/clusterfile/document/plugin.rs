@@ -42,7 +42,8 @@ pub struct PluginSpec {
     pub kind: PluginType,
     /// When, with '|' between: before hosts' scripts (PreInit, PreJoin, pre-init-host), when hosts have joined (PostJoin,
     /// post-init-host), before and after the image's commands (PreGuest, PostInstall), when hosts leave (PreClean, PostClean,
-    /// pre-clean-host, post-clean-host), and on the first master pre-install, post-install, pre-uninstall, post-uninstall
+    /// pre-clean-host, post-clean-host), before the scripts of hosts that come from an older image (upgrade-host), and on the first master
+    /// pre-install, post-install, upgrade, rollback, pre-uninstall, post-uninstall
     pub action: String,
     /// For type SHELL the hosts: roles, master0, addresses, ranges of them, LABEL=VALUE, with ',' between [default: all]
     pub on: Option<String>,

@@ -20,14 +20,14 @@ pub(super) enum Means {
     Hosts(CommandMoment),
     /// Commands run then, on the first master.
     Cluster(CommandMoment),
-    /// What runs before the host's scripts runs then, too.
-    Covered,
     /// There is none; this is to be done instead.
     Nothing(&'static str),
 }
 
 /// When labels, taints and checks come.
 const PRE_GUEST: &str = "PreGuest";
+/// When hosts come to another image.
+const UPGRADE_HOST: &str = "upgrade-host";
 const LIKE_THE_FIRST: &str =
     "hosts that join later are treated as the first ones: write `pre-init-host` or `post-init-host`";
 
@@ -55,15 +55,9 @@ const PHASES: [Phase; 22] = [
     phase("post-uninstall", Means::Cluster(CommandMoment::AfterClean)),
     phase("pre-scaleup", Means::Nothing(LIKE_THE_FIRST)),
     phase("post-scaleup", Means::Nothing(LIKE_THE_FIRST)),
-    phase("upgrade-host", Means::Covered),
-    phase(
-        "upgrade",
-        Means::Nothing("leave it out: `gantry apply` upgrades Kubernetes by itself"),
-    ),
-    phase(
-        "rollback",
-        Means::Nothing("leave it out: what is at `pre-init-host` runs again with every other image"),
-    ),
+    phase(UPGRADE_HOST, Means::Hosts(CommandMoment::BeforeUpgrade)),
+    phase("upgrade", Means::Cluster(CommandMoment::AfterUpgrade)),
+    phase("rollback", Means::Cluster(CommandMoment::AfterRollback)),
 ];
 
 const fn phase(word: &'static str, means: Means) -> Phase {
@@ -107,13 +101,10 @@ pub(super) fn read(action: &Node, kind: &str, mistakes: &mut Vec<Mistake>) -> Op
             found.push(*phase);
         }
     }
+    // What runs before the host's scripts runs with every other image anyway.
     let is_initial = |phase: &Phase| phase.means == Means::Hosts(CommandMoment::BeforeInit);
-    if mistakes.len() == before
-        && found.iter().any(|phase| phase.means == Means::Covered)
-        && !found.iter().any(is_initial)
-    {
-        let mistake = Mistake::new(action.span.clone(), "nothing runs at upgrade-host alone");
-        mistakes.push(mistake.help("write `pre-init-host`: what is there runs again with every other image"));
+    if found.iter().any(is_initial) {
+        found.retain(|phase| phase.word != UPGRADE_HOST);
     }
     (mistakes.len() == before).then_some(found)
 }

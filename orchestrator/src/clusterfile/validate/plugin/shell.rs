@@ -43,7 +43,7 @@ pub(super) fn commands(
         let (when, on) = match phase.means {
             Means::Hosts(when) => (when, hosts.clone()),
             Means::Cluster(when) => (when, CommandHosts::FirstMaster),
-            Means::Covered | Means::Nothing(_) => continue,
+            Means::Nothing(_) => continue,
         };
         if phase.word == "Originally" {
             notes.push(format!(
