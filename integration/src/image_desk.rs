@@ -63,7 +63,7 @@ impl ImageDesk {
         command::run(self.at_home(&mut gantry))
     }
 
-    /// Runs shell words that have to succeed; gives their output.
+    /// Runs shell words that have to succeed; gives their output. They find `gantry`, with the same store.
     ///
     /// # Errors
     /// When they fail; the message holds their output.
@@ -75,8 +75,14 @@ impl ImageDesk {
 
     fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let path = |name: &str| self.folder().join(name);
+        let programs = self.program.parent().expect("a program lies in a folder");
+        let others = std::env::var("PATH").unwrap_or_default();
+        if !command.get_envs().any(|(name, _)| name == "GANTRY_ROOT") {
+            command.env("GANTRY_ROOT", path("root"));
+        }
         command
             .current_dir(self.folder())
+            .env("PATH", format!("{}:{others}", programs.display()))
             .env("HOME", path("home"))
             .env("XDG_RUNTIME_DIR", path("run"))
             .env("CONTAINERS_REGISTRIES_CONF", path("etc/registries.conf"))

@@ -71,9 +71,9 @@ pub enum Command {
     Rmi(commands::rmi::Args),
     /// Remove what no image needs
     Prune(commands::prune::Args),
-    /// Write an image to an OCI archive
+    /// Write images to an archive or folder
     Save(commands::save::Args),
-    /// Read images from an OCI archive
+    /// Read images from archives and folders
     Load(commands::load::Args),
     /// Bring an image in from a registry
     Pull(commands::pull::Args),

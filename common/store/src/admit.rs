@@ -1,6 +1,8 @@
 //! This module owns how an image whose blobs have arrived becomes one of the store's images: it is looked through, its
 //! layers get their chunked forms, and last its name leads to it.
 
+use std::collections::BTreeSet;
+
 use gantry_model::ImageReference;
 
 use crate::images::{check_layer_count, is_index, parse};
@@ -53,13 +55,20 @@ impl Store {
         if is_index(&target.media_type) {
             let index: Index = parse(&bytes, &what)?;
             // Statements about an image (attestations) have no layers to unpack. They stay what they are.
+            let mut seen = BTreeSet::new();
             let here: Vec<_> = index
                 .manifests
                 .iter()
                 .filter(|entry| entry.is_image() && self.blobs().exists(&entry.digest))
+                .filter(|entry| seen.insert(entry.digest))
                 .collect();
             if here.is_empty() {
                 return Err(StoreError::malformed(what, "none of its platforms is there"));
+            }
+            // Nobody makes them, and a chain of them has no end that could be relied on.
+            if here.iter().any(|entry| is_index(&entry.media_type)) {
+                let reason = "it has another index in it; push or save the inner one by itself";
+                return Err(StoreError::malformed(what, reason));
             }
             return here
                 .into_iter()
@@ -71,7 +80,7 @@ impl Store {
             .blobs()
             .read(&manifest.config.digest, &what, MAX_CONFIG_LEN)?;
         let config: ImageConfig = parse(&config_bytes, &what)?;
-        check_layer_count(&manifest, &config, source)?;
+        check_layer_count(manifest.layers.len(), &config, source)?;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             let what = format!("layer {} of {source}", layer.digest);
             match self.blobs().size(&layer.digest)? {

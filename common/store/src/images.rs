@@ -165,7 +165,7 @@ impl Store {
             .blobs()
             .read(&manifest.config.digest, &what, MAX_CONFIG_LEN)?;
         let config: ImageConfig = parse(&config_bytes, &what)?;
-        check_layer_count(&manifest, &config, name)?;
+        check_layer_count(manifest.layers.len(), &config, name)?;
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             layers.push(self.chunked_layer(layer, *diff_id)?);
@@ -192,12 +192,8 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) ->
 }
 
 /// A manifest and its config agree on how many layers there are, and there are not too many.
-pub(crate) fn check_layer_count(
-    manifest: &Manifest,
-    config: &ImageConfig,
-    name: &str,
-) -> Result<(), StoreError> {
-    let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+pub(crate) fn check_layer_count(layers: usize, config: &ImageConfig, name: &str) -> Result<(), StoreError> {
+    let diff_ids = config.rootfs.diff_ids.len();
     if layers != diff_ids {
         let reason = format!("its manifest has {layers} layers, its config {diff_ids}");
         return Err(StoreError::malformed(name, reason));

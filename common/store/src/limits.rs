@@ -39,3 +39,7 @@ pub const MAX_XATTR_LEN: usize = 64 << 10;
 pub const MAX_TAR_HEADER_LEN: u64 = 1 << 20;
 /// Most files of a layer that are held open while it arrives.
 pub const MAX_OPEN_FILES: usize = 64;
+/// Most entries of an archive of images: the documents, configs and layers of some thousand images.
+pub const MAX_ARCHIVE_ENTRIES: usize = 1 << 16;
+/// Most images of a docker archive.
+pub const MAX_DOCKER_IMAGES: usize = 1024;

@@ -62,7 +62,7 @@ impl Store {
             layers: image.layers.clone(),
             annotations: image.annotations.clone(),
         };
-        check_layer_count(&manifest, &image.config, what)?;
+        check_layer_count(manifest.layers.len(), &image.config, what)?;
         self.put_manifest(&manifest)
     }
 

@@ -38,10 +38,11 @@ impl Store {
         let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
         if is_index(&target.media_type) {
             let index: Index = parse(&bytes, &what)?;
+            let mut seen = BTreeSet::new();
             let mut here = index
                 .manifests
                 .iter()
-                .filter(|entry| self.blobs().exists(&entry.digest));
+                .filter(|entry| seen.insert(entry.digest) && self.blobs().exists(&entry.digest));
             return here.try_for_each(|entry| self.reach(entry, reachable));
         }
         let manifest: Manifest = parse(&bytes, &what)?;

@@ -1,43 +1,120 @@
 //! `gantry load`.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
-use gantry_store::{LoadEvent, Store};
+use gantry_store::{LoadedImage, Store, StoreError};
 
 use crate::context::Context;
+use crate::exit::failure_hint;
 use crate::output;
-use crate::output::bytes;
+use crate::report::archive_progress::ArchiveProgress;
 
 /// Flags of `gantry load`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Read are OCI archives and folders (skopeo's oci-archive: and oci:) and docker archives (docker save,
+podman save), plain or compressed with gzip or zstd. Which of them a file is, is found out.
+
+Examples:
+  gantry load kubernetes.tar
+  gantry load one.tar two.tar.gz layout/
+  gantry load -t kubernetes:v1.31.4 unnamed.tar
+  ssh build gantry save -o - kubernetes:v1.31.4 | gantry load -")]
 pub struct Args {
-    /// An OCI archive, an OCI folder or a docker archive; gzip and zstd are recognised
+    /// Archives or folders; `-` is standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath, required_unless_present = "input")]
+    files: Vec<PathBuf>,
+
+    /// The same, as sealer and docker have it
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
-    input: PathBuf,
+    input: Vec<PathBuf>,
 
     /// Name of the image, for an archive that holds one and does not say
     #[arg(short, long, value_name = "NAME")]
     tag: Option<ImageReference>,
+
+    /// Show nothing but names and digests
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 /// Runs `gantry load`.
 ///
 /// # Errors
-/// When the archive cannot be read, is damaged, or is no archive of images.
+/// When an archive cannot be read, is damaged, or is no archive of images. What was loaded before it stays.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let files: Vec<&PathBuf> = args.input.iter().chain(&args.files).collect();
+    if args.tag.is_some() && files.len() > 1 {
+        return Err(failure_hint(
+            ExitCode::Input,
+            format!("{} archives cannot all be given one name", files.len()),
+            "load them one by one, or leave out -t",
+        ));
+    }
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    let mut show = |event: LoadEvent| match event {
-        LoadEvent::ChunkingLayer { layer, size } => {
-            anstream::eprintln!("layer {}, {}: cutting it into chunks", layer.short(), bytes(size));
+    for file in files {
+        let progress = ArchiveProgress::new(args.quiet);
+        let loaded = if file == Path::new("-") {
+            load_input(&store, args.tag.as_ref(), &progress)?
+        } else {
+            load(&store, file, args.tag.as_ref(), &progress).map_err(super::store_error)?
+        };
+        progress.end(&match loaded.len() {
+            1 => "1 image loaded".to_owned(),
+            count => format!("{count} images loaded"),
+        });
+        for image in loaded {
+            output::print(&format!("{}@{}\n", image.reference, image.digest))?;
         }
-    };
-    let loaded = store
-        .load(&args.input, args.tag.as_ref(), &mut show)
-        .map_err(super::store_error)?;
-    for image in loaded {
-        output::print(&format!("{}@{}\n", image.reference, image.digest))?;
     }
     Ok(ExitCode::Done)
+}
+
+fn load_input(
+    store: &Store,
+    name: Option<&ImageReference>,
+    progress: &ArchiveProgress,
+) -> anyhow::Result<Vec<LoadedImage>> {
+    let input = io::stdin().lock();
+    if input.is_terminal() {
+        return Err(failure_hint(
+            ExitCode::Input,
+            "an archive does not come from a terminal",
+            "name a file, or send one into standard input",
+        ));
+    }
+    load_stream(store, input, "standard input", name, progress).map_err(super::store_error)
+}
+
+fn load(
+    store: &Store,
+    path: &Path,
+    name: Option<&ImageReference>,
+    progress: &ArchiveProgress,
+) -> Result<Vec<LoadedImage>, StoreError> {
+    let found = fs::metadata(path).map_err(StoreError::io("open", path))?;
+    if found.is_dir() {
+        return store.load(path, name, &mut |event| progress.loading(event));
+    }
+    if found.is_file() {
+        progress.total(found.len());
+    }
+    let file = File::open(path).map_err(StoreError::io("open", path))?;
+    load_stream(store, file, &path.display().to_string(), name, progress)
+}
+
+fn load_stream(
+    store: &Store,
+    stream: impl Read,
+    archive: &str,
+    name: Option<&ImageReference>,
+    progress: &ArchiveProgress,
+) -> Result<Vec<LoadedImage>, StoreError> {
+    store.load_stream(progress.reading(stream), archive, name, &mut |event| {
+        progress.loading(event);
+    })
 }

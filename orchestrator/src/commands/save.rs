@@ -1,27 +1,71 @@
 //! `gantry save`.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
-use gantry_store::Store;
+use gantry_store::{Platform, Store};
 
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure_hint};
+use crate::report::archive_progress::ArchiveProgress;
 
 /// Flags of `gantry save`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Of an image for several platforms, an OCI archive or folder holds all of them. A docker archive has
+room for one, and none for annotations: of what an image launches it keeps the label alone.
+
+Examples:
+  gantry save -o kubernetes.tar kubernetes:v1.31.4
+  gantry save -o all.tar kubernetes:v1.31.4 monitoring:v2        layers they share are in it once
+  gantry save --format docker-archive -o tools.tar tools:v1      for docker load and podman load
+  gantry save --format oci-dir -o layout tools:v1                adds to what is in the folder
+  gantry save -o - tools:v1 | zstd > tools.tar.zst")]
 pub struct Args {
-    /// The archive to write; `-` is standard output
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// The archive or folder to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     output: PathBuf,
+
+    /// Form of the archive
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    /// Of images for several platforms, only those for OS/ARCH[/VARIANT]
+    #[arg(long, value_parser = crate::build::platform::parse)]
+    platform: Option<Platform>,
+
+    /// Show only what goes wrong
+    #[arg(short, long)]
+    quiet: bool,
 
     /// Names or ids of the images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+}
+
+/// The form of an archive, as sealer and podman call it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// One file in OCI's form, as skopeo's oci-archive:
+    #[default]
+    OciArchive,
+    /// A folder in OCI's form, as skopeo's oci:
+    OciDir,
+    /// One file in docker's form, as docker save makes it
+    DockerArchive,
+}
+
+/// What is written: these images, in this form.
+struct Saving<'a> {
+    store: &'a Store,
+    names: &'a [ImageReference],
+    format: Format,
+    platform: Option<&'a Platform>,
+    progress: &'a ArchiveProgress,
 }
 
 /// Runs `gantry save`.
@@ -32,58 +76,101 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let names: Result<Vec<_>, _> = args.images.iter().map(|image| store.find_name(image)).collect();
     let names = names.map_err(super::store_error)?;
-    if args.output == Path::new("-") {
-        let out = io::stdout().lock();
-        if out.is_terminal() {
-            let message = "an archive is nothing for a terminal";
+    let progress = ArchiveProgress::new(args.quiet);
+    let saving = Saving {
+        store: &store,
+        names: &names,
+        format: args.format,
+        platform: args.platform.as_ref(),
+        progress: &progress,
+    };
+    match (args.format, args.output == Path::new("-")) {
+        (Format::OciDir, true) => {
             return Err(failure_hint(
                 ExitCode::Input,
-                message,
-                "give a file with -o, or send the output into one",
+                "a folder cannot be written to standard output",
+                "name one with -o, or choose another --format",
             ));
         }
-        store
-            .save(&names, BufWriter::with_capacity(1 << 18, out))
-            .map_err(super::store_error)?;
-    } else {
-        save_to(&store, &names, &args.output)?;
+        (Format::OciDir, false) => saving.write_folder(&args.output)?,
+        (_, true) => {
+            let out = io::stdout().lock();
+            if out.is_terminal() {
+                return Err(failure_hint(
+                    ExitCode::Input,
+                    "an archive is nothing for a terminal",
+                    "give a file with -o, or send the output into one",
+                ));
+            }
+            saving.write(out)?;
+        }
+        (_, false) => saving.write_file(&args.output)?,
     }
+    progress.end(&match names.len() {
+        1 => "1 image saved".to_owned(),
+        count => format!("{count} images saved"),
+    });
     Ok(ExitCode::Done)
 }
 
-/// Written beside and renamed: a file of this name is whole, or what it was before.
-fn save_to(store: &Store, names: &[ImageReference], path: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    // A pipe or device is written to as it is.
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        let file = File::options().write(true).open(path);
-        let file = file
-            .with_context(|| format!("cannot open {}", path.display()))
-            .or_exit(ExitCode::Input)?;
-        return store
-            .save(names, BufWriter::with_capacity(1 << 18, file))
-            .map_err(super::store_error);
+impl Saving<'_> {
+    fn write_folder(&self, path: &Path) -> anyhow::Result<()> {
+        let mut event = |event| self.progress.saving(event);
+        let saved = self
+            .store
+            .save_folder(self.names, self.platform, path, &mut event);
+        saved.map_err(super::store_error)
     }
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".gantry-save-")
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder)
-        .with_context(|| format!("cannot create a file in {}", folder.display()))
-        .or_exit(ExitCode::Input)?;
-    store
-        .save(names, BufWriter::with_capacity(1 << 18, &mut file))
-        .map_err(super::store_error)?;
-    let write = |file: &mut tempfile::NamedTempFile| file.flush().and_then(|()| file.as_file().sync_all());
-    write(&mut file)
-        .with_context(|| format!("cannot write {}", path.display()))
-        .or_exit(ExitCode::Failed)?;
-    let persisted = file.persist(path).map_err(|error| error.error);
-    persisted
-        .with_context(|| format!("cannot write {}", path.display()))
-        .or_exit(ExitCode::Failed)?;
-    Ok(())
+
+    fn write(&self, out: impl Write) -> anyhow::Result<()> {
+        let out = BufWriter::with_capacity(1 << 18, out);
+        let mut event = |event| self.progress.saving(event);
+        let (store, names) = (self.store, self.names);
+        let saved = match self.format {
+            Format::DockerArchive => store.save_docker(names, self.platform, out, &mut event),
+            Format::OciArchive | Format::OciDir => store.save(names, self.platform, out, &mut event),
+        };
+        saved.map_err(super::store_error)
+    }
+
+    /// Written beside and renamed: a file of this name is whole, or what it was before.
+    fn write_file(&self, path: &Path) -> anyhow::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let found = fs::metadata(path);
+        if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
+            return Err(failure_hint(
+                ExitCode::Input,
+                format!("{} is a folder", path.display()),
+                "name a file, or say --format oci-dir",
+            ));
+        }
+        // A pipe or device is written to as it is.
+        if found.is_ok_and(|found| !found.is_file()) {
+            let file = File::options().write(true).open(path);
+            let file = file
+                .with_context(|| format!("cannot open {}", path.display()))
+                .or_exit(ExitCode::Input)?;
+            return self.write(file);
+        }
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new()
+            .prefix(".gantry-save-")
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot create a file in {}", folder.display()))
+            .or_exit(ExitCode::Input)?;
+        self.write(&mut file)?;
+        file.as_file()
+            .sync_all()
+            .with_context(|| format!("cannot write {}", path.display()))
+            .or_exit(ExitCode::Failed)?;
+        let persisted = file.persist(path).map_err(|error| error.error);
+        persisted
+            .with_context(|| format!("cannot write {}", path.display()))
+            .or_exit(ExitCode::Failed)?;
+        Ok(())
+    }
 }

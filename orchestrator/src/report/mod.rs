@@ -4,8 +4,10 @@
 //! - [`plain`]: one line per thing that happened, for everything else
 //! - [`json`]: one JSON object per thing that happened, for programs, on standard output
 //! - [`transfers`]: blobs on their way to or from a registry
+//! - [`archive_progress`]: an archive that is written or read
 //! - [`summary`]: what became of the hosts, failures grouped by cause
 
+pub mod archive_progress;
 pub mod json;
 pub mod plain;
 mod printable;

@@ -1,7 +1,7 @@
 //! This module owns reading docker archives (`docker save`, `skopeo copy … docker-archive:`).
 //!
-//! Their layers are plain tar files, so there is no registry form to keep: the image gets a manifest of its
-//! chunked layers, and keeps its config byte for byte.
+//! Nothing in them says how a registry would have their layers, so there is no such form to keep: the image gets a
+//! manifest of its chunked layers, and keeps its config byte for byte.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::arrivals::Arrivals;
 use crate::images::{check_layer_count, parse};
+use crate::limits::MAX_DOCKER_IMAGES;
 use crate::manifest::{MAX_CONFIG_LEN, MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest};
 use crate::{Descriptor, ImageConfig, LoadEvent, Store, StoreError};
 
@@ -32,6 +33,13 @@ pub(super) fn images(
     event: &mut dyn FnMut(LoadEvent),
 ) -> Result<Vec<(Descriptor, Vec<ImageReference>)>, StoreError> {
     let entries: Vec<Entry> = parse(manifest, &format!("manifest.json of {archive}"))?;
+    if entries.len() > MAX_DOCKER_IMAGES {
+        let reason = format!(
+            "it holds {} images, more than the {MAX_DOCKER_IMAGES} that are accepted",
+            entries.len()
+        );
+        return Err(StoreError::malformed(archive, reason));
+    }
     let mut images = Vec::new();
     for entry in entries {
         let target = image(store, arrivals, &entry, archive, event)?;
@@ -60,6 +68,11 @@ fn image(
     let what = format!("{} of {archive}", entry.config);
     let config_bytes = store.blobs().read(&config_digest, &what, MAX_CONFIG_LEN)?;
     let config: ImageConfig = parse(&config_bytes, &what)?;
+    check_layer_count(
+        entry.layers.len(),
+        &config,
+        &format!("image {} of {archive}", entry.config),
+    )?;
     let mut layers = Vec::new();
     for (name, diff_id) in entry.layers.iter().zip(&config.rootfs.diff_ids) {
         let tar = arrivals.file(name).ok_or_else(|| missing(name))?;
@@ -79,27 +92,15 @@ fn image(
         layers,
         annotations: BTreeMap::new(),
     };
-    if entry.layers.len() != manifest.layers.len() {
-        let reason = format!(
-            "it lists {} layers, its config {}",
-            entry.layers.len(),
-            manifest.layers.len()
-        );
-        return Err(StoreError::malformed(
-            format!("image {} of {archive}", entry.config),
-            reason,
-        ));
-    }
-    check_layer_count(&manifest, &config, archive)?;
     store.put_manifest(&manifest)
 }
 
 /// A config is named by its digest; that is the only promise a docker archive makes about it.
 fn check_config_name(name: &str, found: Digest, archive: &str) -> Result<(), StoreError> {
-    match name
+    let hex = name
         .strip_suffix(".json")
-        .and_then(|hex| Digest::from_hex(hex).ok())
-    {
+        .or_else(|| name.strip_prefix("sha256:"));
+    match hex.and_then(|hex| Digest::from_hex(hex).ok()) {
         Some(expected) if expected != found => Err(StoreError::WrongDigest {
             what: format!("{name} of {archive}"),
             expected,

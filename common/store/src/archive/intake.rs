@@ -1,12 +1,15 @@
 //! This module owns how bytes of an archive come into the store: decompressed, bounded, verified.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write as _};
 
 use gantry_model::Digest;
 
+use super::entries::unreadable;
+use crate::layer_import::decode::{Format, format};
 use crate::manifest::MAX_MANIFEST_LEN;
 use crate::{Store, StoreError};
+
+const BUFFER_LEN: usize = 1 << 18;
 
 /// Brings one blob in, unless a whole copy of it is here. A damaged copy is replaced.
 pub(super) fn take_blob(
@@ -20,7 +23,11 @@ pub(super) fn take_blob(
         return Ok(());
     }
     store.check_room(size, what)?;
-    store.blobs().put(content, digest, size, what)
+    let taken = store.blobs().put(content, digest, size, what);
+    taken.map_err(|error| match error {
+        StoreError::Read { what, source } => unreadable(&what, source),
+        error => error,
+    })
 }
 
 /// Brings a file in whose digest nobody announced.
@@ -32,30 +39,26 @@ pub(super) fn take_file(
 ) -> Result<Digest, StoreError> {
     store.check_room(size, what)?;
     let mut writer = store.blobs().writer()?;
-    let copied = io::copy(&mut content, &mut writer).map_err(|source| StoreError::Read {
-        what: what.to_owned(),
-        source,
-    })?;
-    if copied != size {
-        let found = format!("it ends after {copied} bytes, the archive is cut short");
-        return Err(StoreError::WrongSize {
-            what: what.to_owned(),
-            expected: size,
-            found,
-        });
+    let mut buffer = vec![0; BUFFER_LEN];
+    while writer.len() < size {
+        let read = match content.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(what, error)),
+        };
+        let written = writer.write_all(&buffer[..read]);
+        written.map_err(StoreError::io("write", writer.path()))?;
     }
     writer.finish().map(|(digest, _)| digest)
 }
 
+/// A document at the top of an archive.
 pub(super) fn document(content: impl Read, what: &str) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     content
         .take(MAX_MANIFEST_LEN + 1)
         .read_to_end(&mut bytes)
-        .map_err(|source| StoreError::Read {
-            what: what.to_owned(),
-            source,
-        })?;
+        .map_err(|error| unreadable(what, error))?;
     if bytes.len() as u64 > MAX_MANIFEST_LEN {
         return Err(StoreError::TooLarge {
             what: what.to_owned(),
@@ -66,27 +69,21 @@ pub(super) fn document(content: impl Read, what: &str) -> Result<Vec<u8>, StoreE
 }
 
 /// The archive's tar stream, whether it is plain, gzip or zstd.
-pub(super) fn decompressed(file: File, what: &str) -> Result<Box<dyn Read>, StoreError> {
-    use std::io::{Seek as _, SeekFrom};
-    let unreadable = |source| StoreError::Read {
-        what: what.to_owned(),
-        source,
-    };
-    let mut magic = [0; 4];
-    let mut start = (&file).take(4);
-    let mut filled = 0;
-    while filled < magic.len() {
-        match start.read(&mut magic[filled..]).map_err(unreadable)? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    let mut file = file;
-    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    let file = BufReader::with_capacity(1 << 18, file);
-    Ok(match magic {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::with_buffer(file).map_err(unreadable)?),
-        _ => Box::new(file),
-    })
+pub(super) fn decompressed<'r>(stream: impl Read + 'r, what: &str) -> Result<Box<dyn Read + 'r>, StoreError> {
+    let mut stream = BufReader::with_capacity(BUFFER_LEN, stream);
+    Ok(
+        match format(&mut stream).map_err(|error| unreadable(what, error))? {
+            Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
+            Format::Zstd => {
+                Box::new(zstd::Decoder::with_buffer(stream).map_err(|error| unreadable(what, error))?)
+            }
+            Format::Tar => Box::new(stream),
+            Format::Unreadable(name) => {
+                let reason = format!(
+                    "it is compressed with {name}, which is not read here; compress it with gzip or zstd"
+                );
+                return Err(StoreError::malformed(what, reason));
+            }
+        },
+    )
 }

@@ -3,6 +3,9 @@
 //! First everything comes into the store, verified blob by blob; then each image is looked through and gets the
 //! chunked form of its layers; last its name leads to it. What a refused archive left behind is swept away.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use gantry_model::{Digest, ImageReference};
@@ -35,7 +38,7 @@ pub enum LoadEvent {
 }
 
 impl Store {
-    /// Brings in the images of an OCI archive, an OCI folder or a docker archive, compressed or not.
+    /// Brings in the images of an OCI archive, an OCI folder or a docker archive; archives may be compressed.
     ///
     /// `name` is for archives that hold one image and do not say how it is called, or to call it otherwise.
     ///
@@ -47,8 +50,46 @@ impl Store {
         name: Option<&ImageReference>,
         event: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<LoadedImage>, StoreError> {
+        let what = path.display().to_string();
+        if path.is_dir() {
+            return self.load_from(|| Arrivals::from_folder(self, path), &what, name, event);
+        }
+        let file = File::open(path).map_err(StoreError::io("open", path))?;
+        self.load_stream(file, &what, name, event)
+    }
+
+    /// Brings in the images of the archive that `stream` gives, which `archive` names in errors. See [`Store::load`].
+    ///
+    /// # Errors
+    /// Like [`Store::load`].
+    pub fn load_stream(
+        &self,
+        stream: impl Read,
+        archive: &str,
+        name: Option<&ImageReference>,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<LoadedImage>, StoreError> {
+        let take_in = || Arrivals::from_stream(self, stream, archive);
+        self.load_from(take_in, archive, name, event)
+    }
+
+    fn load_from(
+        &self,
+        take_in: impl FnOnce() -> Result<Arrivals, StoreError>,
+        archive: &str,
+        name: Option<&ImageReference>,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<LoadedImage>, StoreError> {
         let mut replaced = Vec::new();
-        let result = self.load_shared(path, name, event, &mut replaced);
+        let result = self.share().and_then(|_nothing_vanishes| {
+            let arrivals = take_in()?;
+            let images = match (&arrivals.index, &arrivals.docker_manifest) {
+                (Some(index), _) => self.oci_images(index, archive, event)?,
+                (None, Some(manifest)) => docker::images(self, &arrivals, manifest, archive, event)?,
+                (None, None) => Vec::new(),
+            };
+            self.name_images(images, name, archive, &mut replaced)
+        });
         // Plain tar files of a docker archive, and whatever came before a mistake was found.
         let swept = self.release(&replaced);
         let loaded = result?;
@@ -56,23 +97,15 @@ impl Store {
         Ok(loaded)
     }
 
-    fn load_shared(
+    fn name_images(
         &self,
-        path: &Path,
+        images: Named,
         name: Option<&ImageReference>,
-        event: &mut dyn FnMut(LoadEvent),
+        archive: &str,
         replaced: &mut Vec<Descriptor>,
     ) -> Result<Vec<LoadedImage>, StoreError> {
-        let _nothing_vanishes = self.share()?;
-        let archive = path.display().to_string();
-        let arrivals = Arrivals::take_in(self, path)?;
-        let images = match (&arrivals.index, &arrivals.docker_manifest) {
-            (Some(index), _) => self.oci_images(index, &archive, event)?,
-            (None, Some(manifest)) => docker::images(self, &arrivals, manifest, &archive, event)?,
-            (None, None) => Vec::new(),
-        };
         let mut loaded = Vec::new();
-        for (target, names) in name_images(images, name, &archive)? {
+        for (target, names) in names_of(images, name, archive)? {
             for reference in names {
                 replaced.extend(self.set_reference(&reference, target.clone())?);
                 loaded.push(LoadedImage {
@@ -89,11 +122,14 @@ impl Store {
         index: &[u8],
         archive: &str,
         event: &mut dyn FnMut(LoadEvent),
-    ) -> Result<Vec<(Descriptor, Vec<ImageReference>)>, StoreError> {
+    ) -> Result<Named, StoreError> {
         let index: Index = parse(index, &format!("index.json of {archive}"))?;
-        let mut images = Vec::new();
+        let (mut images, mut seen) = (Vec::new(), BTreeSet::new());
         for target in index.manifests {
-            self.take_image(&target, archive, event)?;
+            // One image may be there under many names.
+            if seen.insert(target.digest) {
+                self.take_image(&target, archive, event)?;
+            }
             let mut names = Vec::new();
             for annotation in [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME] {
                 // A ref.name may also be a bare tag or any other text; then it names nothing.
@@ -106,7 +142,7 @@ impl Store {
                 }
             }
             let target = Descriptor {
-                annotations: std::collections::BTreeMap::new(),
+                annotations: BTreeMap::new(),
                 ..target
             };
             images.push((target, names));
@@ -118,7 +154,7 @@ impl Store {
 type Named = Vec<(Descriptor, Vec<ImageReference>)>;
 
 /// The images with the names they get: their own, or the one that was asked for.
-fn name_images(images: Named, name: Option<&ImageReference>, archive: &str) -> Result<Named, StoreError> {
+fn names_of(images: Named, name: Option<&ImageReference>, archive: &str) -> Result<Named, StoreError> {
     let count = images.len();
     if count == 0 {
         return Err(StoreError::malformed(archive, "there is no image in it"));
@@ -127,8 +163,7 @@ fn name_images(images: Named, name: Option<&ImageReference>, archive: &str) -> R
         return if images.iter().all(|(_, names)| !names.is_empty()) {
             Ok(images)
         } else {
-            let reason =
-                "it does not say how its image is called; give a name: `gantry load -i FILE -t NAME`";
+            let reason = "it does not say how its image is called; give a name: `gantry load -t NAME FILE`";
             Err(StoreError::malformed(archive, reason))
         };
     };

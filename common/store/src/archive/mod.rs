@@ -1,12 +1,18 @@
-//! Images as files: OCI archives out; OCI archives, OCI folders and docker archives in.
+//! Images as files: OCI archives, OCI folders and docker archives, out and in.
 
 mod arrivals;
 mod docker;
+mod entries;
+mod folder;
 mod intake;
 mod load;
 mod save;
+mod save_docker;
+mod save_folder;
+mod tar_stream;
 
 pub use load::{LoadEvent, LoadedImage};
+pub use save::SaveEvent;
 
 use gantry_model::Digest;
 
@@ -22,3 +28,5 @@ fn blob_path(digest: &Digest) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_hostile;

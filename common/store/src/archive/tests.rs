@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use gantry_model::{Digest, ImageReference};
@@ -11,15 +11,16 @@ use super::blob_path;
 use crate::manifest::{History, MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest, RootFs};
 use crate::testing::{self, TestStore};
 use crate::{
-    Descriptor, Image, ImageConfig, LayerOptions, NewImage, Platform, Store, StoreError, layer_from_tree,
+    Descriptor, Image, ImageConfig, LayerOptions, NewImage, Platform, SaveEvent, Store, StoreError,
+    layer_from_tree,
 };
 
-fn name(text: &str) -> ImageReference {
+pub(super) fn name(text: &str) -> ImageReference {
     text.parse().unwrap()
 }
 
 /// An image with one layer that holds `content`.
-fn image(store: &Store, reference: &str, content: &str) -> Image {
+pub(super) fn image(store: &Store, reference: &str, content: &str) -> Image {
     let dir = tempfile::tempdir().unwrap();
     testing::write(dir.path(), "etc/daemon.json", content, 0o644);
     let layer = layer_from_tree(store, dir.path(), &LayerOptions::default()).unwrap();
@@ -43,10 +44,12 @@ fn image(store: &Store, reference: &str, content: &str) -> Image {
         .unwrap()
 }
 
-fn saved(store: &Store, references: &[&str], dir: &Path) -> PathBuf {
+pub(super) fn saved(store: &Store, references: &[&str], dir: &Path) -> PathBuf {
     let path = dir.join("image.tar");
     let names: Vec<_> = references.iter().map(|text| name(text)).collect();
-    store.save(&names, fs::File::create(&path).unwrap()).unwrap();
+    store
+        .save(&names, None, fs::File::create(&path).unwrap(), &mut |_| {})
+        .unwrap();
     path
 }
 
@@ -87,7 +90,9 @@ fn an_image_travels_in_an_archive_and_stays_the_same() {
     here.store
         .save(
             &[name("kubernetes:v1.19.8"), name("k8s")],
+            None,
             fs::File::create(&again).unwrap(),
+            &mut |_| {},
         )
         .unwrap();
     assert_eq!(fs::read(&path).unwrap(), fs::read(&again).unwrap());
@@ -126,6 +131,93 @@ fn an_archive_may_be_compressed_or_a_folder() {
             .unwrap();
         assert!(there.store.image(&name("other:1")).is_ok(), "{}", path.display());
     }
+}
+
+#[test]
+fn a_docker_archive_holds_plain_layers_and_every_name() {
+    let (here, there, dir) = (testing::store(), testing::store(), tempfile::tempdir().unwrap());
+    let first = image(&here.store, "kubernetes:v1.19.8", "{}");
+    here.store.tag(&name("kubernetes:v1.19.8"), &name("k8s")).unwrap();
+    let second = image(&here.store, "other:1", "{\"other\": true}");
+    let path = dir.path().join("docker.tar");
+    let names = ["kubernetes:v1.19.8", "k8s", "other:1"].map(name);
+    let (mut planned, mut written) = (0, 0);
+    let mut count = |event| match event {
+        SaveEvent::Planned { total } => planned = total,
+        SaveEvent::Written { len } => written += len,
+        SaveEvent::Measuring { .. } => {}
+    };
+    here.store
+        .save_docker(&names, None, fs::File::create(&path).unwrap(), &mut count)
+        .unwrap();
+    assert_eq!(planned, fs::metadata(&path).unwrap().len());
+    // Small pieces between the contents are not worth a word.
+    assert!(
+        written <= planned && written > planned / 2,
+        "{written} of {planned}"
+    );
+
+    let mut listed = Vec::new();
+    for entry in tar::Archive::new(fs::File::open(&path).unwrap())
+        .entries()
+        .unwrap()
+    {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        if let Some(hex) = name.strip_suffix(".tar") {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            assert_eq!(Digest::of(&bytes).hex(), hex, "a layer is its plain tar stream");
+        }
+        listed.push(name);
+    }
+    assert_eq!(
+        listed.len(),
+        5,
+        "two configs, two layers, one manifest: {listed:?}"
+    );
+    let loaded = there.store.load(&path, None, &mut |_| {}).unwrap();
+    assert_eq!(loaded.len(), 3);
+    for (name_there, image) in [("k8s", &first), ("other:1", &second)] {
+        let arrived = there.store.image(&name(name_there)).unwrap();
+        assert_eq!(arrived.config_bytes, image.config_bytes);
+        assert_eq!(arrived.layers, image.layers, "the same tar gives the same chunks");
+    }
+}
+
+#[test]
+fn a_folder_takes_more_images_and_goes_on_where_it_was_cut_off() {
+    let (here, dir) = (testing::store(), tempfile::tempdir().unwrap());
+    let first = image(&here.store, "first:1", "1");
+    image(&here.store, "second:1", "2");
+    let layout = dir.path().join("layout");
+    let save = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|text| name(text)).collect();
+        here.store.save_folder(&names, None, &layout, &mut |_| {})
+    };
+    save(&["first:1"]).unwrap();
+    // What a killed run left, and what a bad disk did.
+    let layer = layout.join(blob_path(&first.layers[0].digest));
+    fs::write(layer.with_extension("partial"), "half").unwrap();
+    let whole = fs::read(&layer).unwrap();
+    fs::write(&layer, vec![0; whole.len()]).unwrap();
+    save(&["first:1", "second:1"]).unwrap();
+    assert_eq!(fs::read(&layer).unwrap(), whole, "a damaged blob is written anew");
+    save(&["second:1"]).unwrap();
+
+    let there = testing::store();
+    let loaded = there.store.load(&layout, None, &mut |_| {}).unwrap();
+    assert_eq!(loaded.len(), 2, "each name is in the index once: {loaded:?}");
+    assert!(there.store.check().unwrap().damage.is_empty());
+
+    let strange = dir.path().join("documents");
+    testing::write(&strange, "letter.txt", "dear", 0o644);
+    let error = here
+        .store
+        .save_folder(&[name("first:1")], None, &strange, &mut |_| {})
+        .unwrap_err();
+    assert!(error.to_string().contains("no OCI layout"), "{error}");
+    assert_eq!(fs::read_dir(&strange).unwrap().count(), 1);
 }
 
 #[test]

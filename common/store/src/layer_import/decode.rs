@@ -68,7 +68,7 @@ fn pass_on(decoded: impl Read, pieces: &SyncSender<io::Result<Vec<u8>>>) -> io::
 }
 
 /// How a tar stream is compressed.
-pub(super) enum Format {
+pub(crate) enum Format {
     /// With gzip, in one or several members.
     Gzip,
     /// With zstd.
@@ -80,7 +80,7 @@ pub(super) enum Format {
 }
 
 /// What the bytes are, by how they begin.
-pub(super) fn format(bytes: &mut impl BufRead) -> io::Result<Format> {
+pub(crate) fn format(bytes: &mut impl BufRead) -> io::Result<Format> {
     let start = bytes.fill_buf()?;
     Ok(match start {
         [0x1f, 0x8b, ..] => Format::Gzip,

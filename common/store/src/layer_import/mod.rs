@@ -8,10 +8,10 @@
 //! The tar stream is kept byte for byte, so its digest is still the `diff_id` in the image's config. The table of
 //! contents says what the stream means: what an extractor that keeps inside the layer would leave on disk.
 
-mod decode;
+pub(crate) mod decode;
 mod member;
 mod merged;
-mod pax;
+pub(crate) mod pax;
 mod recognize;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,13 @@ use crate::toc::Mtime;
 
 /// The records of one PAX header.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Pax<'a> {
+pub(crate) struct Pax<'a> {
     records: Vec<(&'a str, &'a [u8])>,
 }
 
 impl<'a> Pax<'a> {
     /// Reads all records; none when they do not add up.
-    pub(super) fn parse(mut bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(mut bytes: &'a [u8]) -> Option<Self> {
         let mut records = Vec::new();
         while !bytes.is_empty() {
             let space = bytes.iter().take(20).position(|byte| *byte == b' ')?;
@@ -28,7 +28,7 @@ impl<'a> Pax<'a> {
     }
 
     /// The value of `key`: the last one counts.
-    pub(super) fn get(&self, key: &str) -> Option<&'a [u8]> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a [u8]> {
         self.records
             .iter()
             .rev()
@@ -37,7 +37,7 @@ impl<'a> Pax<'a> {
     }
 
     /// The keys that start with `prefix`, without it, and their values.
-    pub(super) fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    pub(crate) fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.records
             .iter()
             .filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, *value)))
@@ -45,7 +45,7 @@ impl<'a> Pax<'a> {
 }
 
 /// A decimal number.
-pub(super) fn number<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
+pub(crate) fn number<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 

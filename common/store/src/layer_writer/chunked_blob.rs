@@ -122,7 +122,7 @@ impl ChunkedBlob {
             diff_id,
             frames,
             files,
-        } = self.pipeline.ok_or_else(given_up)?.finish()?;
+        } = self.pipeline.take().ok_or_else(given_up)?.finish()?;
         let (toc, location) = table(records, &frames, &files, blob.len())?;
         let path = blob.path().to_owned();
         let write = |blob: &mut dyn io::Write, bytes: &[u8]| {
@@ -161,6 +161,15 @@ impl ChunkedBlob {
         match self.pipeline.take().map(Pipeline::finish) {
             Some(Err(error)) => Err(error),
             _ => Err(given_up()),
+        }
+    }
+}
+
+impl Drop for ChunkedBlob {
+    /// The unfinished blob is gone when this returns, and with it its lock on the store.
+    fn drop(&mut self) {
+        if let Some(pipeline) = self.pipeline.take() {
+            pipeline.give_up();
         }
     }
 }

@@ -135,6 +135,24 @@ impl Pipeline {
             && self.jobs.send(Job { bytes, piece, done }).is_ok()
     }
 
+    /// Waits for the threads to end; nothing is left of the blob then.
+    pub(super) fn give_up(self) {
+        let Self {
+            jobs,
+            pending,
+            hashes,
+            compressors,
+            collector,
+            hasher,
+        } = self;
+        drop((jobs, pending, hashes));
+        let _ = collector.join();
+        let _ = hasher.join();
+        for compressor in compressors {
+            let _ = compressor.join();
+        }
+    }
+
     /// Waits for everything handed in to be in the blob.
     pub(super) fn finish(self) -> Result<Outcome, LayerError> {
         let Self {
