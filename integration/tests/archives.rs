@@ -145,3 +145,72 @@ fn a_damaged_archive_changes_nothing() {
     let left = desk.sh("find other/store -type f -size +1k");
     assert_eq!(left.unwrap(), "", "nothing of them is kept");
 }
+
+#[test]
+fn parts_travel_one_by_one_and_go_on_where_they_were_cut_off() {
+    let desk = desk_with_image();
+    desk.sh("mkdir stick").unwrap();
+    let save = "save --part-size 1500kB -o stick/demo.tar demo:v1";
+    let saved = desk.gantry(save).unwrap();
+    assert!(saved.stderr.contains("5 of 5 parts written"), "{saved}");
+    // A part is lost, another was being written when the power went.
+    desk.sh("rm stick/demo.tar.part-0002 && echo half >stick/demo.tar.part-0004.partial")
+        .unwrap();
+    let again = desk.gantry(save).unwrap();
+    assert!(
+        again.stderr.contains("1 of 5 parts written, 4 were there before"),
+        "{again}"
+    );
+    // Whoever has nothing but coreutils and skopeo reads them as well.
+    desk.sh("cat stick/demo.tar.part-* >together.tar && skopeo inspect oci-archive:together.tar")
+        .unwrap();
+
+    // Today a part from the middle, then one that is damaged, then a killed command, then the rest.
+    let today = desk.gantry_in("there", "load stick/demo.tar.part-0003").unwrap();
+    assert_eq!(today.status, Some(0), "{today}");
+    assert!(today.stderr.contains("1 of 5 parts are here"), "{today}");
+    for part in ["part-0001", "part-0002", "part-0004", "part-0005"] {
+        assert!(today.stderr.contains(part), "{today}");
+    }
+    desk.sh("cp stick/demo.tar.part-0002 whole && printf X | dd of=stick/demo.tar.part-0002 bs=1 seek=9000 conv=notrunc status=none")
+        .unwrap();
+    let damaged = desk.gantry_in("there", "load stick/demo.tar.part-0002").unwrap();
+    assert_eq!(damaged.status, Some(6), "{damaged}");
+    assert!(damaged.stderr.contains("stick/demo.tar.part-0002"), "{damaged}");
+    let none = desk.gantry_in("there", "images -o json").unwrap().ok().unwrap();
+    assert_eq!(none.trim(), "[]");
+    // Without its index a part is nothing, unless an earlier one brought it.
+    desk.sh("mkdir other && cp stick/demo.tar.part-0001 other/")
+        .unwrap();
+    let alone = desk
+        .gantry_in("elsewhere", "load other/demo.tar.part-0001")
+        .unwrap();
+    assert_eq!(alone.status, Some(2), "{alone}");
+    assert!(alone.stderr.contains("demo.tar.parts.json"), "{alone}");
+    desk.gantry_in("there", "load other/demo.tar.part-0001")
+        .unwrap()
+        .ok()
+        .unwrap();
+    desk.sh("mv whole stick/demo.tar.part-0002\n\
+         sed 's/demo.tar/pipe/' stick/demo.tar.parts.json >pipe.parts.json\n\
+         mkfifo pipe.part-0004\n\
+         exec 3<>pipe.part-0004\n\
+         GANTRY_ROOT=$PWD/there gantry load pipe.part-0004 & loader=$!\n\
+         head --bytes=500000 stick/demo.tar.part-0004 >&3\n\
+         kill -KILL $loader\n\
+         wait $loader || true")
+        .unwrap();
+    let last = desk.gantry_in("there", "load stick/demo.tar.parts.json").unwrap();
+    assert!(last.stderr.contains("1 image loaded"), "{last}");
+    assert!(
+        last.stderr.contains("stick/demo.tar.part-0003: was here before"),
+        "{last}"
+    );
+    assert!(!last.stderr.contains("part-0004: was here before"), "{last}");
+    has_the_tree(&desk, "there", "demo:v1");
+    assert_eq!(
+        desk.sh("ls there/store/parts").unwrap(),
+        "",
+        "nothing stays behind"
+    );
+}

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gantry_model::Digest;
+use gantry_system::files::sync_dir;
 use sha2::{Digest as _, Sha256};
 
 use crate::{BlobWriter, StoreError, StoreLock};
@@ -151,6 +152,23 @@ impl Blobs {
                 .map_err(StoreError::io("write", path))?;
         }
         writer.finish_as(expected, size, what)
+    }
+
+    /// Makes the file at `path`, which has this digest and lies in the store, a blob as well, without a copy.
+    pub(crate) fn adopt(&self, path: &Path, digest: &Digest) -> Result<(), StoreError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let target = self.path(digest);
+        fs::create_dir_all(&self.dir).map_err(StoreError::io("create", &self.dir))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+            .map_err(StoreError::io("set the mode of", path))?;
+        if target.exists() {
+            if self.verify(digest, "blob").is_ok() {
+                return Ok(());
+            }
+            fs::remove_file(&target).map_err(StoreError::io("remove", &target))?;
+        }
+        fs::hard_link(path, &target).map_err(StoreError::io("link to", &target))?;
+        sync_dir(&self.dir).map_err(StoreError::io("sync", &self.dir))
     }
 
     /// Reads the whole blob and compares it with its digest. Gives its size in bytes.

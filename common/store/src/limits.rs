@@ -43,3 +43,7 @@ pub const MAX_OPEN_FILES: usize = 64;
 pub const MAX_ARCHIVE_ENTRIES: usize = 1 << 16;
 /// Most images of a docker archive.
 pub const MAX_DOCKER_IMAGES: usize = 1024;
+/// Most parts of an archive: their numbers have four digits, so that names sort.
+pub const MAX_PARTS: u32 = 9_999;
+/// Fewest bytes of a part of an archive: below that, names outweigh content.
+pub const MIN_PART_LEN: u64 = 64 << 10;

@@ -8,6 +8,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{LoadedImage, Store, StoreError};
 
+use super::load_parts;
 use crate::context::Context;
 use crate::exit::failure_hint;
 use crate::output;
@@ -19,10 +20,15 @@ use crate::report::archive_progress::ArchiveProgress;
 Read are OCI archives and folders (skopeo's oci-archive: and oci:) and docker archives (docker save,
 podman save), plain or compressed with gzip or zstd. Which of them a file is, is found out.
 
+Parts of an archive (gantry save --part-size) come in any order, in one command or in several: each
+is verified by itself and kept. With the last the images are there. Their index has to lie beside
+them, or have come with an earlier part.
+
 Examples:
   gantry load kubernetes.tar
   gantry load one.tar two.tar.gz layout/
   gantry load -t kubernetes:v1.31.4 unnamed.tar
+  gantry load /media/stick/kubernetes.tar.part-*
   ssh build gantry save -o - kubernetes:v1.31.4 | gantry load -")]
 pub struct Args {
     /// Archives or folders; `-` is standard input
@@ -48,7 +54,9 @@ pub struct Args {
 /// When an archive cannot be read, is damaged, or is no archive of images. What was loaded before it stays.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let files: Vec<&PathBuf> = args.input.iter().chain(&args.files).collect();
-    if args.tag.is_some() && files.len() > 1 {
+    // Parts of one archive are many files with one name.
+    let many = files.len() > 1 && !files.iter().all(|file| load_parts::is_of_parts(file));
+    if args.tag.is_some() && many {
         return Err(failure_hint(
             ExitCode::Input,
             format!("{} archives cannot all be given one name", files.len()),
@@ -56,22 +64,35 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         ));
     }
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    for file in files {
+    let (parts, whole): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        files.into_iter().partition(|file| load_parts::is_of_parts(file));
+    for archive in load_parts::sort(&store, &parts)? {
+        let progress = ArchiveProgress::new(args.quiet);
+        if let Some(loaded) = load_parts::load(&store, &archive, args.tag.as_ref(), &progress)? {
+            show(&loaded, &progress)?;
+        }
+    }
+    for file in whole {
         let progress = ArchiveProgress::new(args.quiet);
         let loaded = if file == Path::new("-") {
             load_input(&store, args.tag.as_ref(), &progress)?
         } else {
             load(&store, file, args.tag.as_ref(), &progress).map_err(super::store_error)?
         };
-        progress.end(&match loaded.len() {
-            1 => "1 image loaded".to_owned(),
-            count => format!("{count} images loaded"),
-        });
-        for image in loaded {
-            output::print(&format!("{}@{}\n", image.reference, image.digest))?;
-        }
+        show(&loaded, &progress)?;
     }
     Ok(ExitCode::Done)
+}
+
+fn show(loaded: &[LoadedImage], progress: &ArchiveProgress) -> anyhow::Result<()> {
+    progress.end(&match loaded.len() {
+        1 => "1 image loaded".to_owned(),
+        count => format!("{count} images loaded"),
+    });
+    for image in loaded {
+        output::print(&format!("{}@{}\n", image.reference, image.digest))?;
+    }
+    Ok(())
 }
 
 fn load_input(

@@ -11,8 +11,8 @@ use crate::output::{self, bytes};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Images keep all they need; `gantry rmi` removes images. What goes are blobs that no image needs,
-beginnings of blobs whose pull was cut off, cached steps of builds that did not end well or whose
-image is gone, and unpacked layers that neither an image nor a generation needs. Where an agent
+beginnings of blobs whose pull was cut off, archives of which not all parts came, cached steps of
+builds that did not end well or whose image is gone, and unpacked layers that neither an image nor a generation needs. Where an agent
 shares the folder, unpacked layers stay: they may be its own.
 
 Example:
@@ -50,12 +50,14 @@ pub fn run(_: Args, context: &Context) -> anyhow::Result<ExitCode> {
         }
     }
     let beginnings = store.remove_partial_blobs().map_err(super::store_error)?;
-    output::print(&said(removal.freed + beginnings, &removal, beginnings))?;
+    let parts = store.remove_parts().map_err(super::store_error)?;
+    output::print(&said(&removal, beginnings, parts))?;
     Ok(ExitCode::Done)
 }
 
 /// `removed 2 blobs, 9 B of pulls that were cut off; 1.3 MB of blobs freed`.
-fn said(freed: u64, removal: &Removal, beginnings: u64) -> String {
+fn said(removal: &Removal, beginnings: u64, archive_parts: u64) -> String {
+    let freed = removal.freed + beginnings + archive_parts;
     let counted = |count: usize, what: &str| match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),
@@ -66,6 +68,9 @@ fn said(freed: u64, removal: &Removal, beginnings: u64) -> String {
     }
     if beginnings > 0 {
         parts.push(format!("{} of pulls that were cut off", bytes(beginnings)));
+    }
+    if archive_parts > 0 {
+        parts.push(format!("{} of archives that came in part", bytes(archive_parts)));
     }
     if removal.steps > 0 {
         parts.push(counted(removal.steps, "cached step"));

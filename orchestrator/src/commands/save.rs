@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{Platform, Store};
 
+use super::part_size;
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure_hint};
 use crate::report::archive_progress::ArchiveProgress;
@@ -19,11 +21,17 @@ use crate::report::archive_progress::ArchiveProgress;
 Of an image for several platforms, an OCI archive or folder holds all of them. A docker archive has
 room for one, and none for annotations: of what an image launches it keeps the label alone.
 
+With --part-size the archive is written in numbered parts, FILE.part-0001 and so on, and an index of
+them, FILE.parts.json, which has to be copied along. The same command again goes on where one was
+cut off. Put together, the parts are the archive: cat FILE.part-* > FILE.
+
 Examples:
   gantry save -o kubernetes.tar kubernetes:v1.31.4
   gantry save -o all.tar kubernetes:v1.31.4 monitoring:v2        layers they share are in it once
   gantry save --format docker-archive -o tools.tar tools:v1      for docker load and podman load
   gantry save --format oci-dir -o layout tools:v1                adds to what is in the folder
+  gantry save --part-size 4GB -o /media/stick/all.tar kubernetes:v1.31.4
+  gantry save --part-size 4GB --parts 8- -o /media/stick2/all.tar kubernetes:v1.31.4
   gantry save -o - tools:v1 | zstd > tools.tar.zst")]
 pub struct Args {
     /// The archive or folder to write; `-` is standard output
@@ -37,6 +45,14 @@ pub struct Args {
     /// Of images for several platforms, only those for OS/ARCH[/VARIANT]
     #[arg(long, value_parser = crate::build::platform::parse)]
     platform: Option<Platform>,
+
+    /// Write an OCI archive in parts of SIZE bytes at most: 4GB, 650MB, 4GiB
+    #[arg(long, value_name = "SIZE", value_parser = part_size::parse_size)]
+    part_size: Option<u64>,
+
+    /// Of the parts write only these: 3, 3-5, or 3- for all from the third
+    #[arg(long, value_name = "NUMBERS", value_parser = part_size::parse_numbers, requires = "part_size")]
+    parts: Option<RangeInclusive<u32>>,
 
     /// Show only what goes wrong
     #[arg(short, long)]
@@ -84,6 +100,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         platform: args.platform.as_ref(),
         progress: &progress,
     };
+    if let Some(size) = args.part_size {
+        let said = saving.write_parts(&args.output, size, args.parts.as_ref())?;
+        progress.end(&said);
+        return Ok(ExitCode::Done);
+    }
     match (args.format, args.output == Path::new("-")) {
         (Format::OciDir, true) => {
             return Err(failure_hint(
@@ -120,6 +141,39 @@ impl Saving<'_> {
             .store
             .save_folder(self.names, self.platform, path, &mut event);
         saved.map_err(super::store_error)
+    }
+
+    /// Gives what is said at the end.
+    fn write_parts(
+        &self,
+        path: &Path,
+        size: u64,
+        wanted: Option<&RangeInclusive<u32>>,
+    ) -> anyhow::Result<String> {
+        if self.format != Format::OciArchive || path == Path::new("-") {
+            return Err(failure_hint(
+                ExitCode::Input,
+                "only an OCI archive is written in parts, and only to files",
+                "leave out --format, and name the archive with -o",
+            ));
+        }
+        let mut event = |event| self.progress.saving(event);
+        let saved = self
+            .store
+            .save_parts(self.names, self.platform, path, size, wanted, &mut event)
+            .map_err(super::store_error)?;
+        let there = match wanted {
+            Some(_) => String::new(),
+            None => match saved.count as usize - saved.written.len() {
+                0 => String::new(),
+                count => format!(", {count} were there before"),
+            },
+        };
+        Ok(format!(
+            "{} of {} parts written{there}",
+            saved.written.len(),
+            saved.count
+        ))
     }
 
     fn write(&self, out: impl Write) -> anyhow::Result<()> {

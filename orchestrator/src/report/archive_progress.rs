@@ -83,7 +83,8 @@ impl ArchiveProgress {
         }
     }
 
-    fn say(&self, line: &str) {
+    /// Shows a line, above what moves.
+    pub fn say(&self, line: &str) {
         if self.bar.is_hidden() {
             if !self.quiet {
                 anstream::eprintln!("{line}");

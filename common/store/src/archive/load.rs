@@ -73,6 +73,18 @@ impl Store {
         self.load_from(take_in, archive, name, event)
     }
 
+    /// Brings in the images of an OCI layout whose blobs are in the store, by its `index.json`.
+    pub(super) fn load_index(
+        &self,
+        index: &[u8],
+        archive: &str,
+        name: Option<&ImageReference>,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<LoadedImage>, StoreError> {
+        let arrivals = Arrivals::of_layout(Some(index.to_vec()), true);
+        self.load_from(|| Ok(arrivals), archive, name, event)
+    }
+
     fn load_from(
         &self,
         take_in: impl FnOnce() -> Result<Arrivals, StoreError>,

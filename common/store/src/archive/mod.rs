@@ -1,4 +1,4 @@
-//! Images as files: OCI archives, OCI folders and docker archives, out and in.
+//! Images as files: OCI archives (whole or in parts), OCI folders and docker archives, out and in.
 
 mod arrivals;
 mod docker;
@@ -6,12 +6,14 @@ mod entries;
 mod folder;
 mod intake;
 mod load;
+mod parts;
 mod save;
 mod save_docker;
 mod save_folder;
 mod tar_stream;
 
 pub use load::{LoadEvent, LoadedImage};
+pub use parts::{PartsIndex, PartsState, SavedParts};
 pub use save::SaveEvent;
 
 use gantry_model::Digest;

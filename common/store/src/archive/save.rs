@@ -90,7 +90,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    fn oci_archive(&self) -> TarStream {
+    pub(super) fn oci_archive(&self) -> TarStream {
         let index = Index {
             schema_version: 2,
             media_type: MEDIA_TYPE_INDEX.to_owned(),

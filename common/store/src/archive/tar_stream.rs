@@ -1,12 +1,15 @@
 //! This module owns [`TarStream`]: an archive as a list of pieces, whose size is known before any of them is read.
 
-use std::io::{self, Read, Write};
+use std::collections::BTreeSet;
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::ops::Range;
 
 use gantry_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::SaveEvent;
 use super::intake::decompressed;
+use super::parts::{Extent, PartsIndex, overlap};
 use crate::limits::MAX_TAR_LEN;
 use crate::{Store, StoreError};
 
@@ -20,6 +23,8 @@ const END: [u8; 2 * BLOCK_LEN as usize] = [0; 2 * BLOCK_LEN as usize];
 pub(super) struct TarStream {
     pieces: Vec<Piece>,
     len: u64,
+    /// Where the files of an OCI layout lie, by their paths.
+    places: Vec<(String, Extent)>,
 }
 
 enum Piece {
@@ -44,6 +49,16 @@ pub(super) struct LayerTar {
     pub(super) size: u64,
 }
 
+impl Piece {
+    const fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Blob { size, .. } => *size,
+            Self::Layer(layer) => layer.size,
+        }
+    }
+}
+
 impl TarStream {
     pub(super) fn folder(&mut self, path: &str) {
         self.header(path, 0, tar::EntryType::Directory);
@@ -51,10 +66,12 @@ impl TarStream {
 
     pub(super) fn file(&mut self, path: &str, bytes: Vec<u8>) {
         let size = bytes.len() as u64;
+        self.place(path, Digest::of(&bytes), size);
         self.content(path, size, Piece::Bytes(bytes));
     }
 
     pub(super) fn blob(&mut self, path: &str, digest: Digest, size: u64) {
+        self.place(path, digest, size);
         self.content(path, size, Piece::Blob { digest, size });
     }
 
@@ -63,7 +80,7 @@ impl TarStream {
     }
 
     pub(super) fn end(&mut self) {
-        self.push(END.len() as u64, Piece::Bytes(END.to_vec()));
+        self.push(Piece::Bytes(END.to_vec()));
     }
 
     /// Writes everything. What comes out of the store is verified on its way.
@@ -97,11 +114,84 @@ impl TarStream {
         out.flush().map_err(cannot_write)
     }
 
+    /// Writes the bytes in `range`. A blob that is not in `verified` is verified first, for only some of it may be written.
+    pub(super) fn write_range(
+        &self,
+        store: &Store,
+        range: Range<u64>,
+        verified: &mut BTreeSet<Digest>,
+        out: &mut impl Write,
+        event: &mut dyn FnMut(SaveEvent),
+    ) -> Result<(), StoreError> {
+        let mut at = 0;
+        for piece in &self.pieces {
+            let place = at..at + piece.len();
+            at = place.end;
+            let Some(common) = overlap(&place, &range) else {
+                continue;
+            };
+            let (start, end) = (common.start - place.start, common.end - place.start);
+            match piece {
+                Piece::Bytes(bytes) => {
+                    let bytes = &bytes[start as usize..end as usize];
+                    out.write_all(bytes).map_err(cannot_write)?;
+                    event(SaveEvent::Written { len: end - start });
+                }
+                Piece::Blob { digest, size } => {
+                    let what = store.blobs().path(digest).display().to_string();
+                    if verified.insert(*digest) && store.blobs().verify(digest, "part of an image")? != *size
+                    {
+                        return Err(wrong_size(&what, *size, "another size"));
+                    }
+                    let mut file = store.blobs().open(digest, "part of an image")?;
+                    file.seek(SeekFrom::Start(start))
+                        .map_err(StoreError::io("read", &what))?;
+                    let copied = copy_hashed(file.take(end - start), &what, |bytes| {
+                        out.write_all(bytes).map_err(cannot_write)?;
+                        event(SaveEvent::Written {
+                            len: bytes.len() as u64,
+                        });
+                        Ok(())
+                    });
+                    if copied?.1 < end - start {
+                        return Err(wrong_size(&what, *size, "it became shorter"));
+                    }
+                }
+                Piece::Layer(_) => {
+                    return Err(StoreError::malformed(
+                        "docker archive",
+                        "it is not written in parts",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An index of the parts of this archive, if it has this name and is cut so.
+    pub(super) fn parts_index(&self, archive: &str, part_size: u64) -> Result<PartsIndex, StoreError> {
+        let index = self.places.iter().find(|(path, _)| path == "index.json");
+        let (_, index) = index.expect("an OCI layout has an index");
+        let blobs = self.places.iter().filter(|(path, _)| path.starts_with("blobs/"));
+        let blobs = blobs.map(|(_, extent)| *extent).collect();
+        PartsIndex::new(archive, self.len, part_size, *index, blobs)
+    }
+
+    /// Notes where the content of the file at `path` will lie: behind its header.
+    fn place(&mut self, path: &str, digest: Digest, size: u64) {
+        let extent = Extent {
+            digest,
+            offset: self.len + BLOCK_LEN,
+            size,
+        };
+        self.places.push((path.to_owned(), extent));
+    }
+
     fn content(&mut self, path: &str, size: u64, piece: Piece) {
         self.header(path, size, tar::EntryType::Regular);
-        self.push(size, piece);
+        self.push(piece);
         let padding = size.next_multiple_of(BLOCK_LEN) - size;
-        self.push(padding, Piece::Bytes(END[..padding as usize].to_vec()));
+        self.push(Piece::Bytes(END[..padding as usize].to_vec()));
     }
 
     /// Nobody's time, root's file: the archive depends on its images only.
@@ -117,12 +207,12 @@ impl TarStream {
         header.set_uid(0);
         header.set_gid(0);
         header.set_cksum();
-        self.push(BLOCK_LEN, Piece::Bytes(header.as_bytes().to_vec()));
+        self.push(Piece::Bytes(header.as_bytes().to_vec()));
     }
 
-    fn push(&mut self, len: u64, piece: Piece) {
+    fn push(&mut self, piece: Piece) {
+        self.len += piece.len();
         self.pieces.push(piece);
-        self.len += len;
     }
 }
 
