@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gantry_transport::{IdentityError, Listener};
+use gantry_transport::{IdentityError, Listener, Trust};
 
 /// The agent's identity while it serves sessions.
 #[derive(Debug)]
@@ -43,6 +43,22 @@ impl IdentityKeeper {
         newer.save(&self.folder)?;
         self.listener.replace_identity(newer);
         Ok(())
+    }
+
+    /// Takes other CAs and their revocation lists (PEM) to trust: durable first, then heeded; connections of those who are
+    /// trusted no longer are closed. Gives the CAs' names.
+    ///
+    /// # Errors
+    /// When this agent's own certificate is of none of them, no CA that it trusts vouches for a new one, a list is older than the
+    /// present one, or they cannot be written.
+    pub fn trust(&self, authorities: &[u8]) -> Result<String, IdentityError> {
+        let trust = Trust::read(authorities)?;
+        let names = trust.names().collect::<Vec<_>>().join(" and ");
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = self.listener.identity().with_trust(trust)?;
+        newer.save(&self.folder)?;
+        self.listener.replace_identity(newer);
+        Ok(names)
     }
 
     /// Takes a revocation list (DER): durable first, then heeded; connections of those it names are closed.

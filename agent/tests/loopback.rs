@@ -351,6 +351,65 @@ async fn a_revoked_operator_is_turned_away_from_then_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ca_is_replaced_without_cutting_a_session_and_holds_after_a_restart() {
+    let mut bed = Bed::enrolled().await;
+    let old = bed.identity(Role::Operator);
+    let stays = bed.try_dial(&old).await.unwrap();
+    let both = bed.authority.begin_rotation().unwrap();
+    let new = both.issue_operator("ann", Role::Operator).unwrap();
+    let connection = bed.try_dial(&new).await.unwrap();
+    let trust = |trust: gantry_transport::Trust| Request::Trust {
+        authorities: trust.to_pem(),
+    };
+    let refused = |reply: Reply| match reply {
+        Reply::Refused(refusal) => refusal.message,
+        other => panic!("{other:?}"),
+    };
+    let early = refused(ask(&connection, trust(both.trust_in_new().unwrap())).await.0);
+    assert!(
+        early.contains("no CA that is trusted here vouches for"),
+        "{early}"
+    );
+    assert_eq!(
+        ask(&connection, trust(both.trust().unwrap())).await.0,
+        Reply::Done
+    );
+    let Reply::SigningRequest(request) = ask(&connection, Request::SigningRequest).await.0 else {
+        panic!("a signing request was due")
+    };
+    let der = both.sign_agent(&request, HOST).unwrap().der;
+    assert_eq!(
+        ask(&connection, Request::Certificate { der }).await.0,
+        Reply::Done
+    );
+    assert!(stays.close_reason().is_none(), "both CAs are trusted");
+    assert!(bed.try_dial(&old).await.is_some());
+
+    let dropping = both.drop_replaced().unwrap();
+    assert_eq!(
+        ask(&connection, trust(dropping.trust().unwrap())).await.0,
+        Reply::Done
+    );
+    stays.closed().await;
+    assert!(bed.try_dial(&old).await.is_none());
+    assert!(connection.close_reason().is_none(), "this one is of the new CA");
+    let again = refused(
+        ask(
+            &connection,
+            Request::Trust {
+                authorities: String::new(),
+            },
+        )
+        .await
+        .0,
+    );
+    assert!(again.contains("it has none"), "{again}");
+    bed.authority = dropping;
+    bed.restart().await;
+    assert!(bed.try_dial(&new).await.is_some() && bed.try_dial(&old).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hosts_entries_are_written_watched_and_removed() {
     let bed = Bed::enrolled().await;
     let operator = bed.connect(Role::Operator).await;

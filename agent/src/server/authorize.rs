@@ -22,6 +22,7 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Certificate { .. } => (true, "a new certificate"),
         Request::Cancel { .. } => (true, "cancelling a step"),
         Request::Revocations { .. } => (true, "a revocation list"),
+        Request::Trust { .. } => (true, "other trusted CAs"),
     };
     let allowed = match peer.role {
         Role::Operator => true,
@@ -70,6 +71,9 @@ mod tests {
             Request::Cancel { step: step.id() },
             Request::SigningRequest,
             Request::Certificate { der: vec![] },
+            Request::Trust {
+                authorities: String::new(),
+            },
             Request::EtcdSnapshot {
                 cluster: cluster.clone(),
             },
@@ -86,6 +90,7 @@ mod tests {
                 name: "ann".into(),
                 role,
                 serial: "01".into(),
+                ca: "CA".into(),
             };
             authorize(&peer, request).is_ok()
         };

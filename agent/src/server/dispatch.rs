@@ -36,6 +36,9 @@ impl Server {
             Request::Logs { step, follow } => self.logs(step, follow, send).await,
             Request::Cancel { step } => reply(self.cancel(step).await, send).await,
             Request::Revocations { crl } => reply(self.revocations(&crl, connection).await, send).await,
+            Request::Trust { authorities } => {
+                reply(self.trust(authorities.as_bytes(), connection), send).await
+            }
             Request::Drift { cluster } => {
                 reply(drift::look(self, cluster).await.map(Reply::Drift), send).await
             }
@@ -161,6 +164,15 @@ impl Server {
         })?;
         tracing::info!(%cluster, control_plane, "made a pass for a host that joins");
         Ok(Reply::JoinPass(pass))
+    }
+
+    fn trust(&self, authorities: &[u8], connection: &Connection) -> Result<Reply, Refusal> {
+        let names = self.identity.trust(authorities).map_err(|error| Refusal {
+            kind: RefusalKind::Invalid,
+            message: error.to_string(),
+        })?;
+        tracing::info!(peer = %connection.peer(), "trusts {names} from now on");
+        Ok(Reply::Done)
     }
 
     async fn revocations(&self, crl: &[u8], connection: &Connection) -> Result<Reply, Refusal> {

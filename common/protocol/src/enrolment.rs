@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! orchestrator                                        agent (self-signed certificate, holds the token)
-//!    ├── Hello {versions, clock, nonce, CA hash} ──────▶│
+//!    ├── Hello {versions, clock, nonce, CAs' hash} ────▶│
 //!    │◀─────────────── Offer {token id, clock, nonce} ──┤   the id is public
-//!    ├── Proof {MAC, host name, CA} ───────────────────▶│   checked before the agent says anything more
+//!    ├── Proof {MAC, host name, CAs} ──────────────────▶│   checked before the agent says anything more
 //!    │◀──────────────────────── Request {MAC, CSR} ─────┤   checked before anything is signed
 //!    ├── Grant {certificate, revocations} ─────────────▶│   stored durably
 //!    │◀───────────────────────────────────── Stored ────┤
 //! ```
 //!
 //! Both MACs are HMAC-SHA256 under a key derived from the token, over a label for the side, the TLS exporter of
-//! this very connection, both nonces, the token id and the digests of the agent's and the CA's certificates. A
+//! this very connection, both nonces, the token id and the digests of the agent's certificate and the CAs. A
 //! party in the middle has two TLS connections with two exporters: what it hears on one is worthless on the other.
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub enum EnrolmentAsk {
         clock_ms: i64,
         /// Random.
         nonce: [u8; 32],
-        /// SHA-256 of the CA's certificate.
+        /// SHA-256 of `ca` in the proof.
         ca_hash: [u8; 32],
     },
     /// It holds the token.
@@ -43,14 +43,14 @@ pub enum EnrolmentAsk {
         mac: [u8; 32],
         /// The name the agent will have: the address the host is reached by.
         host: String,
-        /// The CA's certificate, DER.
+        /// The CAs to trust, with their revocation lists: PEM, as in `Request::Trust`.
         ca: Vec<u8>,
     },
     /// The certificate.
     Grant {
         /// DER.
         certificate: Vec<u8>,
-        /// The CA's revocation list, DER.
+        /// The revocation list of the CA that signed it, DER.
         crl: Vec<u8>,
     },
     /// It goes no further; nothing was changed.

@@ -23,7 +23,8 @@ pub enum Request {
         /// The step.
         step: StepId,
     },
-    /// Take this certificate revocation list (DER, signed by the CA). Answered by `Reply::Done`. Role: operator.
+    /// Take this certificate revocation list (DER, signed by a CA that the agent trusts). `Trust` says it, too. Answered by
+    /// `Reply::Done`. Role: operator.
     Revocations {
         /// The list.
         crl: Vec<u8>,
@@ -82,5 +83,11 @@ pub enum Request {
         cluster: ClusterName,
         /// The digest of its database.
         database: Digest,
+    },
+    /// Trust these CAs, with their revocation lists, and no others from now on. The agent refuses where its own
+    /// certificate is of none of them. Answered by `Reply::Done`. Role: operator.
+    Trust {
+        /// PEM: `CERTIFICATE` for each CA and cross-certificate (RFC 4210 §4.4), `X509 CRL` for each list.
+        authorities: String,
     },
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ring::digest::{SHA256, digest};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::x509::X509Name;
 
 /// Longest name in a certificate, as DNS has it.
 const MAX_NAME_LEN: usize = 253;
@@ -51,6 +52,8 @@ pub(crate) struct CertificateFacts {
     pub(crate) name: String,
     /// Lower-case hex.
     pub(crate) serial: String,
+    /// Name of the CA that says it signed it.
+    pub(crate) ca: String,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
     /// SHA-256 of the subject public key info, lower-case hex.
@@ -80,6 +83,7 @@ impl CertificateFacts {
             role,
             name,
             serial: hex(strip_sign(certificate.raw_serial())),
+            ca: common_name(certificate.issuer()),
             not_before: time(certificate.validity.not_before.timestamp()),
             not_after: time(certificate.validity.not_after.timestamp()),
             fingerprint: hex(digest(&SHA256, certificate.subject_pki.raw).as_ref()),
@@ -94,6 +98,29 @@ pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
         Ok(_) => Err("bytes follow the certificate".into()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The name of the CA whose certificate this is; `Err` says why it is none.
+pub(crate) fn ca_name(der: &[u8]) -> Result<String, String> {
+    let certificate = parse(der)?;
+    let name = common_name(certificate.subject());
+    if certificate.is_ca() {
+        Ok(name)
+    } else {
+        Err(format!("{name} is no CA"))
+    }
+}
+
+/// The name of the CA that a certificate says signed it.
+pub(crate) fn issuer_name(der: &[u8]) -> Result<String, String> {
+    Ok(common_name(parse(der)?.issuer()))
+}
+
+/// The common name, or everything where there is none. CAs of ours have one, and nothing else.
+pub(crate) fn common_name(name: &X509Name<'_>) -> String {
+    let common = name.iter_common_name().next();
+    let common = common.and_then(|common| common.as_str().ok());
+    common.map_or_else(|| name.to_string(), str::to_owned)
 }
 
 /// When a certificate ends.

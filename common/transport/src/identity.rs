@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,12 +12,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub use crate::agent_key::AgentKey;
 pub use crate::certificate::Role;
-use crate::certificate::{CertificateFacts, fingerprint, is_signed_by};
-use crate::revocation::RevocationList;
+use crate::certificate::{CertificateFacts, fingerprint};
+use crate::trust::Trust;
 
 pub(crate) const KEY_FILE: &str = "key.pem";
-const CA_FILE: &str = "ca.pem";
-const CRL_FILE: &str = "crl.der";
+/// The CAs it trusts, with their revocation lists: one file, so that they change as one.
+const TRUST_FILE: &str = "ca.pem";
 /// Keys: their owner only.
 pub(crate) const KEY_MODE: u32 = 0o600;
 /// Certificates and lists: anybody may read them.
@@ -33,6 +32,8 @@ pub struct PeerIdentity {
     pub role: Role,
     /// Serial number of the certificate, lower-case hex: what a revocation names.
     pub serial: String,
+    /// Name of the CA that signed it.
+    pub ca: String,
 }
 
 impl fmt::Display for PeerIdentity {
@@ -52,7 +53,7 @@ impl IdentityError {
     }
 }
 
-/// Certificate, key, the CA's certificate and its revocation list. Cheap to clone.
+/// Certificate, key, and the CAs that others' certificates have to be of. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity(Arc<Parts>);
 
@@ -60,8 +61,7 @@ struct Parts {
     key: PrivatePkcs8KeyDer<'static>,
     certificate: CertificateDer<'static>,
     facts: CertificateFacts,
-    ca: CertificateDer<'static>,
-    crl: Option<RevocationList>,
+    trust: Trust,
 }
 
 impl Identity {
@@ -69,12 +69,11 @@ impl Identity {
     pub const CERTIFICATE_FILE: &'static str = "cert.pem";
 
     /// Puts an identity together and checks that its parts belong together: the certificate is one of ours and
-    /// is for this key, and the CA signed the list.
+    /// is for this key.
     pub(crate) fn new(
         key: PrivatePkcs8KeyDer<'static>,
         certificate: CertificateDer<'static>,
-        ca: CertificateDer<'static>,
-        crl: Option<&[u8]>,
+        trust: Trust,
     ) -> Result<Self, IdentityError> {
         let facts = CertificateFacts::read(&certificate)
             .map_err(|reason| IdentityError(format!("the certificate is not one of Gantry's: {reason}")))?;
@@ -85,31 +84,25 @@ impl Identity {
                 facts.role, facts.name, facts.fingerprint
             )));
         }
-        let crl = crl.map(|der| RevocationList::read(der, &ca)).transpose()?;
         Ok(Self(Arc::new(Parts {
             key,
             certificate,
             facts,
-            ca,
-            crl,
+            trust,
         })))
     }
 
-    /// Reads `key.pem`, `cert.pem`, `ca.pem` and, if there is one, `crl.der` in `dir`.
+    /// Reads `key.pem`, `cert.pem` and `ca.pem` in `dir`.
     ///
     /// # Errors
     /// When a file cannot be read or is not what its name says, or the certificate is for another key.
     pub fn load(dir: &Path) -> Result<Self, IdentityError> {
         let key = read_key(&dir.join(KEY_FILE))?;
         let certificate = read_certificate(&dir.join(Self::CERTIFICATE_FILE))?;
-        let ca = read_certificate(&dir.join(CA_FILE))?;
-        let crl_path = dir.join(CRL_FILE);
-        let crl = match fs::read(&crl_path) {
-            Ok(der) => Some(der),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(IdentityError::file("read", &crl_path, error)),
-        };
-        Self::new(key, certificate, ca, crl.as_deref())
+        let path = dir.join(TRUST_FILE);
+        let trust = fs::read(&path).map_err(|error| IdentityError::file("read", &path, error))?;
+        Trust::read(&trust)
+            .and_then(|trust| Self::new(key, certificate, trust))
             .map_err(|error| IdentityError(format!("the identity in {} is damaged: {error}", dir.display())))
     }
 
@@ -135,10 +128,7 @@ impl Identity {
             pem("PRIVATE KEY", self.0.key.secret_pkcs8_der()).as_bytes(),
             KEY_MODE,
         )?;
-        write(CA_FILE, pem("CERTIFICATE", &self.0.ca).as_bytes(), PUBLIC_MODE)?;
-        if let Some(crl) = &self.0.crl {
-            write(CRL_FILE, crl.der(), PUBLIC_MODE)?;
-        }
+        write(TRUST_FILE, self.0.trust.to_pem().as_bytes(), PUBLIC_MODE)?;
         write(
             Self::CERTIFICATE_FILE,
             pem("CERTIFICATE", &self.0.certificate).as_bytes(),
@@ -182,28 +172,51 @@ impl Identity {
         self.0.facts.not_after
     }
 
+    /// Name of the CA that signed the certificate.
+    #[must_use]
+    pub fn ca(&self) -> &str {
+        &self.0.facts.ca
+    }
+
+    /// The CAs it trusts.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.0.trust
+    }
+
     /// This identity with another revocation list (DER).
     ///
     /// # Errors
-    /// When the CA did not sign it, or it is older than the present one.
+    /// When a trusted CA did not sign it, or it is older than the present one.
     pub fn with_crl(&self, crl: &[u8]) -> Result<Self, IdentityError> {
-        let list = RevocationList::read(crl, &self.0.ca)?;
-        if let Some(present) = &self.0.crl
-            && list.number() < present.number()
-        {
-            return Err(IdentityError(format!(
-                "revocation list {} is older than list {}, which is in use",
-                list.number(),
-                present.number()
-            )));
-        }
-        Ok(Self(Arc::new(Parts {
+        Ok(self.trusting(self.0.trust.with_list(crl)?))
+    }
+
+    /// This identity, trusting other CAs.
+    ///
+    /// # Errors
+    /// When none of them signed its own certificate, which nobody would believe any more, no CA that is trusted now vouches
+    /// for one that is not, or a revocation list is older than the present one.
+    pub fn with_trust(&self, trust: Trust) -> Result<Self, IdentityError> {
+        trust.may_follow(&self.0.trust)?;
+        trust.signed(&self.0.certificate).map_err(|_| {
+            IdentityError(format!(
+                "the certificate of {} {} is of {}, which would be trusted no longer: it has to have a new certificate first",
+                self.role(),
+                self.name(),
+                self.ca()
+            ))
+        })?;
+        Ok(self.trusting(trust))
+    }
+
+    pub(crate) fn trusting(&self, trust: Trust) -> Self {
+        Self(Arc::new(Parts {
             key: self.0.key.clone_key(),
             certificate: self.0.certificate.clone(),
             facts: self.0.facts.clone(),
-            ca: self.0.ca.clone(),
-            crl: Some(list),
-        })))
+            trust,
+        }))
     }
 
     /// A request (DER) for a new certificate for this identity's key.
@@ -224,8 +237,7 @@ impl Identity {
     /// When it is for another key, name or role, our CA did not sign it, or it does not hold now.
     pub fn with_certificate(&self, certificate: &[u8]) -> Result<Self, IdentityError> {
         let der = CertificateDer::from(certificate.to_vec());
-        let crl = self.0.crl.as_ref().map(RevocationList::der);
-        let newer = Self::new(self.0.key.clone_key(), der, self.0.ca.clone(), crl)?;
+        let newer = Self::new(self.0.key.clone_key(), der, self.0.trust.clone())?;
         if (newer.role(), newer.name()) != (self.role(), self.name()) {
             return Err(IdentityError(format!(
                 "the new certificate is for {} {}, this is {} {}",
@@ -235,8 +247,8 @@ impl Identity {
                 self.name()
             )));
         }
-        is_signed_by(&newer.0.certificate, &self.0.ca)
-            .map_err(|reason| IdentityError(format!("the new certificate cannot be used: {reason}")))?;
+        let signed = self.0.trust.signed(&newer.0.certificate);
+        signed.map_err(|reason| IdentityError(format!("the new certificate cannot be used: {reason}")))?;
         let now = SystemTime::now();
         if !(newer.not_before()..newer.not_after()).contains(&now) {
             return Err(IdentityError(
@@ -246,26 +258,37 @@ impl Identity {
         Ok(newer)
     }
 
-    /// Whether the revocation list names this serial number (lower-case hex).
+    /// Whether a revocation list names this serial number (lower-case hex).
     #[must_use]
     pub fn is_revoked(&self, serial: &str) -> bool {
-        self.0.crl.as_ref().is_some_and(|crl| crl.names(serial))
+        self.0.trust.revokes(serial)
+    }
+
+    /// Why a peer that was believed by `before` is believed no longer; none when it still is.
+    pub(crate) fn refuses(&self, peer: &PeerIdentity, before: &Self) -> Option<String> {
+        if self.is_revoked(&peer.serial) {
+            return Some(format!("the certificate of {peer} is revoked"));
+        }
+        let knows = |identity: &Self| identity.0.trust.names().any(|name| name == peer.ca);
+        (knows(before) && !knows(self))
+            .then(|| format!("the certificate of {peer} is of {}, which was replaced", peer.ca))
     }
 
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.0.key.clone_key())
     }
 
+    pub(crate) fn private_key(&self) -> PrivatePkcs8KeyDer<'static> {
+        self.0.key.clone_key()
+    }
+
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
         &self.0.certificate
     }
 
-    pub(crate) fn ca(&self) -> &CertificateDer<'static> {
-        &self.0.ca
-    }
-
-    pub(crate) fn crl(&self) -> Option<&RevocationList> {
-        self.0.crl.as_ref()
+    /// What is shown to peers.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.0.trust.chain(&self.0.certificate)
     }
 }
 

@@ -32,10 +32,13 @@ mod strangers;
 mod streams;
 mod tcp;
 mod tls;
+mod trust;
 mod udp;
 mod verify;
 
-pub use authority::{Authority, AuthorityError, CERTIFICATE_LIFETIME, IssuedCertificate, IssuedRecord};
+pub use authority::{
+    Authority, AuthorityError, CERTIFICATE_LIFETIME, IssuedCertificate, IssuedRecord, Rotation,
+};
 pub use closed::Closed;
 pub use connection::{Connection, ConnectionStats, Path};
 pub use dial::{DialError, DialOptions, UdpMode, dial};
@@ -45,3 +48,4 @@ pub use enrolment::{
 pub use identity::{AgentKey, Identity, IdentityError, PeerIdentity, Role};
 pub use listener::{Listener, ListenerOptions};
 pub use streams::{RecvStream, SendStream, StreamError};
+pub use trust::{MAX_TRUST_LEN, Trust};

@@ -111,25 +111,26 @@ impl Listener {
         }
     }
 
-    /// Uses another identity (renewed certificate, newer revocation list) for connections from now on, and
-    /// closes those whose certificate the list names.
+    /// Uses another identity (renewed certificate, newer revocation list, other CAs) for connections from now on, and
+    /// closes those whose certificate is revoked, or of a CA that is no longer trusted.
     pub fn replace_identity(&self, identity: Identity) {
-        let revoked: Vec<Connection> = {
+        let before = self.keeper.identity();
+        let unwanted: Vec<(Connection, String)> = {
             let live = self.keeper.live.lock().unwrap_or_else(PoisonError::into_inner);
             let live = live.iter().filter_map(WeakConnection::upgrade);
-            live.filter(|connection| identity.is_revoked(&connection.peer().serial))
-                .collect()
+            live.filter_map(|connection| {
+                let why = identity.refuses(connection.peer(), &before)?;
+                Some((connection, why))
+            })
+            .collect()
         };
         *self
             .keeper
             .identity
             .write()
             .unwrap_or_else(PoisonError::into_inner) = identity;
-        for connection in revoked {
-            connection.close(
-                CloseCode::Forbidden,
-                &format!("the certificate of {} is revoked", connection.peer()),
-            );
+        for (connection, why) in unwanted {
+            connection.close(CloseCode::Forbidden, &why);
         }
     }
 

@@ -5,7 +5,7 @@ use webpki::{BorrowedCertRevocationList, CertRevocationList};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::certificate::{parse, unhex};
+use crate::certificate::{common_name, parse, unhex};
 use crate::identity::IdentityError;
 
 /// Longest list taken from a peer: 1 MiB names about 25,000 certificates.
@@ -20,6 +20,13 @@ pub(crate) struct RevocationList {
 }
 
 impl RevocationList {
+    /// The name of the CA that a DER list says signed it.
+    pub(crate) fn issuer(der: &[u8]) -> Result<String, IdentityError> {
+        let (_, parsed) = CertificateRevocationList::from_der(der)
+            .map_err(|error| IdentityError(format!("the revocation list cannot be used: {error}")))?;
+        Ok(common_name(parsed.issuer()))
+    }
+
     /// Reads a DER list that `ca` must have signed.
     pub(crate) fn read(der: &[u8], ca: &CertificateDer<'_>) -> Result<Self, IdentityError> {
         let wrong = |reason: String| IdentityError(format!("the revocation list cannot be used: {reason}"));

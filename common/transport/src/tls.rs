@@ -47,7 +47,7 @@ pub(crate) fn session_client(
     client(
         provider,
         Arc::new(verifier),
-        Some((vec![identity.certificate().clone()], identity.key())),
+        Some((identity.chain(), identity.key())),
         ALPN_SESSION,
     )
 }
@@ -63,7 +63,7 @@ pub(crate) fn session_server(identity: &Identity, verdict: &Verdict) -> Result<S
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(vec![identity.certificate().clone()], identity.key())?;
+        .with_single_cert(identity.chain(), identity.key())?;
     Ok(hardened(config, ALPN_SESSION))
 }
 

@@ -8,7 +8,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, StepAction};
 use tokio::sync::mpsc;
 
-use super::agents::{renewals, revocations};
+use super::agents::{renewals, trust};
 use super::confirm::confirm;
 use super::connect::{self, ConnectArgs};
 use super::prepare::{PlanningArgs, Wanted, prepare};
@@ -122,7 +122,7 @@ fn apply(
             let plan = prepared.plan;
             if context.identity().is_none() {
                 // A host that is lost by now is met again, and named, when its steps run.
-                drop(revocations::deliver(&state, &dialer, Some(&wanted.hosts())).await?);
+                drop(trust::deliver(&state, &dialer, Some(&wanted.hosts())).await?);
                 renewals::renew_due(&state, &dialer, &prepared.inventory).await?;
             }
             let source = if let Wanted::Clusterfile(source, _) = wanted {

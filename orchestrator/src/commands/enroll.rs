@@ -88,7 +88,9 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     for host in &args.hosts {
         addresses.push(SocketAddr::new(resolve(host, port)?, port));
     }
-    let crl = Digest::of(&authority.crl().or_exit(ExitCode::Failed)?);
+    let ca = authority.name().or_exit(ExitCode::Failed)?;
+    let trusted = authority.trust().or_exit(ExitCode::Failed)?.to_pem();
+    let trusted = Digest::of(trusted.as_bytes());
     let results = connect::block_on(
         async { Ok(enrol_all(&addresses, &tokens, &authority, &args.connect).await) },
         "hosts that were not named as enrolled can be enrolled again",
@@ -110,7 +112,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     address.ip(),
                     &agent.fingerprint[..16.min(agent.fingerprint.len())]
                 );
-                remember(&state, address, &agent, crl)?;
+                remember(&state, address, &agent, &ca, trusted)?;
             }
             Err(error) => {
                 failed += 1;
@@ -205,7 +207,13 @@ async fn serves(dialer: &Dialer, host: IpAddr) -> Result<(), SessionError> {
     }
 }
 
-fn remember(state: &State, address: SocketAddr, agent: &EnrolledAgent, crl: Digest) -> anyhow::Result<()> {
+fn remember(
+    state: &State,
+    address: SocketAddr,
+    agent: &EnrolledAgent,
+    ca: &str,
+    trusted: Digest,
+) -> anyhow::Result<()> {
     let record = AgentRecord {
         name: agent.name.clone(),
         enrolled_at: now_s(),
@@ -213,7 +221,8 @@ fn remember(state: &State, address: SocketAddr, agent: &EnrolledAgent, crl: Dige
         not_after: seconds(agent.not_after),
         fingerprint: agent.fingerprint.clone(),
         revoked: false,
-        revocations: Some(crl),
+        ca: ca.to_owned(),
+        trust: Some(trusted),
     };
     state
         .agents()

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use gantry_model::ExitCode;
-use gantry_transport::{Identity, Role};
+use gantry_transport::{Identity, IssuedRecord, Role};
 use serde_json::json;
 
-use super::agents::revocations;
+use super::agents::trust;
+use super::certs::rotation;
 use super::connect::ConnectArgs;
 use super::enroll::seconds;
 use crate::context::Context;
@@ -97,6 +98,7 @@ fn add(args: &AddArgs, state: &State) -> anyhow::Result<ExitCode> {
     let identity = authority
         .issue_operator(&args.name, role)
         .or_exit(ExitCode::Input)?;
+    let identity = rotation::without_old_ca(state, &authority, identity)?;
     identity.save(&args.output).or_exit(ExitCode::Failed)?;
     let ends = date(seconds(identity.not_after()));
     anstream::eprintln!(
@@ -109,25 +111,28 @@ fn add(args: &AddArgs, state: &State) -> anyhow::Result<ExitCode> {
 
 fn list(args: &ListArgs, state: &State) -> anyhow::Result<ExitCode> {
     let authority = state.authority()?;
-    let own = state.identity_from(&authority)?;
     let mut issued = authority.issued().or_exit(ExitCode::Failed)?;
     issued.retain(|record| record.role != Role::Agent.as_str());
-    let state_of = |serial: &str| {
-        if own.is_revoked(serial) {
+    let trust = authority.trust().or_exit(ExitCode::Failed)?;
+    let state_of = |record: &IssuedRecord| {
+        if trust.revokes(&record.serial) {
             "revoked"
-        } else {
+        } else if trust.names().any(|ca| ca == record.ca) {
             "valid"
+        } else {
+            // By `gantry certs rotate-ca`.
+            "dropped"
         }
     };
     if args.output == OutputFormat::Json {
-        let record = |record: &gantry_transport::IssuedRecord| json!({ "certificate": record, "state": state_of(&record.serial) });
+        let record = |record: &IssuedRecord| json!({ "certificate": record, "state": state_of(record) });
         print_json(&issued.iter().map(record).collect::<Vec<_>>())?;
         return Ok(ExitCode::Done);
     }
     let mut table = Table::new(["NAME", "ROLE", "SERIAL", "ENDS", "STATE"]);
     for record in issued {
         let ends = date(i64::try_from(record.not_after).unwrap_or(i64::MAX));
-        let state = state_of(&record.serial).to_owned();
+        let state = state_of(&record).to_owned();
         table.row([record.name, record.role, record.serial, ends, state]);
     }
     print(&table.render())?;
@@ -162,5 +167,5 @@ fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
             record.serial
         );
     }
-    revocations::deliver_to_all(context, &args.connect)
+    trust::deliver_to_all(context, &args.connect)
 }

@@ -133,7 +133,7 @@ impl AgentSession for Agent {
         Ok(None)
     }
 
-    async fn revocations(&self, _: Vec<u8>) -> Result<(), SessionError> {
+    async fn trust(&self, _: String) -> Result<(), SessionError> {
         Ok(())
     }
 

@@ -93,8 +93,8 @@ pub trait AgentSession: Send + Sync {
         events: mpsc::Sender<StepEvent>,
     ) -> impl Future<Output = Result<Option<StepOutcome>, SessionError>> + Send;
 
-    /// Hands the agent a revocation list (DER).
-    fn revocations(&self, crl: Vec<u8>) -> impl Future<Output = Result<(), SessionError>> + Send;
+    /// Tells the agent to trust these CAs, with their revocation lists, and no others (PEM).
+    fn trust(&self, authorities: String) -> impl Future<Output = Result<(), SessionError>> + Send;
 
     /// A request (DER) for a new certificate for the agent's key.
     fn signing_request(&self) -> impl Future<Output = Result<Vec<u8>, SessionError>> + Send;

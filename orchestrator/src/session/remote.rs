@@ -202,8 +202,8 @@ impl AgentSession for RemoteSession {
         pass_on(reply, receive, events).await
     }
 
-    async fn revocations(&self, crl: Vec<u8>) -> Result<(), SessionError> {
-        match self.ask(&Request::Revocations { crl }).await? {
+    async fn trust(&self, authorities: String) -> Result<(), SessionError> {
+        match self.ask(&Request::Trust { authorities }).await? {
             (Reply::Done, _) => Ok(()),
             (other, _) => Err(unexpected(&other)),
         }

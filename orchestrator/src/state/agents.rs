@@ -27,9 +27,12 @@ pub struct AgentRecord {
     /// Whether its certificate was revoked.
     #[serde(default)]
     pub revoked: bool,
-    /// Digest of the revocation list it has.
+    /// Name of the CA that signed its certificate; empty in records of before there was more than one.
     #[serde(default)]
-    pub revocations: Option<Digest>,
+    pub ca: String,
+    /// Digest of the CAs and revocation lists that it was told to trust.
+    #[serde(default)]
+    pub trust: Option<Digest>,
 }
 
 /// The enrolled hosts, by address.

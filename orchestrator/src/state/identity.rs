@@ -4,18 +4,19 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use gantry_model::ExitCode;
+use gantry_system::files::FileLock;
 use gantry_transport::{Authority, CERTIFICATE_LIFETIME, Identity, Role};
 
 use super::{State, create_dir};
 use crate::exit::{OrExit as _, failure_hint};
 
 /// The name in this orchestrator's own certificate.
-const OWN_NAME: &str = "orchestrator";
+pub const OWN_NAME: &str = "orchestrator";
 /// Its own certificate is made anew when it has less than this left.
 const RENEW_BEFORE_END: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl State {
-    /// This orchestrator's own identity, with the CA's current revocation list; made now if there is none.
+    /// This orchestrator's own identity, which trusts what the CA says today; made now if there is none.
     ///
     /// # Errors
     /// When there is no CA here, or files cannot be read or written.
@@ -56,23 +57,28 @@ impl State {
         renew_at: SystemTime,
     ) -> anyhow::Result<Identity> {
         let dir = self.dir.join("operators").join("self");
-        let present = Identity::exists(&dir)
-            .then(|| Identity::load(&dir))
-            .transpose()
-            .or_exit(ExitCode::Failed)?;
+        // One that cannot be read is made anew, like one that is not there: the CA is here.
+        let present = Identity::load(&dir).ok();
+        let ca = authority.name().or_exit(ExitCode::Failed)?;
         let identity = match present {
-            Some(identity) if identity.not_after() > renew_at => identity,
-            _ => {
+            Some(identity) if identity.not_after() > renew_at && identity.ca() == ca => identity,
+            other => {
                 create_dir(&dir)?;
-                let identity = authority
-                    .issue_operator(OWN_NAME, Role::Operator)
-                    .or_exit(ExitCode::Failed)?;
+                // The key stays: two commands that do so at once write certificates of the same key.
+                let made = match other {
+                    Some(identity) => authority.renew(&identity),
+                    None => authority.issue_operator(OWN_NAME, Role::Operator),
+                };
+                let identity = made.or_exit(ExitCode::Failed)?;
                 identity.save(&dir).or_exit(ExitCode::Failed)?;
                 identity
             }
         };
-        let crl = authority.crl().or_exit(ExitCode::Failed)?;
-        identity.with_crl(&crl).or_exit(ExitCode::Failed)
+        let fresh = authority.refresh(&identity).or_exit(ExitCode::Failed)?;
+        if fresh.trust().to_pem() != identity.trust().to_pem() {
+            fresh.save(&dir).or_exit(ExitCode::Failed)?;
+        }
+        Ok(fresh)
     }
 }
 
@@ -88,6 +94,22 @@ pub(super) fn load(dir: &Path) -> anyhow::Result<Identity> {
 }
 
 impl State {
+    /// The right to replace the CA, held until it is dropped.
+    ///
+    /// # Errors
+    /// When another command has it: exit code 8.
+    pub fn lock_rotation(&self) -> anyhow::Result<FileLock> {
+        let path = self.dir.join("rotation.lock");
+        let lock = FileLock::try_exclusive(&path).or_exit(ExitCode::Failed)?;
+        lock.ok_or_else(|| {
+            failure_hint(
+                ExitCode::Locked,
+                "another `gantry certs rotate-ca` runs here",
+                "wait until it ends",
+            )
+        })
+    }
+
     /// The identity to show: the one in `dir` if it is given, else this orchestrator's own.
     ///
     /// # Errors

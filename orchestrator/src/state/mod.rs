@@ -27,6 +27,7 @@ use crate::exit::OrExit as _;
 
 pub use agents::{AgentBook, AgentRecord};
 pub use cluster::{ClusterLock, ClusterState, Rollback, known_clusters};
+pub use identity::OWN_NAME;
 pub use tokens::TokenFile;
 
 /// Files only their owner reads.

@@ -519,6 +519,13 @@ fn requests(to: &mut Vec<Sample>) {
         },
     );
     put(to, "Request::Drift", &Request::Drift { cluster: cluster() });
+    put(
+        to,
+        "Request::Trust",
+        &Request::Trust {
+            authorities: "-----BEGIN CERTIFICATE-----\n".into(),
+        },
+    );
 }
 
 fn health() -> ClusterHealth {

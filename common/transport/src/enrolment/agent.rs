@@ -28,6 +28,7 @@ use crate::identity::{AgentKey, Identity};
 use crate::link::Link;
 use crate::streams::{RecvStream, SendStream, StreamError};
 use crate::tls;
+use crate::trust::Trust;
 use crate::verify::check_own;
 
 /// Wrong proofs from one address before it has to wait.
@@ -246,7 +247,7 @@ impl EnrolmentKeeper {
             EnrolmentAsk::Refused(refusal) => return Err(told(&refusal)),
             _ => return Err(Knock::refused("it answered out of order")),
         };
-        match self.take(&host, certificate, ca, &crl) {
+        match self.take(&host, certificate, &ca, &crl) {
             Ok(identity) => self.store(identity, &mut send, link).await,
             Err(reason) => {
                 refuse(
@@ -310,10 +311,12 @@ impl EnrolmentKeeper {
         }
     }
 
-    /// Checks that the certificate is what was promised: for this key and name, signed by the CA, valid now.
-    fn take(&self, host: &str, certificate: Vec<u8>, ca: Vec<u8>, crl: &[u8]) -> Result<Identity, String> {
-        let identity = Identity::new(self.key.der(), certificate.into(), ca.into(), Some(crl))
-            .map_err(|error| error.to_string())?;
+    /// Checks that the certificate is what was promised: for this key and name, signed by a CA that is to be trusted, valid now.
+    fn take(&self, host: &str, certificate: Vec<u8>, ca: &[u8], crl: &[u8]) -> Result<Identity, String> {
+        let trust = Trust::read(ca).and_then(|trust| trust.with_list(crl));
+        let trust = trust.map_err(|error| error.to_string())?;
+        let identity =
+            Identity::new(self.key.der(), certificate.into(), trust).map_err(|error| error.to_string())?;
         if identity.role() != Role::Agent || identity.name() != host {
             return Err(format!(
                 "it is of {} {}, not of agent {host}",

@@ -73,8 +73,10 @@ pub async fn enrol(
             "{host:?} cannot be an agent's name: 1 to 253 letters, digits and . - _ : @ are allowed"
         )));
     }
+    let lasting = |error: crate::AuthorityError| EnrolmentError::lasting(error.to_string());
+    let trust = authority.trust().map_err(lasting)?.to_pem();
     // Only up to the offer: both ways may be tried at the same time, and a token is for one.
-    let offered = race(addr, options, |attempt| offer(addr, attempt, authority, options))
+    let offered = race(addr, options, |attempt| offer(addr, attempt, &trust, options))
         .await
         .map_err(|error| EnrolmentError {
             message: error.to_string(),
@@ -85,6 +87,7 @@ pub async fn enrol(
         host,
         book,
         authority,
+        trust: &trust,
         offered,
     };
     let result = enrolment.go_on().await;
@@ -100,7 +103,7 @@ pub async fn enrol(
 async fn offer(
     addr: SocketAddr,
     attempt: LinkAttempt,
-    authority: &Authority,
+    trust: &str,
     options: &DialOptions,
 ) -> Result<Offered, DialError> {
     let verdict = Verdict::default();
@@ -135,7 +138,7 @@ async fn offer(
         program: options.program.clone(),
         clock_ms: now_ms(),
         nonce: our_nonce,
-        ca_hash: hash(authority.certificate()),
+        ca_hash: hash(trust.as_bytes()),
     };
     send.send(&hello).await.map_err(|error| explain.stream(error))?;
     match recv
@@ -195,6 +198,8 @@ struct Enrolment<'a> {
     host: &'a str,
     book: &'a dyn TokenBook,
     authority: &'a Authority,
+    /// The CAs that the agent is to trust.
+    trust: &'a str,
     offered: Offered,
 }
 
@@ -218,14 +223,14 @@ impl Enrolment<'_> {
             orchestrator_nonce: self.offered.our_nonce,
             agent_nonce: self.offered.agent_nonce,
             agent_certificate: hash(&self.offered.certificate),
-            ca: hash(self.authority.certificate()),
+            ca: hash(self.trust.as_bytes()),
             token_id: record.id.clone(),
             host: self.host.to_owned(),
         };
         let proof = EnrolmentAsk::Proof {
             mac: binding.prove(&key, Prover::Orchestrator),
             host: self.host.to_owned(),
-            ca: self.authority.certificate().to_vec(),
+            ca: self.trust.as_bytes().to_vec(),
         };
         let (mac, csr) = match self.ask(&proof).await? {
             EnrolmentAnswer::Request { mac, csr } => (mac, csr),

@@ -30,7 +30,7 @@ pub(super) struct Binding {
     pub(super) agent_nonce: [u8; 32],
     /// SHA-256 of the certificate the agent showed in TLS.
     pub(super) agent_certificate: [u8; 32],
-    /// SHA-256 of the CA's certificate.
+    /// SHA-256 of the CAs to trust, as they are sent.
     pub(super) ca: [u8; 32],
     pub(super) token_id: String,
     /// The name the agent will have.

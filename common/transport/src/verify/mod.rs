@@ -77,6 +77,7 @@ fn check_chain(
         name: facts.name,
         role: facts.role,
         serial: facts.serial,
+        ca: facts.ca,
     };
     let who = peer.to_string();
     let unusable = |error: webpki::Error| CertificateProblem::Unusable {
@@ -84,11 +85,14 @@ fn check_chain(
         reason: error.to_string(),
     };
     let certificate = EndEntityCert::try_from(end_entity).map_err(unusable)?;
-    let anchor = webpki::anchor_from_trusted_cert(identity.ca()).map_err(unusable)?;
-    let lists: Vec<_> = identity
-        .crl()
+    let trust = identity.trust();
+    let mut anchors = Vec::new();
+    for ca in trust.certificates() {
+        anchors.push(webpki::anchor_from_trusted_cert(ca).map_err(unusable)?);
+    }
+    let lists: Vec<_> = trust
+        .lists()
         .map(crate::revocation::RevocationList::list)
-        .into_iter()
         .collect();
     // No list yet: nothing was revoked in this installation.
     let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
@@ -97,7 +101,6 @@ fn check_chain(
             .with_status_policy(UnknownStatusPolicy::Allow)
             .build()
     });
-    let anchors = [anchor];
     let verdict = certificate.verify_for_usage(
         algorithms.all,
         &anchors,

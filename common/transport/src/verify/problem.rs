@@ -49,7 +49,7 @@ impl fmt::Display for CertificateProblem {
             Self::OtherCa { who } => {
                 write!(
                     f,
-                    "the certificate of {who} is signed by another CA: it belongs to another installation"
+                    "the certificate of {who} is signed by another CA: it belongs to another installation, or its CA was replaced"
                 )
             }
             Self::Expired { who, not_after, now } => write!(
@@ -122,7 +122,10 @@ pub(crate) fn refused_by_peer(alert: AlertDescription, identity: &Identity, now:
         ),
         AlertDescription::CertificateRevoked => format!("refused {who}: it is revoked"),
         AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-            format!("refused {who}: it is signed by another CA, the peer belongs to another installation")
+            format!(
+                "refused {who}: it is signed by another CA. The peer belongs to another installation, or the CA was replaced; {}",
+                renewal(&identity.role().to_string())
+            )
         }
         AlertDescription::AccessDenied | AlertDescription::UnsupportedCertificate => {
             format!("refused {who}: it is not for this role")

@@ -5,7 +5,6 @@
 pub(crate) mod middle;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use gantry_transport::{
@@ -64,6 +63,7 @@ impl Installation {
     /// An identity signed by this installation's CA, whatever it says.
     pub(crate) fn odd(&self, odd: &Odd<'_>) -> Identity {
         let pki = self.dir.path().join("pki");
+        let trust = self.authority.trust().unwrap().to_pem();
         let ca_pem = std::fs::read_to_string(pki.join("ca.pem")).unwrap();
         let ca_key = KeyPair::from_pem(&std::fs::read_to_string(pki.join("ca.key.pem")).unwrap()).unwrap();
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key).unwrap();
@@ -81,8 +81,7 @@ impl Installation {
         let write = |name: &str, text: &[u8]| std::fs::write(dir.path().join(name), text).unwrap();
         write("key.pem", key.serialize_pem().as_bytes());
         write("cert.pem", certificate.pem().as_bytes());
-        write("ca.pem", ca_pem.as_bytes());
-        write("crl.der", &self.authority.crl().unwrap());
+        write("ca.pem", trust.as_bytes());
         Identity::load(dir.path()).unwrap()
     }
 
@@ -90,14 +89,10 @@ impl Installation {
     pub(crate) fn trusting(&self, identity: &Identity, other: &Self) -> Identity {
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
         identity.save(dir.path()).unwrap();
-        copy(&other.dir.path().join("pki/ca.pem"), &dir.path().join("ca.pem"));
-        std::fs::write(dir.path().join("crl.der"), other.authority.crl().unwrap()).unwrap();
+        let trust = other.authority.trust().unwrap().to_pem();
+        std::fs::write(dir.path().join("ca.pem"), trust).unwrap();
         Identity::load(dir.path()).unwrap()
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::write(to, std::fs::read(from).unwrap()).unwrap();
 }
 
 fn rand_serial() -> Vec<u8> {

@@ -1,11 +1,14 @@
 //! `gantry agents`: the enrolled hosts.
 
 pub mod renewals;
-pub mod revocations;
+pub mod trust;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use gantry_model::ExitCode;
+use gantry_system::clock::now_s;
+use gantry_transport::Role;
 
 use super::connect::ConnectArgs;
 use crate::context::Context;
@@ -90,10 +93,24 @@ fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let state = State::new(context.root());
     let authority = state.authority()?;
     let agents = state.agents().all()?;
+    let issued = authority.issued().or_exit(ExitCode::Failed)?;
+    // A renewal leaves the certificate before it as it was; both are of the same key.
+    let serials = |host: &IpAddr| {
+        let name = agents
+            .get(host)
+            .map_or_else(|| host.to_string(), |agent| agent.name.clone());
+        let of_host = issued
+            .iter()
+            .filter(|record| record.role == Role::Agent.as_str() && record.name == name);
+        let holding = of_host.filter(|record| i64::try_from(record.not_after).is_ok_and(|end| end > now_s()));
+        let recorded = agents.get(host).map(|agent| agent.serial.clone());
+        let serials = holding.map(|record| record.serial.clone());
+        serials.chain(recorded).collect::<BTreeSet<_>>()
+    };
     let unknown: Vec<String> = args
         .hosts
         .iter()
-        .filter(|host| !agents.contains_key(host))
+        .filter(|host| serials(host).is_empty())
         .map(ToString::to_string)
         .collect();
     if !unknown.is_empty() {
@@ -108,8 +125,13 @@ fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
         ));
     }
     for host in &args.hosts {
-        let serial = &agents[host].serial;
-        authority.revoke(serial).or_exit(ExitCode::Failed)?;
+        let mut revoked = Vec::new();
+        for serial in serials(host) {
+            if !authority.is_revoked(&serial).or_exit(ExitCode::Failed)? {
+                authority.revoke(&serial).or_exit(ExitCode::Failed)?;
+                revoked.push(serial);
+            }
+        }
         state.agents().update(|agents| {
             if args.forget {
                 agents.remove(host);
@@ -117,9 +139,13 @@ fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
                 agent.revoked = true;
             }
         })?;
-        anstream::eprintln!("Revoked {host} (certificate {serial}).");
+        match revoked.as_slice() {
+            [] => anstream::eprintln!("{host} is revoked already."),
+            [one] => anstream::eprintln!("Revoked {host} (certificate {one})."),
+            several => anstream::eprintln!("Revoked {host} (certificates {}).", several.join(", ")),
+        }
     }
-    revocations::deliver_to_all(context, &args.connect)
+    trust::deliver_to_all(context, &args.connect)
 }
 
 /// The address of `host`; names are resolved on this machine.

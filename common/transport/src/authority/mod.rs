@@ -1,10 +1,20 @@
 //! This module owns [`Authority`]: the CA of one installation, under `orchestrator/pki`.
 //!
 //! ```text
-//! ca.key.pem    its key, 0600          issued.jsonl   every certificate it signed, one per line
-//! ca.pem        its certificate        revoked.json   what it took back, and the list's number
-//! crl.der       the list agents get    lock           held while the two above change
+//! ca.key.pem    its key, 0600          issued.jsonl    every certificate it signed, one per line
+//! ca.pem        its certificate        revoked.json    what it took back, and the list's number
+//! crl.der       the list agents get    lock            held while these change
+//!
+//! ca-2.key.pem, ca-2.pem, crl-2.der    the CA that came after the first, and so on
+//! cross-2.pem                          what the CA before it said for it, while both are trusted
+//! rotation.json                        which one signs, and which one it replaces; not there for the first
 //! ```
+
+mod files;
+mod lists;
+mod rotation;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,17 +24,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gantry_system::files::{FileLock, write_atomically};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use ring::rand::SecureRandom as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::certificate::{ends, hex, is_name, unhex, uri};
-use crate::identity::{AgentKey, Identity, KEY_MODE, PUBLIC_MODE, Role, pem, read_certificate, read_key};
+use self::files::certificate_file;
+pub use self::rotation::Rotation;
+use self::rotation::{Note, Replaced};
+use crate::certificate::{ca_name, ends, fingerprint, hex, is_name, uri};
+use crate::identity::{AgentKey, Identity, Role};
 
 /// How long the CA's certificate holds.
 pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -43,8 +55,10 @@ pub struct AuthorityError(String);
 /// The certificate authority of one installation.
 pub struct Authority {
     dir: PathBuf,
-    certificate: CertificateDer<'static>,
-    key: PrivatePkcs8KeyDer<'static>,
+    note: Note,
+    /// The one that signs.
+    ca: Ca,
+    replaced: Option<Replaced>,
 }
 
 /// A certificate the authority signed.
@@ -56,6 +70,8 @@ pub struct IssuedCertificate {
     pub serial: String,
     /// When it ends.
     pub not_after: SystemTime,
+    /// SHA-256 of the public key in it, lower-case hex.
+    pub fingerprint: String,
 }
 
 /// One line of the list of what was signed.
@@ -71,14 +87,15 @@ pub struct IssuedRecord {
     pub issued_at: u64,
     /// Seconds since the epoch.
     pub not_after: u64,
+    /// Name of the CA that signed it; empty in records of before there was more than one.
+    #[serde(default)]
+    pub ca: String,
 }
 
-#[derive(Default, Serialize, Deserialize)]
-struct Revoked {
-    /// Grows with every list; agents refuse an older one.
-    number: u64,
-    /// Serial number and time, seconds since the epoch.
-    certificates: Vec<(String, u64)>,
+/// A CA that can sign.
+struct Ca {
+    certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
 }
 
 impl Authority {
@@ -89,9 +106,10 @@ impl Authority {
     pub fn open_or_create(dir: &Path) -> Result<Self, AuthorityError> {
         make_private_dir(dir)?;
         let _lock = lock(dir)?;
+        let note = Note::read(dir)?;
         // The certificate is written last: where it is missing, nothing was ever signed.
-        if !dir.join("ca.pem").exists() {
-            Self::create(dir)?;
+        if !dir.join(certificate_file(note.signing)).exists() {
+            Ca::generate()?.write(dir, note.signing)?;
         }
         Self::open(dir)
     }
@@ -107,39 +125,18 @@ impl Authority {
                 dir.display()
             ))
         };
-        let certificate = read_certificate(&dir.join("ca.pem")).map_err(wrong)?;
-        let key = read_key(&dir.join("ca.key.pem")).map_err(wrong)?;
+        let note = Note::read(dir)?;
+        let ca = Ca::read(dir, note.signing).map_err(wrong)?;
+        let replaced = note.replaced.as_ref();
+        let replaced = replaced.map(|replacing| Replaced::read(dir, note.signing, replacing));
         let authority = Self {
             dir: dir.to_owned(),
-            certificate,
-            key,
+            replaced: replaced.transpose().map_err(wrong)?,
+            note,
+            ca,
         };
-        authority.issuer()?;
+        authority.ca.issuer()?;
         Ok(authority)
-    }
-
-    fn create(dir: &Path) -> Result<(), AuthorityError> {
-        let key = KeyPair::generate().map_err(|error| failed("make the CA's key", error))?;
-        let mut params = CertificateParams::default();
-        // A name of its own, so that two installations are never taken for one another.
-        params.distinguished_name = common_name(&format!("Gantry CA {}", hex(&random::<4>()?)));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        lifetime(&mut params, CA_LIFETIME);
-        params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
-        let certificate = params
-            .self_signed(&key)
-            .map_err(|error| failed("sign the CA's certificate", error))?;
-        write(
-            &dir.join("ca.key.pem"),
-            pem("PRIVATE KEY", key.serialized_der()).as_bytes(),
-            KEY_MODE,
-        )?;
-        write(
-            &dir.join("ca.pem"),
-            pem("CERTIFICATE", certificate.der()).as_bytes(),
-            PUBLIC_MODE,
-        )
     }
 
     /// Makes a key and certificate for a person or program; `role` is operator or reader.
@@ -157,9 +154,28 @@ impl Authority {
             .serialize_request(key.pair())
             .map_err(|error| failed("make a signing request", error))?;
         let issued = self.sign(request.der(), name, role)?;
-        let crl = self.crl()?;
-        Identity::new(key.der(), issued.der.into(), self.certificate.clone(), Some(&crl))
-            .map_err(|error| AuthorityError(error.to_string()))
+        let trust = self.own_trust()?;
+        Identity::new(key.der(), issued.der.into(), trust).map_err(|error| AuthorityError(error.to_string()))
+    }
+
+    /// Another certificate for the key, name and role of `identity`, with today's trust.
+    ///
+    /// # Errors
+    /// When the list of certificates cannot be written.
+    pub fn renew(&self, identity: &Identity) -> Result<Identity, AuthorityError> {
+        let wrong = |error: crate::identity::IdentityError| AuthorityError(error.to_string());
+        let request = identity.signing_request().map_err(wrong)?;
+        let csr = CertificateSigningRequestDer::from(request.as_slice());
+        let issued = self.sign(&csr, identity.name(), identity.role())?;
+        Identity::new(identity.private_key(), issued.der.into(), self.own_trust()?).map_err(wrong)
+    }
+
+    /// The same identity with today's trust.
+    ///
+    /// # Errors
+    /// When a revocation list cannot be read or made.
+    pub fn refresh(&self, identity: &Identity) -> Result<Identity, AuthorityError> {
+        Ok(identity.trusting(self.own_trust()?))
     }
 
     /// Signs an agent's request (DER) for the host `host`. Only the public key is taken from the request:
@@ -216,13 +232,16 @@ impl Authority {
             params.subject_alt_names.push(SanType::IpAddress(address));
         }
         let not_after = lifetime(params, CERTIFICATE_LIFETIME);
+        let _lock = lock(&self.dir)?;
+        self.still_so()?;
         let certificate = request
-            .signed_by(&self.issuer()?)
+            .signed_by(&self.ca.issuer()?)
             .map_err(|error| failed("sign the certificate", error))?;
         let issued = IssuedCertificate {
             der: certificate.der().to_vec(),
             serial: hex(&serial),
             not_after,
+            fingerprint: fingerprint(certificate.der()).map_err(AuthorityError)?,
         };
         self.record(&IssuedRecord {
             serial: issued.serial.clone(),
@@ -230,6 +249,7 @@ impl Authority {
             name: name.to_owned(),
             issued_at: seconds(SystemTime::now()),
             not_after: seconds(not_after),
+            ca: self.name()?,
         })?;
         Ok(issued)
     }
@@ -246,71 +266,64 @@ impl Authority {
             Err(error) => return Err(failed_on("read", &path, error)),
         };
         // A crash may have cut the last line; that certificate never left.
-        Ok(text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect())
+        let records = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let mut records: Vec<IssuedRecord> = records.collect();
+        if let Some(first) = self.name_of_first() {
+            let unnamed = records.iter_mut().filter(|record| record.ca.is_empty());
+            unnamed.for_each(|record| record.ca.clone_from(&first));
+        }
+        Ok(records)
     }
 
-    /// Adds a serial number (hex) to the revocation list and returns the new list (DER). Agents heed it once
-    /// they have it.
+    /// Certificates that hold, oldest first: neither over nor taken back, and of a CA that is trusted.
     ///
     /// # Errors
-    /// When the text is no serial number or the list cannot be written.
-    pub fn revoke(&self, serial: &str) -> Result<Vec<u8>, AuthorityError> {
-        let serial = serial.to_ascii_lowercase();
-        if serial.is_empty() || serial.len() > 40 || unhex(&serial).is_none() {
-            return Err(AuthorityError(format!(
-                "{serial:?} is not a serial number: expected up to 40 hex digits"
-            )));
-        }
-        let _lock = lock(&self.dir)?;
-        let mut revoked = self.revoked()?;
-        if revoked.certificates.iter().all(|(known, _)| *known != serial) {
-            revoked.certificates.push((serial, seconds(SystemTime::now())));
-        }
-        self.publish(revoked)
+    /// When the lists cannot be read.
+    pub fn holding(&self) -> Result<Vec<IssuedRecord>, AuthorityError> {
+        let (now, trust) = (seconds(SystemTime::now()), self.trust()?);
+        let mut records = self.issued()?;
+        records.retain(|record| {
+            record.not_after > now
+                && !trust.revokes(&record.serial)
+                && trust.names().any(|ca| ca == record.ca)
+        });
+        Ok(records)
     }
 
-    /// The current revocation list (DER).
-    ///
-    /// # Errors
-    /// When it cannot be read, or not be made the first time.
-    pub fn crl(&self) -> Result<Vec<u8>, AuthorityError> {
-        let path = self.dir.join("crl.der");
-        match fs::read(&path) {
-            Ok(der) => Ok(der),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let _lock = lock(&self.dir)?;
-                self.publish(self.revoked()?)
-            }
-            Err(error) => Err(failed_on("read", &path, error)),
-        }
-    }
-
-    /// When the CA's certificate ends.
+    /// When the certificate of the CA that signs ends.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn ends(&self) -> Result<SystemTime, AuthorityError> {
-        ends(&self.certificate).map_err(AuthorityError)
+        ends(&self.ca.certificate).map_err(AuthorityError)
     }
 
-    /// The CA's certificate (DER).
+    /// When the certificate of the CA that is being replaced ends, if one is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn replaced_ends(&self) -> Result<Option<SystemTime>, AuthorityError> {
+        let replaced = self.replaced.as_ref();
+        let replaced = replaced.map(|replaced| ends(&replaced.certificate));
+        replaced.transpose().map_err(AuthorityError)
+    }
+
+    /// The name of the CA that signs.
+    ///
+    /// # Errors
+    /// When its certificate cannot be read.
+    pub fn name(&self) -> Result<String, AuthorityError> {
+        self.ca.name()
+    }
+
+    /// The certificate of the CA that signs (DER).
     #[must_use]
     pub fn certificate(&self) -> &[u8] {
-        &self.certificate
+        &self.ca.certificate
     }
 
-    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
-        let key = PrivateKeyDer::Pkcs8(self.key.clone_key());
-        let key = KeyPair::try_from(&key).map_err(|error| failed("use the CA's key", error))?;
-        Issuer::from_ca_cert_der(&self.certificate, key)
-            .map_err(|error| failed("use the CA's certificate", error))
-    }
-
+    /// The lock has to be held.
     fn record(&self, record: &IssuedRecord) -> Result<(), AuthorityError> {
-        let _lock = lock(&self.dir)?;
         let path = self.dir.join("issued.jsonl");
         let mut line = serde_json::to_vec(record).map_err(|error| failed("record a certificate", error))?;
         line.push(b'\n');
@@ -324,45 +337,41 @@ impl Authority {
             });
         written.map_err(|error| failed_on("write", &path, error))
     }
+}
 
-    fn revoked(&self) -> Result<Revoked, AuthorityError> {
-        let path = self.dir.join("revoked.json");
-        match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| failed_on("read", &path, error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Revoked::default()),
-            Err(error) => Err(failed_on("read", &path, error)),
-        }
+impl Ca {
+    fn generate() -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate().map_err(|error| failed("make the CA's key", error))?;
+        let mut params = CertificateParams::default();
+        // A name of its own, so that two installations are never taken for one another.
+        params.distinguished_name = common_name(&format!("Gantry CA {}", hex(&random::<4>()?)));
+        // One more CA may stand between it and what is signed: the one that replaces it.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        lifetime(&mut params, CA_LIFETIME);
+        params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
+        let certificate = params
+            .self_signed(&key)
+            .map_err(|error| failed("sign the CA's certificate", error))?;
+        Ok(Self {
+            certificate: certificate.der().clone(),
+            key: PrivatePkcs8KeyDer::from(key.serialized_der().to_vec()),
+        })
     }
 
-    fn publish(&self, mut revoked: Revoked) -> Result<Vec<u8>, AuthorityError> {
-        revoked.number += 1;
-        let now = SystemTime::now();
-        let crl = CertificateRevocationListParams {
-            this_update: date(now - BACKDATE),
-            // Hosts without a network cannot fetch a fresh list: an old list is better than no session.
-            next_update: date(now + CA_LIFETIME),
-            crl_number: SerialNumber::from(revoked.number),
-            issuing_distribution_point: None,
-            revoked_certs: revoked
-                .certificates
-                .iter()
-                .map(|(serial, at)| RevokedCertParams {
-                    serial_number: SerialNumber::from_slice(&unhex(serial).unwrap_or_default()),
-                    revocation_time: date(UNIX_EPOCH + Duration::from_secs(*at)),
-                    reason_code: None,
-                    invalidity_date: None,
-                })
-                .collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let crl = crl
-            .signed_by(&self.issuer()?)
-            .map_err(|error| failed("sign the revocation list", error))?;
-        let text = serde_json::to_vec(&revoked).map_err(|error| failed("record a revocation", error))?;
-        write(&self.dir.join("revoked.json"), &text, PUBLIC_MODE)?;
-        write(&self.dir.join("crl.der"), crl.der(), PUBLIC_MODE)?;
-        Ok(crl.der().to_vec())
+    fn name(&self) -> Result<String, AuthorityError> {
+        ca_name(&self.certificate).map_err(AuthorityError)
     }
+
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
+        Issuer::from_ca_cert_der(&self.certificate, key_pair(&self.key)?)
+            .map_err(|error| failed("use the CA's certificate", error))
+    }
+}
+
+fn key_pair(key: &PrivatePkcs8KeyDer<'static>) -> Result<KeyPair, AuthorityError> {
+    KeyPair::try_from(&PrivateKeyDer::Pkcs8(key.clone_key()))
+        .map_err(|error| failed("use the CA's key", error))
 }
 
 impl std::fmt::Debug for Authority {
@@ -436,48 +445,4 @@ fn random_serial() -> Result<[u8; 16], AuthorityError> {
     let mut serial = random::<16>()?;
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(serial)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_takes_a_new_certificate_of_its_own_and_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::open_or_create(&folder.path().join("pki")).unwrap();
-        let key = AgentKey::generate().unwrap();
-        let request = CertificateParams::default()
-            .serialize_request(key.pair())
-            .unwrap();
-        let first = authority.sign_agent(request.der(), "10.0.0.2").unwrap();
-        let ca = authority.certificate.clone();
-        let agent = Identity::new(key.der(), first.der.into(), ca, None).unwrap();
-
-        let asked = agent.signing_request().unwrap();
-        let second = authority.sign_agent(&asked, "10.0.0.2").unwrap();
-        let newer = agent.with_certificate(&second.der).unwrap();
-        assert_eq!(
-            (newer.name(), newer.serial()),
-            ("10.0.0.2", second.serial.as_str())
-        );
-        assert_eq!(newer.fingerprint(), agent.fingerprint(), "the key stays");
-
-        let other_name = authority.sign_agent(&asked, "10.0.0.3").unwrap();
-        let other_key = CertificateParams::default()
-            .serialize_request(&KeyPair::generate().unwrap())
-            .unwrap();
-        let other_key = authority.sign_agent(other_key.der(), "10.0.0.2").unwrap();
-        let stranger = Authority::open_or_create(&folder.path().join("stranger")).unwrap();
-        let forged = stranger.sign_agent(&asked, "10.0.0.2").unwrap();
-        for (refused, why) in [
-            (other_name, "10.0.0.3"),
-            (other_key, "another key"),
-            (forged, "did not sign it"),
-        ] {
-            let error = agent.with_certificate(&refused.der).unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
-        }
-        assert!(authority.ends().unwrap() > SystemTime::now());
-    }
 }

@@ -1,16 +1,21 @@
-//! Brings the CA's revocation list to the agents. An agent that has it is not sent it again.
+//! Tells the agents whom to trust: the CA, or two while one replaces the other, and what they took back. An agent that knows
+//! is not told again.
 
 use std::net::IpAddr;
 
+use futures_util::StreamExt as _;
 use gantry_model::{Digest, ExitCode};
 
 use crate::commands::connect::{self, ConnectArgs};
 use crate::context::Context;
 use crate::exit::OrExit as _;
-use crate::session::{AgentSession as _, Dialer, SessionError, Sessions as _};
+use crate::session::{AgentSession as _, SessionError, Sessions};
 use crate::state::State;
 
-/// Hands the list to every enrolled agent that lacks it, and says who could not be reached.
+/// Hosts that are spoken to at the same time.
+pub const MAX_AT_A_TIME: usize = 32;
+
+/// Tells every enrolled agent that does not know yet, and says who could not be reached.
 ///
 /// # Errors
 /// When the state cannot be read or written.
@@ -35,35 +40,38 @@ pub fn deliver_to_all(context: &Context, args: &ConnectArgs) -> anyhow::Result<E
     Ok(ExitCode::SomeHostsFailed)
 }
 
-/// Hands the list to every enrolled agent that lacks it, or to those among `only`; gives those that could not be
-/// reached.
+/// Tells every enrolled agent that does not know yet whom to trust, or those among `only`; gives those that could not be
+/// told.
 ///
 /// # Errors
 /// When the state cannot be read or written.
-pub async fn deliver(
+pub async fn deliver<S: Sessions>(
     state: &State,
-    dialer: &Dialer,
+    sessions: &S,
     only: Option<&[IpAddr]>,
 ) -> anyhow::Result<Vec<(IpAddr, SessionError)>> {
     let Ok(authority) = state.authority() else {
         return Ok(Vec::new());
     };
-    let crl = authority.crl().or_exit(ExitCode::Failed)?;
-    let digest = Digest::of(&crl);
+    let authorities = authority.trust().or_exit(ExitCode::Failed)?.to_pem();
+    let digest = Digest::of(authorities.as_bytes());
     let agents = state.agents().all()?;
     let lacking = agents
-        .iter()
-        .filter(|(_, agent)| !agent.revoked && agent.revocations != Some(digest))
+        .into_iter()
+        .filter(|(_, agent)| !agent.revoked && agent.trust != Some(digest))
         .filter(|(host, _)| only.is_none_or(|only| only.contains(host)));
-    let hand = |host: IpAddr, crl: Vec<u8>| async move {
-        let result = match dialer.session(host).await {
-            Ok(session) => session.revocations(crl).await,
-            Err(error) => Err(error),
-        };
-        (host, result)
+    let tell = |host: IpAddr| {
+        let authorities = authorities.clone();
+        async move {
+            let result = match sessions.session(host).await {
+                Ok(session) => session.trust(authorities).await,
+                Err(error) => Err(error),
+            };
+            (host, result)
+        }
     };
-    let handed = lacking.map(|(host, _)| hand(*host, crl.clone()));
-    let results = futures_util::future::join_all(handed).await;
+    let told = futures_util::stream::iter(lacking.map(|(host, _)| tell(host)));
+    let results: Vec<_> = told.buffer_unordered(MAX_AT_A_TIME).collect().await;
     let reached: Vec<IpAddr> = results
         .iter()
         .filter(|(_, result)| result.is_ok())
@@ -72,12 +80,14 @@ pub async fn deliver(
     if !reached.is_empty() {
         state.agents().update(|agents| {
             for (_, agent) in agents.iter_mut().filter(|(host, _)| reached.contains(host)) {
-                agent.revocations = Some(digest);
+                agent.trust = Some(digest);
             }
         })?;
     }
-    Ok(results
+    let mut missed: Vec<_> = results
         .into_iter()
         .filter_map(|(host, result)| Some((host, result.err()?)))
-        .collect())
+        .collect();
+    missed.sort_by_key(|(host, _)| *host);
+    Ok(missed)
 }
