@@ -264,3 +264,42 @@ fn plugins_of_the_image_run_on_hosts_that_allow_nothing() {
         &format!("clean {}", host.address())
     );
 }
+
+#[test]
+fn commands_for_upgrades_and_rollbacks_run_on_the_way_there_and_back() {
+    let bed = Testbed::enrolled(2).unwrap();
+    let operator = bed.operator();
+    let hosts @ [one, two] = [bed.host(1), bed.host(2)];
+    for version in ["v1", "v2"] {
+        ImageTree::at(&operator.desk().join(version))
+            .unwrap()
+            .script("init.sh", &note(version))
+            .unwrap();
+        operator
+            .must(&format!("build -t demo:{version} {version}"))
+            .unwrap();
+    }
+    let documents = plugin("host", "upgrade-host", "", &note("host"))
+        + &plugin("up", "upgrade", "", &note("up"))
+        + &plugin("down", "rollback", "", &note("down"));
+    clusterfile(operator, hosts, &documents).unwrap();
+    for host in hosts {
+        allow_exec(host, true).unwrap();
+    }
+    operator.apply().unwrap().ok().unwrap();
+    assert_eq!(story(one).unwrap(), ["v1"]);
+
+    let text = std::fs::read_to_string(operator.desk().join("Clusterfile")).unwrap();
+    operator
+        .put("Clusterfile", text.replace("demo:v1", "demo:v2"))
+        .unwrap();
+    operator.apply().unwrap().ok().unwrap();
+    assert_eq!(story(one).unwrap(), ["v1", "host", "v2", "up"]);
+    assert_eq!(story(two).unwrap(), ["v1", "host", "v2"]);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    operator.must("rollback -y").unwrap();
+    assert_eq!(story(one).unwrap()[4..], ["v1", "down"]);
+    assert_eq!(story(two).unwrap()[3..], ["v1"]);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+}
