@@ -39,7 +39,7 @@ mod tests_round_trip;
 pub mod toc;
 mod unpack;
 
-pub use archive::{LoadEvent, LoadedImage, PartsIndex, PartsState, SaveEvent, SavedParts};
+pub use archive::{LoadEvent, LoadedImage, PartsIndex, PartsState, SaveEvent, SavedParts, YamlReader};
 pub use blob_writer::BlobWriter;
 pub use blobs::Blobs;
 pub use build_cache::CachedStep;

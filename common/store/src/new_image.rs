@@ -47,7 +47,7 @@ impl Store {
         Ok(added)
     }
 
-    fn put_image(&self, image: &NewImage, what: &str) -> Result<Descriptor, StoreError> {
+    pub(crate) fn put_image(&self, image: &NewImage, what: &str) -> Result<Descriptor, StoreError> {
         let config = serde_json::to_vec(&image.config).expect("a config is plain data");
         let manifest = Manifest {
             schema_version: 2,

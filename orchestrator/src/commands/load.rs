@@ -18,7 +18,8 @@ use crate::report::archive_progress::ArchiveProgress;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Read are OCI archives and folders (skopeo's oci-archive: and oci:) and docker archives (docker save,
-podman save), plain or compressed with gzip or zstd. Which of them a file is, is found out.
+podman save), plain or compressed with gzip or zstd, and what sealer saved, of any version. Which
+of them a file is, is found out.
 
 Parts of an archive (gantry save --part-size) come in any order, in one command or in several: each
 is verified by itself and kept. With the last the images are there. Their index has to lie beside
@@ -135,7 +136,36 @@ fn load_stream(
     name: Option<&ImageReference>,
     progress: &ArchiveProgress,
 ) -> Result<Vec<LoadedImage>, StoreError> {
-    store.load_stream(progress.reading(stream), archive, name, &mut |event| {
-        progress.loading(event);
-    })
+    store.load_stream(
+        progress.reading(stream),
+        archive,
+        name,
+        Some(read_yaml),
+        &mut |event| progress.loading(event),
+    )
+}
+
+/// YAML as a value. Documents of archives are short before they come here.
+fn read_yaml(text: &str) -> Result<serde_json::Value, String> {
+    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_sealer_are_read() {
+        let text = "apiVersion: \"\"\nkind: Image\nmetadata:\n  annotations:\n    sea.aliyun.com/ClusterFile: |\n      kind: Cluster\n\
+                    spec:\n  layers:\n  - id: sha256:aa\n    type: COPY\n    value: . .\n  - type: CMD\n    value: 'kubectl get nodes'\n  \
+                    platform: {}\n  image_config:\n    args:\n      current: null\n";
+        let value = read_yaml(text).unwrap();
+        assert_eq!(value["spec"]["layers"][1]["value"], "kubectl get nodes");
+        assert_eq!(
+            value["metadata"]["annotations"]["sea.aliyun.com/ClusterFile"],
+            "kind: Cluster\n"
+        );
+        assert!(value["spec"]["image_config"]["args"]["current"].is_null());
+        assert!(read_yaml("a: [").is_err());
+    }
 }

@@ -11,6 +11,7 @@ use gantry_model::Digest;
 use super::LAYOUT_FILE;
 use super::entries::{Entries, Entry, EntryKind};
 use super::intake::{decompressed, document, take_blob, take_file};
+use super::sealer::Saved;
 use crate::limits::MAX_LINKS_FOLLOWED;
 use crate::{Store, StoreError};
 
@@ -22,6 +23,8 @@ pub(super) struct Arrivals {
     /// `manifest.json` of a docker archive.
     pub(super) docker_manifest: Option<Vec<u8>>,
     has_layout: bool,
+    /// What only sealer's save files have.
+    pub(super) sealer: Saved,
     /// Other files: the blob each became.
     files: BTreeMap<String, Digest>,
     /// Links between files: docker's archives name a layer that occurs twice so.
@@ -34,6 +37,9 @@ impl Arrivals {
         let mut arrivals = Self::default();
         let mut entries = Entries::new(decompressed(stream, archive)?, archive);
         while let Some(entry) = entries.next()? {
+            if arrivals.sealer.take(store, &mut entries, &entry, archive)? {
+                continue;
+            }
             match &entry.kind {
                 EntryKind::File => arrivals.take_entry(store, &entry, entries.content(), archive)?,
                 EntryKind::Link { target, symbolic } => {
@@ -56,14 +62,14 @@ impl Arrivals {
 
     /// Whether what came is images at all.
     pub(super) fn checked(self, archive: &str) -> Result<Self, StoreError> {
-        if self.index.is_some() || self.docker_manifest.is_some() {
+        if self.index.is_some() || self.docker_manifest.is_some() || self.sealer.metadata.is_some() {
             return Ok(self);
         }
         if self.has_layout {
             let (what, reason) = (archive.to_owned(), "index.json is missing".to_owned());
             return Err(StoreError::CutShort { what, reason });
         }
-        let reason = "it is neither an OCI archive (index.json) nor a docker archive (manifest.json)";
+        let reason = "it is neither an OCI archive (index.json) nor a docker archive (manifest.json) nor a save file of sealer (Metadata)";
         Err(StoreError::malformed(archive, reason))
     }
 
@@ -80,6 +86,11 @@ impl Arrivals {
             name = self.links.get(&name)?.clone();
         }
         None
+    }
+
+    /// The archives that lie in this one, with their names.
+    pub(super) fn archives(&self) -> impl Iterator<Item = (&String, &Digest)> {
+        self.files.iter().filter(|(name, _)| name.ends_with(".tar"))
     }
 
     fn take_entry(

@@ -39,6 +39,10 @@ pub(super) struct Entry {
     pub(super) kind: EntryKind,
     /// Bytes of content.
     pub(super) size: u64,
+    /// Its header as it came.
+    pub(super) header: [u8; BLOCK_LEN],
+    /// The records of its PAX header, if it has one.
+    pub(super) pax: Vec<u8>,
 }
 
 /// The entries of a tar stream, in order.
@@ -50,6 +54,8 @@ pub(super) struct Entries<'a, R> {
     left: u64,
     padding: u64,
     count: usize,
+    limit: usize,
+    back: Option<Entry>,
 }
 
 impl<'a, R: Read> Entries<'a, R> {
@@ -60,11 +66,16 @@ impl<'a, R: Read> Entries<'a, R> {
             left: 0,
             padding: 0,
             count: 0,
+            limit: MAX_ARCHIVE_ENTRIES,
+            back: None,
         }
     }
 
     /// The next entry; none at the end. What nobody read of the one before is passed over.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+        if let Some(entry) = self.back.take() {
+            return Ok(Some(entry));
+        }
         let behind = std::mem::take(&mut self.left) + std::mem::take(&mut self.padding);
         let skipped = io::copy(&mut self.tar.by_ref().take(behind), &mut io::sink());
         // Some writers leave out the padding at the very end.
@@ -74,9 +85,9 @@ impl<'a, R: Read> Entries<'a, R> {
         let (mut long_name, mut long_link, mut pax) = (None, None, None);
         loop {
             self.count += 1;
-            if self.count > MAX_ARCHIVE_ENTRIES {
-                let reason =
-                    format!("it has more than {MAX_ARCHIVE_ENTRIES} entries, the most that are accepted");
+            if self.count > self.limit {
+                let limit = self.limit;
+                let reason = format!("it has more than {limit} entries, the most that are accepted");
                 return Err(StoreError::malformed(self.archive, reason));
             }
             let mut block = [0; BLOCK_LEN];
@@ -105,6 +116,21 @@ impl<'a, R: Read> Entries<'a, R> {
         }
     }
 
+    /// Gives the entry that came last once more. Nothing of its content was read.
+    pub(super) fn put_back(&mut self, entry: Entry) {
+        self.back = Some(entry);
+    }
+
+    /// Allows so many entries more than came until now.
+    pub(super) fn allow(&mut self, more: usize) {
+        self.limit = self.count + more;
+    }
+
+    /// Bytes between the content of the entry that came last and the next header.
+    pub(super) const fn padding(&self) -> usize {
+        self.padding as usize
+    }
+
     /// The content of the entry that came last.
     pub(super) fn content(&mut self) -> Content<'_, R> {
         Content {
@@ -121,6 +147,7 @@ impl<'a, R: Read> Entries<'a, R> {
         long_link: Option<Vec<u8>>,
     ) -> Result<Entry, StoreError> {
         let malformed = |reason: &str| StoreError::malformed(self.archive, reason);
+        let pax_bytes = pax.clone().unwrap_or_default();
         let pax = match &pax {
             Some(bytes) => Pax::parse(bytes).ok_or_else(|| malformed("a PAX header does not add up"))?,
             None => Pax::default(),
@@ -159,7 +186,13 @@ impl<'a, R: Read> Entries<'a, R> {
         };
         self.left = size;
         self.padding = size.next_multiple_of(BLOCK_LEN as u64) - size;
-        Ok(Entry { name, kind, size })
+        Ok(Entry {
+            name,
+            kind,
+            size,
+            header: *header.as_bytes(),
+            pax: pax_bytes,
+        })
     }
 
     /// The content of a header that is text.

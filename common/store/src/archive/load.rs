@@ -11,10 +11,11 @@ use std::path::Path;
 use gantry_model::{Digest, ImageReference};
 
 use super::arrivals::Arrivals;
-use super::docker;
+use super::sealer::YamlReader;
+use super::{docker, sealer};
 use crate::images::parse;
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index};
-use crate::{Descriptor, Store, StoreError};
+use crate::{Descriptor, Platform, Store, StoreError};
 
 /// One image that [`Store::load`] brought in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +53,15 @@ impl Store {
     ) -> Result<Vec<LoadedImage>, StoreError> {
         let what = path.display().to_string();
         if path.is_dir() {
-            return self.load_from(|| Arrivals::from_folder(self, path), &what, name, event);
+            return self.load_from(|| Arrivals::from_folder(self, path), &what, name, None, event);
         }
         let file = File::open(path).map_err(StoreError::io("open", path))?;
-        self.load_stream(file, &what, name, event)
+        self.load_stream(file, &what, name, None, event)
     }
 
     /// Brings in the images of the archive that `stream` gives, which `archive` names in errors. See [`Store::load`].
+    ///
+    /// With `read_yaml` save files of sealer before 0.9 are read as well: what their images are is said in YAML.
     ///
     /// # Errors
     /// Like [`Store::load`].
@@ -67,10 +70,11 @@ impl Store {
         stream: impl Read,
         archive: &str,
         name: Option<&ImageReference>,
+        read_yaml: Option<YamlReader>,
         event: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<LoadedImage>, StoreError> {
         let take_in = || Arrivals::from_stream(self, stream, archive);
-        self.load_from(take_in, archive, name, event)
+        self.load_from(take_in, archive, name, read_yaml, event)
     }
 
     /// Brings in the images of an OCI layout whose blobs are in the store, by its `index.json`.
@@ -82,7 +86,7 @@ impl Store {
         event: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<LoadedImage>, StoreError> {
         let arrivals = Arrivals::of_layout(Some(index.to_vec()), true);
-        self.load_from(|| Ok(arrivals), archive, name, event)
+        self.load_from(|| Ok(arrivals), archive, name, None, event)
     }
 
     fn load_from(
@@ -90,6 +94,7 @@ impl Store {
         take_in: impl FnOnce() -> Result<Arrivals, StoreError>,
         archive: &str,
         name: Option<&ImageReference>,
+        read_yaml: Option<YamlReader>,
         event: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<LoadedImage>, StoreError> {
         let mut replaced = Vec::new();
@@ -98,7 +103,7 @@ impl Store {
             let images = match (&arrivals.index, &arrivals.docker_manifest) {
                 (Some(index), _) => self.oci_images(index, archive, event)?,
                 (None, Some(manifest)) => docker::images(self, &arrivals, manifest, archive, event)?,
-                (None, None) => Vec::new(),
+                (None, None) => self.sealer_images(&arrivals, archive, read_yaml, event)?,
             };
             self.name_images(images, name, archive, &mut replaced)
         });
@@ -107,6 +112,42 @@ impl Store {
         let loaded = result?;
         swept?;
         Ok(loaded)
+    }
+
+    /// The images of a save file of sealer.
+    fn sealer_images(
+        &self,
+        arrivals: &Arrivals,
+        archive: &str,
+        read_yaml: Option<YamlReader>,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Named, StoreError> {
+        let mut platforms = Vec::new();
+        for (file, blob) in arrivals.archives() {
+            let what = format!("{file} of {archive}");
+            let inner = Arrivals::from_stream(self, self.blobs().open(blob, &what)?, &what)?;
+            let index = inner.index.unwrap_or_default();
+            for (target, _) in self.oci_images(&index, &what, event)? {
+                let config = self.image_by_digest(&target.digest)?.config;
+                platforms.push(Descriptor {
+                    platform: Some(Platform {
+                        architecture: config.architecture,
+                        os: config.os,
+                        variant: config.variant,
+                    }),
+                    ..target
+                });
+            }
+        }
+        if !platforms.is_empty() {
+            let name = sealer::list_name(&arrivals.sealer, archive)?;
+            return Ok(vec![(sealer::put_index(self, platforms)?, vec![name])]);
+        }
+        let Some(read_yaml) = read_yaml else {
+            let reason = "it is a save file of sealer, which `gantry load FILE` reads";
+            return Err(StoreError::malformed(archive, reason));
+        };
+        sealer::images(self, &arrivals.sealer, read_yaml, archive)
     }
 
     fn name_images(

@@ -1,4 +1,4 @@
-//! Images as files: OCI archives (whole or in parts), OCI folders and docker archives, out and in.
+//! Images as files: OCI archives (whole or in parts), OCI folders and docker archives, out and in; sealer's save files, in.
 
 mod arrivals;
 mod docker;
@@ -10,11 +10,13 @@ mod parts;
 mod save;
 mod save_docker;
 mod save_folder;
+mod sealer;
 mod tar_stream;
 
 pub use load::{LoadEvent, LoadedImage};
 pub use parts::{PartsIndex, PartsState, SavedParts};
 pub use save::SaveEvent;
+pub use sealer::YamlReader;
 
 use gantry_model::Digest;
 

@@ -21,11 +21,15 @@ pub(super) fn name(text: &str) -> ImageReference {
 
 /// An image with one layer that holds `content`.
 pub(super) fn image(store: &Store, reference: &str, content: &str) -> Image {
+    image_for(store, reference, content, &Platform::host().architecture)
+}
+
+pub(super) fn image_for(store: &Store, reference: &str, content: &str, architecture: &str) -> Image {
     let dir = tempfile::tempdir().unwrap();
     testing::write(dir.path(), "etc/daemon.json", content, 0o644);
     let layer = layer_from_tree(store, dir.path(), &LayerOptions::default()).unwrap();
     let config = ImageConfig {
-        architecture: Platform::host().architecture,
+        architecture: architecture.into(),
         os: "linux".into(),
         rootfs: RootFs {
             kind: "layers".into(),

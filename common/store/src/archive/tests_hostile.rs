@@ -91,7 +91,7 @@ impl Guarded {
 
     fn load(&self, stream: impl Read) -> Result<(), StoreError> {
         let store = &self.test.store;
-        let loaded = store.load_stream(stream, "bad.tar", Some(&name("here:1")), &mut |_| {});
+        let loaded = store.load_stream(stream, "bad.tar", Some(&name("here:1")), None, &mut |_| {});
         loaded.map(drop)
     }
 
@@ -169,7 +169,7 @@ fn entries_that_trick_readers_are_refused() {
         (twice, "index.json is in it twice"),
         (two_layers, "in it twice, with different content"),
         (entry("name", b'L', &[b'a'; 1025]), "neither an OCI archive"),
-        (file("Metadata", b"{}"), "neither an OCI archive"),
+        (file("Metadata", b"{}"), "save file of sealer"),
     ] {
         let said = guarded.refuses(&bytes[..]);
         assert!(said.contains(reason), "{said} does not say {reason:?}");
@@ -389,7 +389,7 @@ proptest! {
         let test = testing::store();
         image(&test.store, "here:1", "was here before");
         let before = test.store.blobs().list().unwrap();
-        match test.store.load_stream(&bytes[..], "bad.tar", None, &mut |_| {}) {
+        match test.store.load_stream(&bytes[..], "bad.tar", None, None, &mut |_| {}) {
             Ok(loaded) => prop_assert!(!loaded.is_empty()),
             Err(error) => {
                 let code = error.exit_code();

@@ -39,6 +39,11 @@ pub fn layer_from_tar(store: &Store, tar: impl Read + Send) -> Result<LayerDescr
     decode::decoded(tar, |tar| import(store, tar))
 }
 
+/// The same for a stream that is not compressed.
+pub(crate) fn layer_from_plain_tar(store: &Store, tar: &mut dyn Read) -> Result<LayerDescriptor, LayerError> {
+    import(store, tar)
+}
+
 fn import(store: &Store, tar: &mut dyn Read) -> Result<LayerDescriptor, LayerError> {
     let mut blob = ChunkedBlob::new(store)?;
     let mut members = Members::new(tar);

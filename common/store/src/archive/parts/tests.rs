@@ -82,7 +82,7 @@ fn parts_put_together_are_the_archive() {
     let there = testing::store();
     there
         .store
-        .load_stream(&together[..], "together", None, &mut |_| {})
+        .load_stream(&together[..], "together", None, None, &mut |_| {})
         .unwrap();
 }
 
