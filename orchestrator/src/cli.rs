@@ -59,6 +59,8 @@ pub enum Command {
     History(commands::history::Args),
     /// List what is in an image, without unpacking it
     Ls(commands::ls::Args),
+    /// Show the folders and files of an image as a tree
+    Tree(commands::tree::Args),
     /// Print a file of an image, without unpacking it
     Cat(commands::cat::Args),
     /// Show what another image changes, and what hosts would be sent

@@ -44,6 +44,7 @@ pub mod status;
 pub mod store;
 pub mod tag;
 pub mod token;
+pub mod tree;
 pub mod which;
 
 use gantry_model::ExitCode;
@@ -65,6 +66,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args, context),
         Command::History(args) => history::run(args, context),
         Command::Ls(args) => ls::run(args, context),
+        Command::Tree(args) => tree::run(args, context),
         Command::Cat(args) => cat::run(args, context),
         Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),
