@@ -364,3 +364,52 @@ fn a_registry_with_a_token_server() {
     desk.sh(&format!("skopeo inspect --tls-verify=false docker://{target}"))
         .unwrap();
 }
+
+#[test]
+fn images_put_together_are_one_list_for_everybody() {
+    let desk = desk_with_image();
+    let registry = Registry::start(&desk.folder().join("registry"), &Guard::default()).unwrap();
+    let host = registry.host();
+    desk.gantry("build -t arm:v1 --platform linux/arm64 context")
+        .unwrap()
+        .ok()
+        .unwrap();
+    let created = desk.gantry("manifest create both:v1 demo:v1 arm:v1").unwrap();
+    let printed = created.ok().unwrap();
+    let again = desk.gantry("manifest add both:v1 arm:v1").unwrap();
+    assert_eq!(again.status, Some(2), "{again}");
+    assert!(again.stderr.contains("two images for linux/arm64"), "{again}");
+    let listed = desk.gantry("manifest inspect both:v1").unwrap().ok().unwrap();
+    assert!(
+        listed.contains("linux/amd64") && listed.contains("linux/arm64"),
+        "{listed}"
+    );
+    let pushed = desk
+        .gantry(&format!("manifest push both:v1 {host}/team/both:v1 --insecure"))
+        .unwrap()
+        .ok()
+        .unwrap();
+    assert_eq!(digest(&pushed), digest(&printed));
+    for architecture in ["amd64", "arm64"] {
+        let seen = desk.sh(&format!(
+            "skopeo inspect --tls-verify=false --override-arch {architecture} --format '{{{{.Architecture}}}}' docker://{host}/team/both:v1"
+        ));
+        assert_eq!(seen.unwrap().trim(), architecture);
+    }
+    // Archives hold all of it, or one of its platforms.
+    desk.gantry("save -o both.tar both:v1").unwrap().ok().unwrap();
+    desk.gantry("save -o arm.tar --platform linux/arm64 both:v1")
+        .unwrap()
+        .ok()
+        .unwrap();
+    let loaded = desk.gantry_in("there", "load both.tar").unwrap().ok().unwrap();
+    assert_eq!(digest(&loaded), digest(&printed));
+    let arm = desk.sh("skopeo inspect --format '{{.Architecture}}' oci-archive:arm.tar");
+    assert_eq!(arm.unwrap().trim(), "arm64");
+    desk.gantry("manifest remove both:v1 linux/amd64")
+        .unwrap()
+        .ok()
+        .unwrap();
+    let left = desk.gantry("manifest inspect both:v1").unwrap().ok().unwrap();
+    assert!(!left.contains("linux/amd64"), "{left}");
+}

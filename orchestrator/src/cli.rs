@@ -69,6 +69,8 @@ pub enum Command {
     Tag(commands::tag::Args),
     /// Make one image of several
     Merge(commands::merge::Args),
+    /// Put images for several platforms under one name
+    Manifest(commands::manifest::Args),
     /// Remove images, and what only they used
     Rmi(commands::rmi::Args),
     /// Remove what no image needs

@@ -24,6 +24,7 @@ pub mod manifest;
 mod new_image;
 mod origins;
 mod partial_blob;
+mod platforms;
 mod raw_frame;
 mod reachable;
 pub mod receive;

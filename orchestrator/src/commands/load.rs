@@ -55,19 +55,19 @@ pub struct Args {
 /// When an archive cannot be read, is damaged, or is no archive of images. What was loaded before it stays.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let files: Vec<&PathBuf> = args.input.iter().chain(&args.files).collect();
-    // Parts of one archive are many files with one name.
-    let many = files.len() > 1 && !files.iter().all(|file| load_parts::is_of_parts(file));
-    if args.tag.is_some() && many {
-        return Err(failure_hint(
-            ExitCode::Input,
-            format!("{} archives cannot all be given one name", files.len()),
-            "load them one by one, or leave out -t",
-        ));
-    }
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let (parts, whole): (Vec<&PathBuf>, Vec<&PathBuf>) =
         files.into_iter().partition(|file| load_parts::is_of_parts(file));
-    for archive in load_parts::sort(&store, &parts)? {
+    let archives = load_parts::sort(&store, &parts)?;
+    let count = whole.len() + archives.len();
+    if args.tag.is_some() && count > 1 {
+        return Err(failure_hint(
+            ExitCode::Input,
+            format!("{count} archives cannot all be given one name"),
+            "load them one by one, or leave out -t",
+        ));
+    }
+    for archive in archives {
         let progress = ArchiveProgress::new(args.quiet);
         if let Some(loaded) = load_parts::load(&store, &archive, args.tag.as_ref(), &progress)? {
             show(&loaded, &progress)?;

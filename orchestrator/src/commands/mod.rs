@@ -21,6 +21,7 @@ mod load_parts;
 pub mod login;
 pub mod logs;
 pub mod ls;
+pub mod manifest;
 mod membership;
 pub mod merge;
 pub mod operator;
@@ -71,6 +72,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Merge(args) => merge::run(args, context),
+        Command::Manifest(args) => manifest::run(args, context),
         Command::Rmi(args) => rmi::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Save(args) => save::run(args, context),

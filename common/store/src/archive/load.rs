@@ -141,7 +141,7 @@ impl Store {
         }
         if !platforms.is_empty() {
             let name = sealer::list_name(&arrivals.sealer, archive)?;
-            return Ok(vec![(sealer::put_index(self, platforms)?, vec![name])]);
+            return Ok(vec![(self.put_index(platforms)?, vec![name])]);
         }
         let Some(read_yaml) = read_yaml else {
             let reason = "it is a save file of sealer, which `gantry load FILE` reads";

@@ -31,6 +31,6 @@ fn blob_path(digest: &Digest) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod tests_hostile;

@@ -15,7 +15,7 @@ use crate::{
     layer_from_tree,
 };
 
-pub(super) fn name(text: &str) -> ImageReference {
+pub(crate) fn name(text: &str) -> ImageReference {
     text.parse().unwrap()
 }
 
@@ -24,7 +24,7 @@ pub(super) fn image(store: &Store, reference: &str, content: &str) -> Image {
     image_for(store, reference, content, &Platform::host().architecture)
 }
 
-pub(super) fn image_for(store: &Store, reference: &str, content: &str, architecture: &str) -> Image {
+pub(crate) fn image_for(store: &Store, reference: &str, content: &str, architecture: &str) -> Image {
     let dir = tempfile::tempdir().unwrap();
     testing::write(dir.path(), "etc/daemon.json", content, 0o644);
     let layer = layer_from_tree(store, dir.path(), &LayerOptions::default()).unwrap();

@@ -1,8 +1,6 @@
 //! This module owns how an image that sealer saved becomes one of this store: its document becomes a config and a
 //! manifest, what it launches its extension.
 
-use std::collections::BTreeMap;
-
 use gantry_model::{Digest, ImageReference};
 use serde_json::Value;
 
@@ -11,7 +9,7 @@ use super::{IMAGE_METADATA, METADATA, Saved, YamlReader};
 use crate::extension::{ANNOTATION_EXTENSION, Launch};
 use crate::images::check_layer_count;
 use crate::layer_import::layer_from_plain_tar;
-use crate::manifest::{History, Index, LABEL_COMMANDS, MEDIA_TYPE_INDEX, RootFs, RunConfig};
+use crate::manifest::{History, LABEL_COMMANDS, RootFs, RunConfig};
 use crate::{Descriptor, Extension, ImageConfig, NewImage, Platform, Store, StoreError};
 
 /// The images of a save file: for each its manifest or index in the store, and its name.
@@ -100,7 +98,7 @@ impl Making<'_> {
                 ..only
             });
         }
-        put_index(self.store, made)
+        self.store.put_index(made)
     }
 
     fn image(
@@ -190,26 +188,6 @@ impl Making<'_> {
         };
         Ok((Descriptor::of_chunked_layer(&layer), layer.diff_id))
     }
-}
-
-/// Stores an index of `manifests`, each for its platform.
-pub(in crate::archive) fn put_index(
-    store: &Store,
-    manifests: Vec<Descriptor>,
-) -> Result<Descriptor, StoreError> {
-    let index = Index {
-        schema_version: 2,
-        media_type: MEDIA_TYPE_INDEX.to_owned(),
-        manifests,
-    };
-    let bytes = serde_json::to_vec(&index).expect("an index is plain data");
-    Ok(Descriptor {
-        media_type: index.media_type,
-        digest: store.blobs().put_bytes(&bytes)?,
-        size: bytes.len() as u64,
-        platform: None,
-        annotations: BTreeMap::new(),
-    })
 }
 
 /// What the image's own document says counts; before 0.8 there was only one platform, and it was not always said.

@@ -29,7 +29,7 @@ use crate::layer_import::layer_from_plain_tar;
 use crate::limits::MAX_DOCKER_IMAGES;
 use crate::{Store, StoreError};
 
-pub(super) use image::{images, list_name, put_index};
+pub(super) use image::{images, list_name};
 
 /// `Metadata` of a save file.
 const METADATA: &str = "Metadata";
