@@ -7,12 +7,20 @@ unmount_below() {
         while read -r mount; do umount "$mount"; done
 }
 
+# A shim ends by itself once it was told that its container is gone. Where the runtime was stopped first, nobody tells it.
+end_leftovers() {
+    for group in /sys/fs/cgroup/{,systemd/}system.slice/"$1"/cgroup.procs; do
+        [ ! -f "$group" ] || xargs --no-run-if-empty kill -KILL <"$group"
+    done
+}
+
 if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /etc/systemd/system/docker.service; then
     containers=$(docker ps --all --quiet 2>/dev/null)
     # shellcheck disable=SC2086 # one word per container
     [ -z "$containers" ] || docker rm --force --volumes $containers >/dev/null
     storage=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
     systemctl disable --now docker.service
+    end_leftovers docker.service
     # Networks of containers that used the host's own stay mounted.
     unmount_below /run/docker
     rm -rf /etc/docker "${storage:-/var/lib/docker}" /run/docker /run/docker.sock /run/docker.pid /usr/lib/docker-cri \

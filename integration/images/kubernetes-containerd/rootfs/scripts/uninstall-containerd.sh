@@ -7,6 +7,13 @@ unmount_below() {
         while read -r mount; do umount "$mount"; done
 }
 
+# A shim ends by itself once it was told that its container is gone. Where the runtime was stopped first, nobody tells it.
+end_leftovers() {
+    for group in /sys/fs/cgroup/{,systemd/}system.slice/"$1"/cgroup.procs; do
+        [ ! -f "$group" ] || xargs --no-run-if-empty kill -KILL <"$group"
+    done
+}
+
 if [ -f /etc/systemd/system/containerd.service ] && cmp -s ../etc/containerd.service /etc/systemd/system/containerd.service; then
     for namespace in $(ctr namespaces list --quiet); do
         for task in $(ctr --namespace "$namespace" tasks list --quiet); do
@@ -18,6 +25,7 @@ if [ -f /etc/systemd/system/containerd.service ] && cmp -s ../etc/containerd.ser
     done
     storage=$(sed -n 's/^root = "\(.*\)"/\1/p' /etc/containerd/config.toml)
     systemctl disable --now containerd.service
+    end_leftovers containerd.service
     # Networks of pods.
     for network in /run/netns/cni-*; do
         [ -e "$network" ] || continue
