@@ -408,6 +408,9 @@ fn kubeadm_is_killed_a_host_loses_its_power_and_apply_again_ends_well() {
     at_work(worker, "true");
     worker.power_off().unwrap();
     apply.kill().unwrap();
+    let without = operator.gantry("apply --skip-unreachable -y").unwrap();
+    assert_eq!(without.status, Some(4), "{without}{}", bed.kubernetes_logs());
+    assert_eq!(first.kubectl(NODES).unwrap(), "host1 v1.20.2 True;");
     worker.power_on().unwrap();
     worker.wait_for_agent().unwrap();
     worker.prepare_for_kubernetes().unwrap();

@@ -38,6 +38,9 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         | StepAction::UncordonNode { node, .. } => {
             return kubeadm::check_node(node);
         }
+        StepAction::WaitForNodes { except, .. } => {
+            return except.iter().try_for_each(|node| kubeadm::check_node(node));
+        }
         StepAction::KeepEtcdSnapshot { before, .. }
         | StepAction::RestoreEtcd {
             snapshot: SnapshotName::Before(before),

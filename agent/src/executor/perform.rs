@@ -62,9 +62,11 @@ pub(super) async fn perform(
         StepAction::WaitForNodes {
             cluster,
             time_limit_s,
+            except,
         } => {
             let call = KubectlCall::WaitForNodes {
                 limit_s: time_limit_s,
+                except,
             };
             programs::run_kubectl(host, id, &cluster, call, cancel).await
         }

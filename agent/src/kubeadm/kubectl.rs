@@ -21,6 +21,8 @@ pub(crate) enum KubectlCall {
     WaitForNodes {
         /// In seconds.
         limit_s: u32,
+        /// But these.
+        except: Vec<String>,
     },
     /// Keeps pods away from a node and lets those that run there move. Pods of a DaemonSet stay: they are the node's.
     Drain {
@@ -61,8 +63,17 @@ impl KubectlCall {
     pub(crate) fn program(&self, cluster: &ClusterName, rootfs: &Path, folder: &Path) -> Program {
         let limit = |seconds: u32| format!("--timeout={seconds}s");
         let (words, limit_s): (Vec<String>, u32) = match self {
-            Self::WaitForNodes { limit_s } => {
-                let words = ["wait", "--for=condition=Ready", "node", "--all", &limit(*limit_s)];
+            Self::WaitForNodes { limit_s, except } => {
+                let which = if except.is_empty() {
+                    "--all".to_owned()
+                } else {
+                    let others: Vec<String> = except
+                        .iter()
+                        .map(|node| format!("metadata.name!={node}"))
+                        .collect();
+                    format!("--field-selector={}", others.join(","))
+                };
+                let words = ["wait", "--for=condition=Ready", "node", &which, &limit(*limit_s)];
                 (words.map(str::to_owned).into(), *limit_s)
             }
             Self::Drain {
@@ -119,6 +130,22 @@ mod tests {
             assert!(check_node(odd).is_err(), "{odd:?}");
         }
         assert!(check_node(&"a".repeat(MAX_NODE_LEN + 1)).is_err());
+    }
+
+    #[test]
+    fn nodes_of_hosts_that_are_off_are_not_waited_for() {
+        let words = |except: &[&str]| {
+            let except = except.iter().map(|node| (*node).to_owned()).collect();
+            let call = KubectlCall::WaitForNodes { limit_s: 60, except };
+            let program = call.program(&"demo".parse().unwrap(), Path::new("/r"), Path::new("/s"));
+            program.command.words.join(" ")
+        };
+        assert!(words(&[]).ends_with("wait --for=condition=Ready node --all --timeout=60s"));
+        let some = words(&["host3", "host4"]);
+        assert!(
+            some.contains("node --field-selector=metadata.name!=host3,metadata.name!=host4 "),
+            "{some}"
+        );
     }
 
     #[test]

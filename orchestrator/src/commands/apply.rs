@@ -21,7 +21,7 @@ use crate::output::print;
 use crate::plan::{Plan, PlannedStep, render};
 use crate::report::{self, ProgressMode, summary};
 use crate::session::Dialer;
-use crate::state::{Rollback, State};
+use crate::state::{ClusterState, Rollback, State};
 
 /// Flags of `gantry apply`.
 #[derive(Debug, clap::Args)]
@@ -137,11 +137,11 @@ fn apply(
             if plan.to_do() == 0 {
                 write_edited()?;
                 cluster.save(source, &plan.clone().without_left(&state.agents().revoked()?))?;
-                cluster.end_rollback()?;
+                end_rollback(&cluster, &plan)?;
                 dialer.close().await;
                 anstream::eprintln!("{}: nothing to do.", plan.cluster);
-                args.execute.nothing()?;
-                return Ok(ExitCode::Done);
+                anstream::eprint!("{}", summary::skipped(&plan));
+                return Ok(exit_code(&plan, &args.execute.nothing()?));
             }
             anstream::eprintln!("{}", render::render(&plan));
             if !confirm("Go ahead?", args.yes).await? {
@@ -163,13 +163,29 @@ fn apply(
             if outcome.exit_code() == ExitCode::Done {
                 // Hosts that have left are no longer asked about.
                 let lost = state.agents().revoked()?;
-                cluster.save(source, &plan.without_left(&lost))?;
-                cluster.end_rollback()?;
+                cluster.save(source, &plan.clone().without_left(&lost))?;
+                end_rollback(&cluster, &plan)?;
             }
-            Ok(outcome.exit_code())
+            Ok(exit_code(&plan, &outcome))
         },
         detached,
     )
+}
+
+/// The rollback is over when every host is back.
+fn end_rollback(cluster: &ClusterState, plan: &Plan) -> anyhow::Result<()> {
+    if plan.skipped().next().is_none() {
+        cluster.end_rollback()?;
+    }
+    Ok(())
+}
+
+/// What the shell is told: hosts that were skipped are not done.
+pub(super) fn exit_code(plan: &Plan, outcome: &RunOutcome) -> ExitCode {
+    match outcome.exit_code() {
+        ExitCode::Done if plan.skipped().next().is_some() => ExitCode::SomeHostsFailed,
+        code => code,
+    }
 }
 
 impl ExecuteArgs {

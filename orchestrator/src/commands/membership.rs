@@ -43,7 +43,7 @@ pub(super) async fn ask<S: Sessions>(
     for one in leaving.iter().filter(|one| !one.given_up) {
         match one.host.place {
             Place::GivenUp => silent.push(one.host.address),
-            Place::Stays | Place::Leaves => due.push(one.host.address),
+            Place::Stays | Place::Leaves | Place::Skipped => due.push(one.host.address),
         }
     }
     let cluster = Some(wanted.cluster());

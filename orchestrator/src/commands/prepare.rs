@@ -14,7 +14,7 @@ use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::inventory::ClusterInventory;
 use crate::plan::planner::{self, Back};
 use crate::plan::preflight::{self, Check};
-use crate::plan::{self, Leaving, Place, Plan, PlanImage, PlannedHost};
+use crate::plan::{self, Leaving, Plan, PlanImage, PlannedHost};
 use crate::session::Sessions;
 use crate::state::{State, known_clusters};
 
@@ -55,7 +55,7 @@ impl Wanted {
         match self {
             Self::Clusterfile(_, clusterfile) => clusterfile.hosts.iter().map(|host| host.address).collect(),
             Self::Plan(plan) => {
-                let asked = plan.hosts.iter().filter(|host| host.place != Place::GivenUp);
+                let asked = plan.hosts.iter().filter(|host| !host.place.is_not_asked());
                 asked.map(|host| host.address).collect()
             }
         }
@@ -148,6 +148,10 @@ pub struct PlanningArgs {
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     pub skip_preflight: Vec<Check>,
 
+    /// Go on without workers that do not answer; the next apply makes up for it. Exits with 4 when there are some
+    #[arg(long)]
+    pub skip_unreachable: bool,
+
     /// How many workers are upgraded, or run their scripts again, at the same time; control planes are one after the other
     #[arg(long, value_name = "N", default_value = "1")]
     pub max_unavailable: NonZeroUsize,
@@ -181,7 +185,10 @@ pub async fn prepare<S: Sessions>(
     let applied = wanted.applied(state)?;
     let (inventory, leaving) = membership::ask(wanted, &applied, state, sessions, planning.force).await?;
     membership::refuse_changes(wanted, &applied, &inventory)?;
-    let plan = wanted.plan(image, &inventory, &leaving, planning)?;
+    let mut plan = wanted.plan(image, &inventory, &leaving, planning)?;
+    if planning.skip_unreachable {
+        plan = plan.skipping(&inventory, &applied);
+    }
     let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
     findings.extend(membership::quorum(&plan, sessions).await);
     Ok(Prepared {
@@ -220,7 +227,8 @@ impl Prepared {
                  `gantry agents revoke HOST` does the same for good"
             }
             ExitCode::Unreachable => {
-                "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says"
+                "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says; \
+                 --skip-unreachable goes on without workers that do not answer"
             }
             ExitCode::Verification => "`gantry agents` lists the hosts that were enrolled from here",
             _ => "put it right, or leave a check out with --skip-preflight=NAME",

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use gantry_model::ExitCode;
 
-use super::apply::ExecuteArgs;
+use super::apply::{ExecuteArgs, exit_code};
 use super::connect::{self, ConnectArgs};
 use super::prepare::{PlanningArgs, Wanted, prepare};
 use crate::context::Context;
 use crate::plan::preflight::Check;
+use crate::report::summary;
 use crate::state::State;
 
 /// Flags of `gantry stage`.
@@ -27,6 +28,10 @@ pub struct Args {
     /// Leave this preflight check out; may be given several times
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     skip_preflight: Vec<Check>,
+
+    /// Go on without workers that do not answer. Exits with 4 when there are some
+    #[arg(long)]
+    skip_unreachable: bool,
 
     #[command(flatten)]
     execute: ExecuteArgs,
@@ -48,6 +53,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let planning = PlanningArgs {
         force: false,
         skip_preflight: args.skip_preflight,
+        skip_unreachable: args.skip_unreachable,
         max_unavailable: NonZeroUsize::MIN,
         back: None,
     };
@@ -57,13 +63,23 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             prepared.refuse_on_findings()?;
             let plan = prepared.plan.staging();
             let outcome = if plan.to_do() == 0 {
-                anstream::eprintln!("{}: every host has all of {}.", plan.cluster, image.reference);
+                let every = if plan.skipped().next().is_some() {
+                    "every host that answers"
+                } else {
+                    "every host"
+                };
+                anstream::eprintln!(
+                    "{}: {every} has all of {}.{}",
+                    plan.cluster,
+                    image.reference,
+                    summary::skipped(&plan)
+                );
                 args.execute.nothing()?
             } else {
                 args.execute.run(&plan, &dialer).await?
             };
             dialer.close().await;
-            Ok(outcome.exit_code())
+            Ok(exit_code(&plan, &outcome))
         },
         "what arrived stays on the hosts; run the same command again to go on",
     )

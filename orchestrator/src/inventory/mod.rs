@@ -59,6 +59,12 @@ impl ClusterInventory {
         })
     }
 
+    /// Whether a host was asked and did not answer.
+    #[must_use]
+    pub fn is_silent(&self, address: IpAddr) -> bool {
+        matches!(self.hosts.get(&address), Some(HostState::Unreachable(_)))
+    }
+
     /// Whether a host could be reached, but not be asked.
     #[must_use]
     pub fn is_refused(&self, address: IpAddr) -> bool {

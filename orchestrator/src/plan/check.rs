@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gantry_model::ExitCode;
 
-use super::{PLAN_VERSION, Place, Plan};
+use super::{PLAN_VERSION, Plan};
 use crate::exit::{failure, failure_hint};
 use crate::inventory::ClusterInventory;
 
@@ -63,11 +63,12 @@ pub fn check(plan: &Plan) -> anyhow::Result<()> {
 /// When a host has a rootfs step that is neither the one seen then nor one of the plan.
 pub fn check_current(plan: &Plan, inventory: &ClusterInventory) -> anyhow::Result<()> {
     let planned: BTreeSet<_> = plan.steps().map(|step| step.id).collect();
-    for host in plan.hosts.iter().filter(|host| host.place != Place::GivenUp) {
-        let latest = inventory
-            .report(host.address)
-            .and_then(|report| report.latest(&plan.cluster, "rootfs"));
-        let latest = latest.map(|record| record.id);
+    for host in plan.hosts.iter().filter(|host| !host.place.is_not_asked()) {
+        // That it does not answer is preflight's to say.
+        let Some(report) = inventory.report(host.address) else {
+            continue;
+        };
+        let latest = report.latest(&plan.cluster, "rootfs").map(|record| record.id);
         if latest != host.seen && !latest.is_some_and(|id| planned.contains(&id)) {
             return Err(failure_hint(
                 ExitCode::Input,

@@ -25,6 +25,7 @@ pub mod reset;
 pub mod restore;
 mod scripts;
 mod shell_commands;
+mod skip;
 mod templates;
 mod way;
 
@@ -110,7 +111,7 @@ pub struct PlannedHost {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
     /// Whether it is to be there when the plan is done.
-    #[serde(default, skip_serializing_if = "Place::is_to_stay")]
+    #[serde(default, skip_serializing_if = "Place::is_default")]
     pub place: Place,
 }
 
@@ -125,13 +126,25 @@ pub enum Place {
     Leaves,
     /// It is no longer in the Clusterfile and does not answer: the cluster forgets it. It is given back when it is back.
     GivenUp,
+    /// It is in the Clusterfile and does not answer: the plan leaves it as it is.
+    Skipped,
 }
 
 impl Place {
-    /// Whether it stays.
+    /// Whether it stays in the cluster.
     #[must_use]
     pub fn is_to_stay(&self) -> bool {
-        *self == Self::Stays
+        matches!(self, Self::Stays | Self::Skipped)
+    }
+
+    /// Whether the plan has nothing to do with the host's agent.
+    #[must_use]
+    pub fn is_not_asked(&self) -> bool {
+        matches!(self, Self::GivenUp | Self::Skipped)
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

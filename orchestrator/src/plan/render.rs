@@ -17,13 +17,19 @@ pub fn render(plan: &Plan) -> String {
         (Purpose::Renew, _) => "new certificates".into(),
         (Purpose::Restore, _) => "back to a snapshot of etcd".into(),
     };
-    let count = plan.hosts.len();
+    let count = plan.hosts.len() - plan.skipped().count();
     let hosts = if count == 1 {
         "1 host".into()
     } else {
         format!("{count} hosts")
     };
     let mut text = format!("{bold}{}{bold:#}: {what} on {hosts}\n", plan.cluster);
+    if let Some(skipped) = skipped(plan) {
+        text.push_str(&format!(
+            "without {skipped}, which {} not answer\n",
+            if plan.skipped().count() == 1 { "does" } else { "do" }
+        ));
+    }
     for (index, wave) in plan.waves.iter().enumerate() {
         text.push_str(&format!("\n{bold}{} {}{bold:#}\n", index + 1, wave.title));
         text.push_str(&render_wave(wave, count));
@@ -36,6 +42,13 @@ pub fn render(plan: &Plan) -> String {
         _ => format!("\n{to_do} to do, {done} done already.\n"),
     });
     text
+}
+
+/// The hosts that `plan` goes on without, if there are some.
+#[must_use]
+pub fn skipped(plan: &Plan) -> Option<String> {
+    let skipped: Vec<String> = plan.skipped().map(|host| host.address.to_string()).collect();
+    (!skipped.is_empty()).then(|| host_list(&skipped))
 }
 
 /// Hosts as `10.0.0.2, 10.0.0.3 and 98 more`.

@@ -7,7 +7,7 @@ use super::printable;
 use crate::execute::{Failure, RunOutcome};
 use crate::output::bytes;
 use crate::plan::Plan;
-use crate::plan::render::host_list;
+use crate::plan::render::{self, host_list};
 
 /// The summary of `outcome` for people.
 #[must_use]
@@ -20,9 +20,11 @@ pub fn summary(plan: &Plan, outcome: &RunOutcome, elapsed: std::time::Duration) 
     if failed > 0 {
         text.push_str(&failures(plan, outcome));
     }
-    let hosts = plan.hosts.len();
+    let left_out = plan.skipped().count();
+    let hosts = plan.hosts.len() - left_out;
     let well = match (failed, hosts) {
-        (0, 1) => "done on 1 host".to_owned(),
+        (0, 1) if left_out == 0 => "done on 1 host".to_owned(),
+        (0, _) if left_out > 0 => format!("done on {hosts} of {} hosts", plan.hosts.len()),
         (0, _) => format!("done on all {hosts} hosts"),
         _ => format!("{failed} of {hosts} hosts failed"),
     };
@@ -46,7 +48,17 @@ pub fn summary(plan: &Plan, outcome: &RunOutcome, elapsed: std::time::Duration) 
             "Stopped after {wave}: what comes next needs every host. What is done stays done; the same command goes on.\n"
         ));
     }
+    text.push_str(&skipped(plan));
     text
+}
+
+/// A line about the hosts that the plan went on without; empty when it did not.
+#[must_use]
+pub fn skipped(plan: &Plan) -> String {
+    let Some(hosts) = render::skipped(plan) else {
+        return String::new();
+    };
+    format!("Left out: {hosts}. Run the same command again once every host answers.\n")
 }
 
 /// Failures with the same step and cause, the most frequent first.

@@ -447,6 +447,7 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             StepAction::WaitForNodes {
                 cluster: cluster.clone(),
                 time_limit_s: 600,
+                except: vec!["host3".into()],
             },
         ),
         (

@@ -318,6 +318,7 @@ fn nodes_step(
         action: StepAction::WaitForNodes {
             cluster: clusterfile.name.clone(),
             time_limit_s: NODES_LIMIT_S,
+            except: Vec::new(),
         },
         after: after.to_vec(),
     };

@@ -113,8 +113,10 @@ pub fn preflight(
     inventory: &ClusterInventory,
     skip: &[Check],
 ) -> Vec<Finding> {
+    let is_skipped = |host: IpAddr| plan.skipped().any(|one| one.address == host);
     let mut findings: Vec<Finding> = inventory
         .unreachable()
+        .filter(|(host, _)| !is_skipped(*host))
         .map(|(host, reason)| Finding {
             check: if inventory.is_refused(host) {
                 Check::Trusted
