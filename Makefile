@@ -3,9 +3,10 @@
 #   make build    both programs, static, in target/
 #   make package  .deb and .rpm of both programs in target/packages/
 #   make test     fast tests, then the two real programs on real hosts (root)
+#   make long-test  what takes too long for every change: three control planes through their whole life (root)
 #   make demo     three hosts, one Clusterfile, a running container (root)
 #   make bench    Gantry's figures beside other tools', measured in one run (root); ARGS="stage-tree --rounds 3"
-#   make chaos    a fault at every step of a cluster's life, and the same command again (root); ARGS="--kubernetes join"
+#   make chaos    a fault at every step of a cluster's life, and the same command again (root); ARGS="--kubernetes join/"
 #   make lint     format, clippy, docs, rules of the repository, dependencies
 
 SHELL := /bin/bash
@@ -13,7 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 
-.PHONY: help build package test fast-test product-test demo bench chaos lint clean
+.PHONY: help build package test fast-test product-test long-test demo bench chaos lint clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -37,6 +38,11 @@ product-test: package
 	@integration/prerequisites.sh test
 	@integration/cargo-tool.sh cargo-nextest
 	cargo nextest run --profile product --package gantry-integration --locked
+
+long-test: package
+	@integration/prerequisites.sh test
+	@integration/cargo-tool.sh cargo-nextest
+	cargo nextest run --profile long --package gantry-integration --locked
 
 demo: package
 	@integration/prerequisites.sh test

@@ -10,7 +10,8 @@ const SAMPLE: usize = 6;
 fn the_same_command_again_gets_to_the_same_end_whatever_happened_meanwhile() {
     let seed = chaos::seed();
     println!("seed {seed}; GANTRY_CHAOS_SEED={seed} draws the same cases again");
-    for case in chaos::sample(chaos::cases(Scenario::Scripts).unwrap(), SAMPLE, seed) {
+    let scenario = Scenario::Scripts;
+    for case in chaos::sample(chaos::cases(scenario, scenario.acts()).unwrap(), SAMPLE, seed) {
         println!("{case}");
         case.run()
             .with_context(|| format!("`make chaos ARGS='{case}'` runs this case alone"))

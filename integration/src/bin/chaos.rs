@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use gantry_integration::chaos::{self, Case, Scenario};
+use gantry_integration::chaos::{self, Act, Case, Scenario};
 
 /// Disturbs every step of a cluster's life, runs the command again, and looks whether the end is the same.
 ///
@@ -16,7 +16,8 @@ use gantry_integration::chaos::{self, Case, Scenario};
 #[derive(Parser)]
 #[command(name = "chaos")]
 struct Arguments {
-    /// Cases to run, as they are listed; a part of a name names all that have it. All when none is given.
+    /// Cases to run, as they are listed; a part of a name names all that have it (`upgrade/`, `/power-cut`). All when none is
+    /// given.
     names: Vec<String>,
     /// Clusters of Kubernetes instead of small scripts; a case takes minutes.
     #[arg(long)]
@@ -56,7 +57,7 @@ fn run(arguments: &Arguments) -> Result<usize> {
     } else {
         Scenario::Scripts
     };
-    let mut cases = chaos::cases(scenario)?;
+    let mut cases = chaos::cases(scenario, &acts(scenario, &arguments.names))?;
     let of = cases.len();
     if !arguments.names.is_empty() {
         cases.retain(|case| {
@@ -76,6 +77,21 @@ fn run(arguments: &Arguments) -> Result<usize> {
         return Ok(0);
     }
     Ok(run_all(cases, arguments.jobs))
+}
+
+/// The acts that `names` can be about: a name that begins with an act and '/' is about no other.
+fn acts(scenario: Scenario, names: &[String]) -> Vec<Act> {
+    let is_of = |name: &String, act: &Act| match name.split_once('/') {
+        Some((first, _)) if scenario.acts().iter().any(|act| act.to_string() == first) => {
+            act.to_string() == first
+        }
+        _ => true,
+    };
+    let mut acts = scenario.acts().to_vec();
+    if !names.is_empty() {
+        acts.retain(|act| names.iter().any(|name| is_of(name, act)));
+    }
+    acts
 }
 
 fn run_all(cases: Vec<Case>, jobs: usize) -> usize {

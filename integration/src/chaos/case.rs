@@ -47,7 +47,8 @@ impl Case {
         if self.runs_a_program {
             self.scenario.hold(host, &self.step)?;
         }
-        let running = operator.start(self.act.command())?;
+        let command = self.act.command(self.scenario);
+        let running = operator.start(&command)?;
         wait_until(
             &format!("step {} starts on {}", self.step, host.name()),
             limit,
@@ -70,7 +71,7 @@ impl Case {
         host.wait_for_agent()?;
 
         operator
-            .must(self.act.command())
+            .must(&command)
             .context("the same command, run again, does not succeed")?;
         for host in bed.hosts() {
             let twice = History::of(host)?.ran_twice();
@@ -100,7 +101,7 @@ impl Case {
             .iter()
             .map(|host| Ok(History::of(host)?.mark()))
             .collect::<Result<_>>()?;
-        bed.operator().must(act.command())?;
+        bed.operator().must(&act.command(scenario))?;
         let mut steps: Vec<(usize, StartedStep)> = Vec::new();
         for (index, (host, mark)) in bed.hosts().iter().zip(marks).enumerate() {
             for step in History::of(host)?.started_since(mark) {

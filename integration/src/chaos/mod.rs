@@ -1,7 +1,7 @@
 //! Faults at every step of a cluster's life, and whether the same command, run again, gets to the same end.
 //!
 //! ```text
-//! scenario   an image and the acts of a cluster's life with it: create, join, upgrade, leave, reset
+//! scenario   an image and the acts of a cluster's life with it: create, join, upgrade, …, reset
 //! history    what a host's journal says: the steps an act is made of, and whether a finished one ran again
 //! fault      what goes wrong: orchestrator, agent or program killed, power cut, network cut
 //! case       one act, one step of it on one host, one fault; and what has to hold afterwards

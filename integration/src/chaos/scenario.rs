@@ -14,9 +14,12 @@ const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
 const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
                      {.status.conditions[?(@.type==\"Ready\")].status} {.spec.unschedulable};{end}'";
 
-/// What the Clusterfile says about a file that every host makes of a template.
-const CONFIG: &str =
-    "---\nkind: Config\nspec: { path: etc/settings.yml, strategy: merge, data: 'colour: blue' }\n";
+/// What the Clusterfile says about a file that every host makes of a template, and what it runs there.
+const DOCUMENTS: &str = "---\nkind: Config\nspec: { path: etc/settings.yml, strategy: merge, data: 'colour: blue' }\n\
+     ---\nkind: Plugin\nmetadata: { name: own }\nspec:\n  type: SHELL\n  action: PreInit\n  data: |\n    \
+     while [ -e '/run/hold-plugin own' ]; do sleep 0.1; done\n    echo ran >>/opt/made-by-plugin\n";
+/// What [`Act::Restore`] goes back to.
+const BACKUP: &str = "before.db";
 
 /// A command in a cluster's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,12 @@ pub enum Act {
     Join,
     /// Both hosts get the next image.
     Upgrade,
+    /// Both hosts get the image back that they had before.
+    Rollback,
+    /// etcd goes back to a snapshot.
+    Restore,
+    /// The control plane gets new certificates.
+    Renew,
     /// The second host leaves.
     Leave,
     /// The cluster goes.
@@ -34,27 +43,31 @@ pub enum Act {
 }
 
 impl Act {
-    /// In the order of a life.
-    pub const ALL: [Self; 5] = [Self::Create, Self::Join, Self::Upgrade, Self::Leave, Self::Reset];
-
     /// Hosts of the Clusterfile before and after.
     const fn hosts(self) -> (u8, u8) {
         match self {
             Self::Create => (0, 2),
             Self::Join => (1, 2),
             Self::Leave => (2, 1),
-            Self::Upgrade | Self::Reset => (2, 2),
+            Self::Upgrade | Self::Rollback | Self::Restore | Self::Renew | Self::Reset => (2, 2),
         }
     }
 
     /// The words `gantry` is run with.
-    pub(super) const fn command(self) -> &'static str {
-        match self {
-            Self::Create | Self::Join | Self::Upgrade | Self::Leave => {
-                "apply -f Clusterfile -y --progress json"
+    pub(super) fn command(self, scenario: Scenario) -> String {
+        let words = match self {
+            Self::Create | Self::Join | Self::Upgrade | Self::Leave => "apply -f Clusterfile",
+            Self::Rollback => {
+                return format!(
+                    "rollback -f Clusterfile --to {} -y --progress json",
+                    scenario.image(false)
+                );
             }
-            Self::Reset => "reset -f Clusterfile -y --progress json",
-        }
+            Self::Restore => return format!("restore -i {BACKUP} -y --progress json"),
+            Self::Renew => "certs renew",
+            Self::Reset => "reset -f Clusterfile",
+        };
+        format!("{words} -y --progress json")
     }
 }
 
@@ -64,6 +77,9 @@ impl fmt::Display for Act {
             Self::Create => "create",
             Self::Join => "join",
             Self::Upgrade => "upgrade",
+            Self::Rollback => "rollback",
+            Self::Restore => "restore",
+            Self::Renew => "renew",
             Self::Leave => "leave",
             Self::Reset => "reset",
         })
@@ -80,6 +96,41 @@ pub enum Scenario {
 }
 
 impl Scenario {
+    /// What happens in a life, in order.
+    #[must_use]
+    pub const fn acts(self) -> &'static [Act] {
+        match self {
+            Self::Scripts => &[
+                Act::Create,
+                Act::Join,
+                Act::Upgrade,
+                Act::Rollback,
+                Act::Leave,
+                Act::Reset,
+            ],
+            Self::Kubernetes => &[
+                Act::Create,
+                Act::Join,
+                Act::Upgrade,
+                Act::Rollback,
+                Act::Restore,
+                Act::Renew,
+                Act::Leave,
+                Act::Reset,
+            ],
+        }
+    }
+
+    /// The image, or the next one.
+    const fn image(self, next: bool) -> &'static str {
+        match (self, next) {
+            (Self::Scripts, false) => "demo:v1",
+            (Self::Scripts, true) => "demo:v2",
+            (Self::Kubernetes, false) => "kubernetes:v1.20.2",
+            (Self::Kubernetes, true) => "kubernetes:v1.20.3",
+        }
+    }
+
     /// No act takes longer.
     pub(super) const fn limit(self) -> Duration {
         match self {
@@ -99,6 +150,12 @@ impl Scenario {
                     bed.operator()
                         .must(&format!("build -t demo:{version} {version}"))?;
                 }
+                for host in bed.hosts() {
+                    host.must(
+                        "echo allow_exec = true >/etc/gantry/agent.toml && systemctl restart gantry-agent",
+                    )?;
+                    host.wait_for_agent()?;
+                }
                 Ok(bed)
             }
         }
@@ -111,6 +168,14 @@ impl Scenario {
             self.clusterfile(bed, before, false)?;
             bed.operator().apply()?.ok()?;
         }
+        if act == Act::Restore {
+            bed.operator().must(&format!("backup -o {BACKUP}"))?;
+        }
+        if act == Act::Rollback {
+            self.clusterfile(bed, after, true)?;
+            bed.operator().apply()?.ok()?;
+            return Ok(());
+        }
         self.clusterfile(bed, after, act == Act::Upgrade)
     }
 
@@ -121,9 +186,8 @@ impl Scenario {
             Self::Scripts => {
                 let hosts: Vec<&Host> = bed.hosts().iter().take(hosts.into()).collect();
                 let operator = bed.operator();
-                let image = if next { "demo:v2" } else { "demo:v1" };
-                let file = operator.clusterfile(image, &hosts)?;
-                let text = fs::read_to_string(operator.desk().join(file))? + CONFIG;
+                let file = operator.clusterfile(self.image(next), &hosts)?;
+                let text = fs::read_to_string(operator.desk().join(file))? + DOCUMENTS;
                 operator.put(file, text).map(drop)
             }
         }
@@ -175,10 +239,10 @@ impl Scenario {
         // What the same act makes of the same hosts when nothing is in its way.
         let operator = bed.operator();
         self.clusterfile(bed, 2, next)?;
-        operator.must(Act::Reset.command())?;
+        operator.must(&Act::Reset.command(self))?;
         alike(bed, &snapshots(bed)?, bare)?;
         self.reach(bed, act)?;
-        operator.apply()?.ok()?;
+        operator.must(&act.command(self))?;
         alike(bed, &found, &snapshots(bed)?)
     }
 }

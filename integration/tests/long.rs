@@ -1,0 +1,107 @@
+//! Three control planes and a worker through the whole life of a cluster. Takes half an hour: `make long-test`.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gantry_integration::{Testbed, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(180);
+/// Version, readiness of every node, and whether pods are kept away.
+const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
+                     {.status.conditions[?(@.type==\"Ready\")].status} {.spec.unschedulable};{end}'";
+const CONFIGMAPS: &str = "get configmaps -o name";
+
+/// All four nodes are ready in this version, and etcd has three members that answer.
+fn is_whole(bed: &Testbed, version: &str) {
+    let nodes: String = (1..=4).map(|n| format!("host{n} {version} True ;")).collect();
+    assert_eq!(bed.host(1).kubectl(NODES).unwrap(), nodes);
+    let status = bed.operator().must("status -o json").unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let members = status["health"]["etcd"].as_array().map(Vec::len);
+    assert_eq!(members, Some(3), "{status:#}");
+    assert_eq!(bed.operator().apply().unwrap().ok().unwrap().steps(), 0);
+}
+
+/// The application is there for every host that asks.
+fn serves(bed: &Testbed) {
+    let service = "get service hello -o jsonpath='{.spec.clusterIP}'";
+    let address = bed.host(1).kubectl(service).unwrap();
+    for host in bed.hosts() {
+        wait_until("the application answers", LIMIT, || {
+            let page = host.fetch_page(&address)?;
+            Ok(page.filter(|page| page.contains("Hello from a container")))
+        })
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
+    }
+}
+
+/// Something that is in etcd from now on.
+fn note(bed: &Testbed, name: &str) {
+    let command = format!("create configmap {name} --from-literal=word={name}");
+    bed.host(2).kubectl(&command).unwrap();
+}
+
+fn must(bed: &Testbed, words: &str) {
+    let done = bed.operator().gantry(words).unwrap();
+    assert!(done.succeeded(), "{done}{}", bed.kubernetes_logs());
+}
+
+#[test]
+fn three_control_planes_are_upgraded_taken_back_restored_and_one_leaves_and_comes_back() {
+    let bed = Testbed::for_kubernetes(3, 1).unwrap();
+    let first = bed.host(1);
+    bed.apply_kubernetes().unwrap();
+    first
+        .kubectl(
+            "create deployment hello --image=sea.hub:5000/hello:1.0 --port=8080 -- /bin/busybox httpd -f -p 8080 -h /www && \
+             kubectl --kubeconfig /etc/kubernetes/admin.conf expose deployment hello",
+        )
+        .unwrap();
+    serves(&bed);
+    is_whole(&bed, "v1.20.2");
+    note(&bed, "early");
+    must(&bed, "backup -o early.db");
+    note(&bed, "before-the-upgrade");
+
+    bed.wish_for_next_kubernetes(3, 1).unwrap();
+    must(&bed, "apply -f Clusterfile -y");
+    is_whole(&bed, "v1.20.3");
+    serves(&bed);
+    note(&bed, "after-the-upgrade");
+
+    must(&bed, "rollback -f Clusterfile --kept v1.20.3 -y");
+    is_whole(&bed, "v1.20.2");
+    serves(&bed);
+    let names = first.kubectl(CONFIGMAPS).unwrap();
+    assert!(
+        names.contains("configmap/before-the-upgrade") && !names.contains("configmap/after-the-upgrade"),
+        "{names}"
+    );
+
+    must(&bed, "restore -i early.db -y");
+    is_whole(&bed, "v1.20.2");
+    serves(&bed);
+    for host in &bed.hosts()[..3] {
+        let names = host.kubectl(CONFIGMAPS).unwrap();
+        assert!(
+            names.contains("configmap/early") && !names.contains("configmap/before-the-upgrade"),
+            "{}: {names}",
+            host.name()
+        );
+    }
+
+    // The first of all leaves; the others let it in again.
+    let address = first.address();
+    must(&bed, &format!("delete -m {address} -f Clusterfile -y"));
+    let nodes = bed.host(2).kubectl(NODES).unwrap();
+    assert_eq!(
+        nodes,
+        "host2 v1.20.2 True ;host3 v1.20.2 True ;host4 v1.20.2 True ;"
+    );
+    must(&bed, &format!("join -m {address} -f Clusterfile -y"));
+    is_whole(&bed, "v1.20.2");
+    serves(&bed);
+}
