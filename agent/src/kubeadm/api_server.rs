@@ -25,6 +25,8 @@ const PORT_FLAG: &str = "--secure-port=";
 const PORT: u16 = 6443;
 /// How long it may take to end: kubelet gives it 30 s, and looks at its manifests every 20 s.
 const STOP_LIMIT: Duration = Duration::from_secs(180);
+/// How long kubelet is given to start it by itself.
+const SOON: Duration = Duration::from_secs(90);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -76,14 +78,17 @@ pub(crate) async fn stop(host: &Host, cluster: &ClusterName) -> Result<(), ApiSe
     Ok(())
 }
 
-/// Starts the API server, if it was stopped, and kubelet anew: it registers its node again, in case that is not known any more.
-/// Waits until both serve.
+/// Starts the API server, if it was stopped, and then kubelet anew: it registers its node again, in case that is not known any
+/// more. A kubelet that starts while nobody answers it needs minutes to tell of the pods it runs. Waits until both serve.
 ///
 /// # Errors
 /// When it does not come back.
 pub(crate) async fn start(host: &Host, cluster: &ClusterName) -> Result<(), ApiServerError> {
     let stopped = host.etcd_snapshots.stopped_api_server(cluster)?;
     give_back(Path::new(MANIFEST), &stopped)?;
+    if let Err(error) = kubelet::wait_until_up(host, cluster, SOON).await {
+        tracing::info!(%cluster, "kubelet is started anew although {error}");
+    }
     kubelet::restart(host, cluster).await?;
     // The restore is over here; until now it might have been begun anew.
     Ok(host.etcd_snapshots.keep_newest(cluster)?)

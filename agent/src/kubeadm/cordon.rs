@@ -124,11 +124,29 @@ fn lacks(node: &Value, pods: &[Value], version: &str) -> Option<String> {
             said
         });
     }
-    let waiting = pods
-        .iter()
-        .find(|pod| condition(pod, "Ready")["status"] != "True")?;
+    let waiting = pods.iter().find(|pod| !is_up(pod))?;
     let name = waiting["metadata"]["name"].as_str().unwrap_or("a pod");
     Some(format!("{name} is not ready"))
+}
+
+/// Whether every container of `pod` runs, has started as its startup probe wants it, and is ready as its readiness probe wants it.
+/// The pod's own condition lags behind: kubelets forget it when they start anew, and without a readiness probe they set it only
+/// when they next look at the pod, after a minute or more.
+fn is_up(pod: &Value) -> bool {
+    let containers = pod["spec"]["containers"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let statuses = pod["status"]["containerStatuses"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let is_up = |container: &Value| {
+        let status = statuses.iter().find(|status| status["name"] == container["name"]);
+        status.is_some_and(|status| {
+            let is_ready = status["ready"] == true || container["readinessProbe"].is_null();
+            !status["state"]["running"].is_null() && status["started"] == true && is_ready
+        })
+    };
+    !containers.is_empty() && containers.iter().all(is_up)
 }
 
 fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
@@ -171,17 +189,32 @@ mod tests {
 
     #[test]
     fn a_node_is_ready_with_its_version_and_its_control_plane() {
-        let pod = |ready: &str| {
+        let pod = |state: &str, started: bool, ready: bool, probe: Value| {
             json!({
                 "metadata": { "name": "etcd-host2" },
-                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+                "spec": { "containers": [{ "name": "etcd", "readinessProbe": probe }] },
+                "status": { "containerStatuses": [
+                    { "name": "etcd", "state": { state: {} }, "started": started, "ready": ready },
+                ] },
             })
         };
-        assert_eq!(lacks(&node(true, true), &[pod("True")], "v1.20.3"), None);
-        assert_eq!(
-            lacks(&node(true, true), &[pod("True"), pod("False")], "v1.20.3").as_deref(),
-            Some("etcd-host2 is not ready")
-        );
+        let probe = || json!({ "httpGet": {} });
+        let up = [
+            pod("running", true, true, probe()),
+            // As kubelets say it for a while after they started anew.
+            pod("running", true, false, Value::Null),
+        ];
+        assert_eq!(lacks(&node(true, true), &up, "v1.20.3"), None);
+        let down = [
+            pod("waiting", false, false, Value::Null),
+            pod("running", false, false, Value::Null),
+            pod("running", true, false, probe()),
+            json!({ "metadata": { "name": "etcd-host2" }, "spec": { "containers": [{ "name": "etcd" }] } }),
+        ];
+        for pod in down {
+            let lacks = lacks(&node(true, true), &[up[0].clone(), pod], "v1.20.3");
+            assert_eq!(lacks.as_deref(), Some("etcd-host2 is not ready"));
+        }
         let other = lacks(&node(true, true), &[], "v1.20.4").unwrap();
         assert_eq!(other, "its kubelet has version v1.20.3");
         let mut silent = node(true, true);

@@ -31,8 +31,13 @@ pub(crate) enum KubeletError {
     #[error(transparent)]
     Node(#[from] NodeError),
     /// Something does not come back.
-    #[error("after {limit} s {0}; `journalctl -u kubelet` says more", limit = START_LIMIT.as_secs())]
-    NotUp(String),
+    #[error("after {} s {reason}; `journalctl -u kubelet` says more", limit.as_secs())]
+    NotUp {
+        /// How long it was waited for.
+        limit: Duration,
+        /// What it lacks.
+        reason: String,
+    },
 }
 
 /// Starts kubelet anew and waits until it runs; on a control plane, until its API server and etcd serve.
@@ -42,16 +47,28 @@ pub(crate) enum KubeletError {
 pub(crate) async fn restart(host: &Host, cluster: &ClusterName) -> Result<(), KubeletError> {
     systemctl(&["daemon-reload"]).await?;
     systemctl(&["restart", "kubelet.service"]).await?;
+    wait_until_up(host, cluster, START_LIMIT).await
+}
+
+/// Waits, at most `limit`, until kubelet runs; on a control plane, until its API server and etcd serve.
+///
+/// # Errors
+/// When something does not come up.
+pub(super) async fn wait_until_up(
+    host: &Host,
+    cluster: &ClusterName,
+    limit: Duration,
+) -> Result<(), KubeletError> {
     let api = if is_control_plane() {
         Some(NodeApi::of(host, cluster)?)
     } else {
         None
     };
-    let deadline = Instant::now() + START_LIMIT;
+    let deadline = Instant::now() + limit;
     loop {
         match is_up(api.as_ref()).await {
             Ok(()) => return Ok(()),
-            Err(reason) if Instant::now() >= deadline => return Err(KubeletError::NotUp(reason)),
+            Err(reason) if Instant::now() >= deadline => return Err(KubeletError::NotUp { limit, reason }),
             Err(reason) => tracing::debug!(%cluster, "{reason}; looked at again"),
         }
         sleep(LOOK_EVERY).await;
