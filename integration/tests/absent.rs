@@ -6,12 +6,13 @@ use gantry_integration::{ImageTree, Testbed};
 fn a_host_that_was_off_during_an_apply_is_made_up_for_by_the_next_one() {
     let bed = Testbed::enrolled(3).unwrap();
     let (operator, [one, two, three]) = (bed.operator(), [bed.host(1), bed.host(2), bed.host(3)]);
-    ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    let image = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
     operator.must("build -t demo:v1 image").unwrap();
     operator.clusterfile("demo:v1", &[one, two, three]).unwrap();
     operator.apply().unwrap().ok().unwrap();
     three.power_off().unwrap();
-    operator.must("build -t demo:v2 --label release=2 image").unwrap();
+    image.file("etc/release", "2\n").unwrap();
+    operator.must("build -t demo:v2 image").unwrap();
     operator.clusterfile("demo:v2", &[one, two, three]).unwrap();
 
     let refused = operator.apply().unwrap().finished;
