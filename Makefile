@@ -7,6 +7,7 @@
 #   make demo     three hosts, one Clusterfile, a running container (root)
 #   make bench    Gantry's figures beside other tools', measured in one run (root); ARGS="stage-tree --rounds 3"
 #   make chaos    a fault at every step of a cluster's life, and the same command again (root); ARGS="--kubernetes join/"
+#   make fuzz     everything that reads what others wrote, given to libFuzzer for a while; ARGS="kubefile --seconds 60"
 #   make lint     format, clippy, docs, rules of the repository, dependencies
 
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 
-.PHONY: help build package test fast-test product-test long-test demo bench chaos lint clean
+.PHONY: help build package test fast-test product-test long-test demo bench chaos fuzz lint clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -55,6 +56,10 @@ bench: package
 chaos: package
 	@integration/prerequisites.sh test
 	cargo run --quiet --locked --package gantry-integration --bin chaos -- $(ARGS)
+
+fuzz:
+	@integration/prerequisites.sh fuzz
+	cargo xtask fuzz $(ARGS)
 
 lint:
 	@integration/prerequisites.sh build

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building, testing and measuring Gantry need on a Debian 12 machine, and nothing that is there already.
 #
-#   prerequisites.sh [build|test|bench]...      (default: build)
+#   prerequisites.sh [build|test|bench|fuzz]...      (default: build)
 #
 # Silent and quick when everything is present; needs root only when something is missing.
 set -eu
@@ -9,6 +9,8 @@ set -eu
 build_packages="gcc libc6-dev make dpkg rpm"
 # systemd-nspawn hosts, their trees, their network; the image tools Gantry's images are compared with.
 test_packages="systemd-container mmdebstrap iproute2 iptables util-linux procps skopeo umoci podman curl attr"
+# libFuzzer is built from its sources.
+fuzz_packages="g++"
 # What Gantry's figures are measured beside.
 bench_packages="openssh-client rsync buildah"
 
@@ -18,7 +20,8 @@ for group in "${@:-build}"; do
         build) wanted="$wanted $build_packages" ;;
         test) wanted="$wanted $build_packages $test_packages" ;;
         bench) wanted="$wanted $build_packages $test_packages $bench_packages" ;;
-        *) echo "prerequisites.sh: no group is called '$group'; there are: build, test, bench" >&2; exit 2 ;;
+        fuzz) wanted="$wanted $build_packages $fuzz_packages" ;;
+        *) echo "prerequisites.sh: no group is called '$group'; there are: build, test, bench, fuzz" >&2; exit 2 ;;
     esac
 done
 

@@ -1,5 +1,6 @@
 //! Repository chores, run as `cargo xtask CHORE`: packages, and the rules of the repository itself.
 
+mod fuzz;
 mod package;
 mod tidy;
 
@@ -20,6 +21,8 @@ struct Cli {
 enum Chore {
     /// Build both programs as static binaries and make their .deb and .rpm packages in target/packages
     Package(package::Args),
+    /// Give everything that reads what others wrote to libFuzzer for a while
+    Fuzz(fuzz::Args),
     /// Check the rules that no compiler checks: who may depend on whom, what every file starts with
     Tidy,
 }
@@ -27,6 +30,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Package(args) => package::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Tidy => tidy::run(),
     };
     match done {

@@ -25,6 +25,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("agent", COMMON),
     ("orchestrator", ORCHESTRATOR),
     ("integration", COMMON),
+    ("integration/fuzz", FUZZ),
     ("packaging/xtask", &["gantry-agent"]),
 ];
 
@@ -46,6 +47,16 @@ const ORCHESTRATOR: &[&str] = &[
     "gantry-system",
     "gantry-template",
     "gantry-transport",
+];
+
+/// Whatever reads what others wrote.
+const FUZZ: &[&str] = &[
+    "gantry",
+    "gantry-model",
+    "gantry-protocol",
+    "gantry-registry-client",
+    "gantry-store",
+    "gantry-template",
 ];
 
 /// The only folders at the top, dot-folders and cargo's own aside.

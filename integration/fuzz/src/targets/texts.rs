@@ -1,0 +1,128 @@
+//! Texts that people write.
+
+use std::collections::BTreeMap;
+
+use gantry::build::kubefile;
+use gantry::clusterfile::yaml::{Yaml, to_text};
+use gantry::clusterfile::{Clusterfile, Mistakes};
+use gantry_model::ImageReference;
+use gantry_template::{check, render, render_document};
+
+use super::{texts, with_text};
+use crate::Target;
+
+/// A Kubefile, and how its mistakes are shown.
+pub(crate) const KUBEFILE: Target = Target {
+    name: "kubefile",
+    seeds: || {
+        texts(&[
+            "FROM kubernetes:v1.20.2\nCOPY etc etc\nRUN echo \"a b\" && \\\n  echo c\nCMD [\"a\", \"b\"]\n",
+            "# escape=`\nARG V=1\nFROM --platform=linux/amd64 a:${V:-2} AS b\nENV A=1 B='2 3'\nLABEL x.y=\"z\"\n",
+            "FROM scratch\nRUN <<EOF\necho one\nEOF\nAPP one local://a.yaml https://x.test/b.tgz\nLAUNCH [\"one\"]\n\
+             APPCMDS one [\"kubectl apply -f .\"]\nAPPENV one A=1\nCNI calico local://c\nKUBEVERSION >=1.20\n",
+            "\u{feff}from a\nmaintainer x\nADD https://x.test/y.tgz /z\nCMDS [\"a\"]\n",
+        ])
+    },
+    run: |data| {
+        with_text(data, |text| {
+            let mut mistakes = Vec::new();
+            kubefile::parse(text, &mut mistakes);
+            let mistakes = Mistakes::new("Kubefile", text, mistakes);
+            let _shown = mistakes.render(true);
+        });
+    },
+};
+
+/// A Clusterfile, and how its mistakes are shown.
+pub(crate) const CLUSTERFILE: Target = Target {
+    name: "clusterfile",
+    seeds: || {
+        texts(&[
+            "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  image: kubernetes:v1.20.2\n  \
+             env: [ A=1 ]\n  hosts:\n    - { ips: [ 10.0.0.2-10.0.0.4 ], roles: [ master ] }\n    \
+             - ips: [ 10.0.0.9 ]\n      roles: [ node ]\n      labels: { a: b }\n      taints: [ 'c=d:NoSchedule' ]\n\
+             ---\nkind: Config\nspec: { path: etc/a.yml, strategy: merge, data: 'b: c' }\n",
+            "apiVersion: zlink.aliyun.com/v1alpha1\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  image: a:b\n  \
+             provider: BAREMETAL\n  masters: { ipList: [ 10.0.0.2 ] }\n  nodes: { ipList: [ 10.0.0.3 ] }\n  \
+             certSANS: [ a.test ]\n  network: { podCIDR: 10.1.0.0/16 }\n",
+            "kind: Plugin\nmetadata: { name: a }\nspec:\n  type: SHELL\n  action: PreInit|PostInstall\n  on: role=master\n  \
+             data: |\n    echo hello\n---\nkind: KubeletConfiguration\nmaxPods: 20\n",
+        ])
+    },
+    run: |data| {
+        with_text(data, |text| {
+            if let Err(mistakes) = Clusterfile::parse("Clusterfile", text) {
+                let _shown = mistakes.render(true);
+            }
+        });
+    },
+};
+
+/// A template, rendered with a few values.
+pub(crate) const TEMPLATE: Target = Target {
+    name: "template",
+    seeds: || {
+        texts(&[
+            "host: {{ .HostIP }}\n{{ if eq .Mode \"a\" }}x{{ else }}y{{ end }}\n",
+            "{{ range $i, $v := split \",\" .List }}{{ $i }}={{ $v | printf \"%q\" }}\n{{ end }}{{- with .Missing }}z{{ end -}}",
+            "{{/* a comment */}}{{ define \"a\" }}b{{ end }}{{ template \"a\" . }}",
+        ])
+    },
+    run: |data| {
+        with_text(data, |text| {
+            let values = [("HostIP", "10.0.0.2"), ("Mode", "a"), ("List", "a,b")];
+            let values: BTreeMap<_, _> = values
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+            let checked = check(text);
+            let rendered = render(text, &values);
+            assert!(
+                checked.is_ok() || rendered.is_err(),
+                "what is refused before is not rendered: {text:?}"
+            );
+            let document = serde_json::json!({ "Mode": { "a": [1, 2] } });
+            let _ = render_document(text, &document);
+        });
+    },
+};
+
+/// YAML as Configs merge it: what is written is read as the same.
+pub(crate) const YAML: Target = Target {
+    name: "yaml",
+    seeds: || {
+        texts(&[
+            "a: 1\nb: [ x, 'y', \"z\\n\" ]\nc: { d: ~, e: true }\n---\n- |\n  two\n  lines\n- >-\n  folded\n",
+            "a: &x { b: c }\nd: 0o17\ne: 1e3\n? complex\n: value\n",
+        ])
+    },
+    run: |data| {
+        with_text(data, |text| {
+            let Ok(documents) = Yaml::documents(text) else {
+                return;
+            };
+            let written = to_text(&documents);
+            let again = Yaml::documents(&written);
+            assert_eq!(again.as_ref(), Ok(&documents), "{written}");
+        });
+    },
+};
+
+/// The name of an image.
+pub(crate) const REFERENCE: Target = Target {
+    name: "reference",
+    seeds: || {
+        texts(&[
+            "kubernetes:v1.20.2",
+            "sea.hub:5000/library/a_b:latest",
+            "[::1]:5000/a/b@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        ])
+    },
+    run: |data| {
+        with_text(data, |text| {
+            let Ok(name) = text.parse::<ImageReference>() else {
+                return;
+            };
+            assert_eq!(name.to_string().parse::<ImageReference>().ok(), Some(name));
+        });
+    },
+};

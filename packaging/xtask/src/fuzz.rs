@@ -1,0 +1,154 @@
+//! `cargo xtask fuzz`: gives the targets of `integration/fuzz` to libFuzzer, each for a while.
+//!
+//! Instrumentation comes from passes of LLVM that stable Rust has; no sanitizer is needed, for there is no unsafe code to watch.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{must, repository, target_folder};
+
+/// The platform is named, so that build scripts and macros are not instrumented.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+/// What libFuzzer follows: edges and comparisons.
+const INSTRUMENTATION: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+/// An input that takes longer is a defect, in seconds.
+const INPUT_LIMIT_S: u32 = 20;
+/// More memory than this, in MiB, is a defect.
+const MEMORY_LIMIT_MIB: u32 = 1024;
+/// Longest input, in bytes.
+const MAX_LEN: u32 = 1 << 16;
+/// libFuzzer's line about how much it did.
+const RUNS: &str = "stat::number_of_executed_units:";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Targets; all when none is named
+    targets: Vec<String>,
+    /// How long each runs
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    seconds: u32,
+    /// Run this input alone: a file that a failure left
+    #[arg(long, value_name = "FILE", requires = "targets")]
+    input: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let known = targets()?;
+    for name in &args.targets {
+        if !known.contains(name) {
+            bail!("no target is called {name:?}; there are: {}", known.join(", "));
+        }
+    }
+    let program = build()?;
+    let chosen = if args.targets.is_empty() {
+        &known
+    } else {
+        &args.targets
+    };
+    let mut failed = Vec::new();
+    for name in chosen {
+        let fuzzed = match &args.input {
+            Some(input) => one(&program, name, input),
+            None => fuzz(&program, name, args.seconds),
+        };
+        if let Err(error) = fuzzed {
+            eprintln!("{error:#}");
+            failed.push(name.as_str());
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("{} failed", failed.join(", "))
+}
+
+/// The names in the list of the crate.
+fn targets() -> Result<Vec<String>> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(repository()).args([
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "gantry-fuzz",
+        "--bin",
+        "targets",
+    ]);
+    Ok(must(&mut cargo)?.lines().map(str::to_owned).collect())
+}
+
+fn build() -> Result<PathBuf> {
+    let folder = target_folder().join("fuzz");
+    let status = Command::new("cargo")
+        .current_dir(repository())
+        .env("RUSTFLAGS", INSTRUMENTATION)
+        .env("CARGO_TARGET_DIR", &folder)
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--profile",
+            "fuzz",
+            "--target",
+            PLATFORM,
+        ])
+        .args([
+            "--package",
+            "gantry-fuzz",
+            "--features",
+            "libfuzzer",
+            "--bin",
+            "fuzz",
+        ])
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the targets cannot be built");
+    }
+    Ok(folder.join(PLATFORM).join("fuzz/fuzz"))
+}
+
+fn fuzz(program: &Path, name: &str, seconds: u32) -> Result<()> {
+    let folder = target_folder().join("fuzz").join(name);
+    let corpus = folder.join("corpus");
+    fs::create_dir_all(&corpus)?;
+    let output = Command::new(program)
+        .env("GANTRY_FUZZ_TARGET", name)
+        .env("GANTRY_FUZZ_SEEDS", &corpus)
+        .arg(format!("-artifact_prefix={}/", folder.display()))
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={INPUT_LIMIT_S}"))
+        .arg(format!("-rss_limit_mb={MEMORY_LIMIT_MIB}"))
+        .arg(format!("-max_len={MAX_LEN}"))
+        .args(["-print_final_stats=1", "-verbosity=0"])
+        .arg(&corpus)
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!(
+            "{name}: {}\n{said}\n`cargo xtask fuzz {name} --input FILE` runs the input again that is named above",
+            output.status
+        );
+    }
+    let runs = said.lines().find_map(|line| line.strip_prefix(RUNS));
+    println!("{name}: {} inputs", runs.unwrap_or("0").trim());
+    Ok(())
+}
+
+fn one(program: &Path, name: &str, input: &Path) -> Result<()> {
+    let status = Command::new(program)
+        .env("GANTRY_FUZZ_TARGET", name)
+        .arg(input)
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if !status.success() {
+        bail!("{name}: {status}");
+    }
+    Ok(())
+}
