@@ -93,6 +93,24 @@ fn the_node_of_a_member_that_is_off_is_not_waited_for_and_its_name_is_kept() {
 }
 
 #[test]
+fn the_node_of_a_member_that_is_off_keeps_its_labels() {
+    let (_, image) = kubernetes(1, 2, "");
+    let text = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  image: kubernetes:v1.20.2\n  \
+                hosts:\n    - { ips: [ 10.0.0.2 ], roles: [ master ] }\n    \
+                - { ips: [ 10.0.0.3, 10.0.0.4 ], roles: [ node ], labels: { disk: ssd } }\n";
+    let clusterfile = Clusterfile::parse("Clusterfile", text).unwrap().0;
+    let mut inventory = fresh(&clusterfile);
+    let first = plan(&clusterfile, &image, &inventory);
+    execute(&first, &mut inventory, well);
+    let state = turn_off(&mut inventory, WORKER);
+    let (without, _) = skipping(&clusterfile, &image, &inventory, &first);
+    assert_eq!(to_run(&without), ["nodes ready"]);
+    execute(&without, &mut inventory, well);
+    turn_on(&mut inventory, WORKER, state);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+}
+
+#[test]
 fn a_worker_that_is_off_is_upgraded_later() {
     let (clusterfile, image) = kubernetes(1, 2, "");
     let mut inventory = fresh(&clusterfile);

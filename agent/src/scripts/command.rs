@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use gantry_model::{ClusterName, ScriptSpec};
+use gantry_model::{ClusterName, ScriptSpec, takes_code};
 use gantry_protocol::limits::MAX_SCRIPT_WORDS;
 
 use crate::facts::PATH;
@@ -115,6 +115,11 @@ pub(crate) fn check_environment(words: usize, env: &BTreeMap<String, String>) ->
                 "{name:?} is not the name of a variable: letters, digits and '_'"
             ));
         }
+        if takes_code(name) {
+            return Err(format!(
+                "{name} makes programs run what no image brings; leave it out of the environment"
+            ));
+        }
         // systemd drops such variables without a word.
         if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
             return Err(format!("the value of {name} has control characters"));
@@ -130,8 +135,6 @@ impl Program {
         let (folder, name) = spec.path.rsplit_once('/').unwrap_or(("", &spec.path));
         let rootfs_text = rootfs.to_string_lossy();
         let args = spec.args.iter().map(|arg| arg.replace(ROOTFS_WORD, &rootfs_text));
-        let mut env = login_environment();
-        env.extend(spec.env.clone());
         Ok(Self {
             cluster: spec.cluster.clone(),
             name: spec.path.clone(),
@@ -141,7 +144,7 @@ impl Program {
                 folder: rootfs.join(folder),
                 program: BASH.into(),
                 words: std::iter::once(name.to_owned()).chain(args).collect(),
-                env,
+                env: environment(&spec.env),
             },
             secret: None,
         })
@@ -180,8 +183,6 @@ impl Program {
         env: &BTreeMap<String, String>,
         time_limit_s: u32,
     ) -> Self {
-        let mut whole = login_environment();
-        whole.extend(env.clone());
         Self {
             cluster: cluster.clone(),
             name,
@@ -191,7 +192,7 @@ impl Program {
                 folder: rootfs.to_owned(),
                 program: BASH.into(),
                 words,
-                env: whole,
+                env: environment(env),
             },
             secret: None,
         }
@@ -211,6 +212,14 @@ pub(super) fn with_kubeconfig(env: &BTreeMap<String, String>) -> BTreeMap<String
             .or_insert_with(|| ADMIN.to_owned());
     }
     env
+}
+
+/// `env` over what every program finds. Which programs a name leads to is the host's own: a `PATH` among `env` has no effect.
+fn environment(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut whole = login_environment();
+    let others = env.iter().filter(|(name, _)| *name != "PATH");
+    whole.extend(others.map(|(name, value)| (name.clone(), value.clone())));
+    whole
 }
 
 /// What a script finds when it is run over ssh as root, as sealer does; units have less.
@@ -266,6 +275,20 @@ mod tests {
         spec.env.insert("HOME".into(), "/srv".into());
         let program = Program::script(&spec, Path::new("/r")).unwrap();
         assert_eq!(program.command.env["HOME"], "/srv");
+    }
+
+    #[test]
+    fn no_environment_makes_a_script_run_other_code() {
+        for name in ["BASH_ENV", "LD_PRELOAD", "SHELLOPTS"] {
+            let mut spec = spec("scripts/init.sh");
+            spec.env.insert(name.into(), "$(touch /tmp/x)".into());
+            let refused = check(&spec).unwrap_err().to_string();
+            assert!(refused.contains(name), "{refused}");
+        }
+        let mut spec = spec("scripts/init.sh");
+        spec.env.insert("PATH".into(), "/srv".into());
+        let program = Program::script(&spec, Path::new("/r")).unwrap();
+        assert_eq!(program.command.env["PATH"], PATH);
     }
 
     #[test]

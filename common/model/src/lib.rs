@@ -23,6 +23,7 @@ mod node_marks;
 mod script;
 mod shell_command;
 mod step;
+mod variable;
 
 pub use application_launch::ApplicationLaunch;
 pub use certificate::{CertificateKeeper, CertificateRecord};
@@ -49,3 +50,4 @@ pub use node_marks::{
 pub use script::{ScriptOutcome, ScriptSpec};
 pub use shell_command::{CommandMoment, CommandOrigin, ShellCommand};
 pub use step::{HostsEntry, Step, StepAction, StepId, StepOutcome, StepRecord};
+pub use variable::takes_code;

@@ -131,6 +131,7 @@ pub enum StepAction {
         /// Seconds after which a node that is not ready is a failure.
         time_limit_s: u32,
         /// Nodes that are not waited for: their hosts are off.
+        #[serde(default)]
         except: Vec<String>,
     },
     /// Let a service of this host lead to the API servers.

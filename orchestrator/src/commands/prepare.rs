@@ -186,7 +186,8 @@ pub async fn prepare<S: Sessions>(
     let (inventory, leaving) = membership::ask(wanted, &applied, state, sessions, planning.force).await?;
     membership::refuse_changes(wanted, &applied, &inventory)?;
     let mut plan = wanted.plan(image, &inventory, &leaving, planning)?;
-    if planning.skip_unreachable {
+    // A saved plan was made with or without a host, and stays so.
+    if planning.skip_unreachable && matches!(wanted, Wanted::Clusterfile(..)) {
         plan = plan.skipping(&inventory, &applied);
     }
     let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
@@ -228,7 +229,7 @@ impl Prepared {
             }
             ExitCode::Unreachable => {
                 "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says; \
-                 --skip-unreachable goes on without workers that do not answer"
+                 a plan made with --skip-unreachable goes on without workers that do not answer"
             }
             ExitCode::Verification => "`gantry agents` lists the hosts that were enrolled from here",
             _ => "put it right, or leave a check out with --skip-preflight=NAME",

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use gantry_model::takes_code;
+
 use super::{PlanImage, scripts};
 use crate::clusterfile::{Clusterfile, Host};
 
@@ -17,6 +19,8 @@ pub(super) fn environment(
     host: &Host,
 ) -> BTreeMap<String, String> {
     let mut env = image.env.clone();
+    // Hosts cannot tell whose they are.
+    env.retain(|name, _| !takes_code(name));
     env.extend(clusterfile.env.clone());
     env.extend(host.env.clone());
 

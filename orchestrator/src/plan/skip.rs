@@ -13,12 +13,14 @@ impl Plan {
     /// the nodes of silent hosts are called, only they know.
     #[must_use]
     pub fn skipping(mut self, inventory: &ClusterInventory, applied: &[PlannedHost]) -> Self {
+        let mut has_node = false;
         for host in &mut self.hosts {
             if host.etcd || host.place != Place::Stays || !inventory.is_silent(host.address) {
                 continue;
             }
             host.place = Place::Skipped;
             let before = applied.iter().find(|before| before.address == host.address);
+            has_node |= before.is_some();
             if let Some(before) = before.filter(|_| host.node.is_empty()) {
                 host.node.clone_from(&before.node);
             }
@@ -30,6 +32,9 @@ impl Plan {
         let is_skipped = |host: IpAddr| skipped.iter().any(|one| one.address == host);
         for wave in &mut self.waves {
             wave.steps.retain(|step| !is_skipped(step.host));
+            // Whose labels and taints are not named loses them, and what a silent host is called may not be known.
+            wave.steps
+                .retain(|step| !has_node || !matches!(step.step.action, StepAction::MarkNodes { .. }));
             for step in &mut wave.steps {
                 do_not_wait_for(step, &skipped, inventory);
             }

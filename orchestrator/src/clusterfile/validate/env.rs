@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use gantry_model::takes_code;
+
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::Node;
 
@@ -33,6 +35,14 @@ pub(super) fn variables(
         if let Some(wrong) = wrong_name(name) {
             mistakes.push(
                 Mistake::new(item.span.clone(), format!("{name:?} is not a variable's name")).help(wrong),
+            );
+            continue;
+        }
+        if takes_code(name) {
+            let mistake = format!("{name} makes programs run what no image brings");
+            mistakes.push(
+                Mistake::new(item.span.clone(), mistake)
+                    .help("leave it out: hosts run what is in verified images and nothing else"),
             );
             continue;
         }
