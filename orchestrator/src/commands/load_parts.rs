@@ -34,7 +34,11 @@ pub(super) fn sort(store: &Store, files: &[&PathBuf]) -> anyhow::Result<Vec<Part
     let mut add = |index: PartsIndex, file: Option<(PathBuf, u32)>| {
         let known = archives.iter_mut().find(|archive| archive.index.is_like(&index));
         match known {
-            Some(archive) => archive.files.extend(file),
+            Some(archive) => {
+                // On each of several media is one that knows what was written until then.
+                archive.index.hear_of_digests(&index);
+                archive.files.extend(file);
+            }
             None => archives.push(Parts {
                 index,
                 files: file.into_iter().collect(),

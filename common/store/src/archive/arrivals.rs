@@ -9,7 +9,7 @@ use std::io::Read;
 use gantry_model::Digest;
 
 use super::LAYOUT_FILE;
-use super::entries::{Entries, Entry, EntryKind};
+use super::entries::{Entries, Entry, EntryKind, MAX_PATH_LEN};
 use super::intake::{decompressed, document, take_blob, take_file};
 use super::sealer::Saved;
 use crate::limits::MAX_LINKS_FOLLOWED;
@@ -158,6 +158,10 @@ impl Arrivals {
                 }
                 part => parts.push(part),
             }
+        }
+        if target.len() > MAX_PATH_LEN {
+            let reason = format!("link {name:?} leads further than {MAX_PATH_LEN} bytes");
+            return Err(StoreError::malformed(archive, reason));
         }
         self.links.insert(name.to_owned(), parts.join("/"));
         Ok(())

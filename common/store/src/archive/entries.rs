@@ -15,7 +15,7 @@ const CHECKSUM: std::ops::Range<usize> = 148..156;
 /// Where a header has the kind of its entry.
 const KIND: usize = 156;
 /// Longest path that is looked at, bytes.
-const MAX_PATH_LEN: usize = 1024;
+pub(super) const MAX_PATH_LEN: usize = 1024;
 /// Most bytes behind the end that are read, so that whoever writes into a pipe can finish.
 const MAX_TRAILER_LEN: u64 = 16 << 20;
 

@@ -10,6 +10,7 @@ use gantry_model::{Digest, ImageReference};
 use gantry_system::files::{sync_dir, write_atomically};
 use serde_json::{Value, json};
 
+use super::parts::create_new;
 use super::tar_stream::copy_verified;
 use super::{LAYOUT_FILE, LAYOUT_TEXT, SaveEvent, blob_path};
 use crate::images::parse;
@@ -73,7 +74,7 @@ impl Store {
         }
         // Always the same name: a run that was cut off leaves one such file, and the next takes its place.
         let partial = dir.join(format!("{}.partial", blob_path(&blob.digest)));
-        let mut file = File::create(&partial).map_err(StoreError::io("create", &partial))?;
+        let mut file = create_new(&partial)?;
         let content = self.blobs().open(&blob.digest, "part of an image")?;
         let what = self.blobs().path(&blob.digest).display().to_string();
         let copied = copy_verified(content, &blob.digest, blob.size, &what, &mut file, event);

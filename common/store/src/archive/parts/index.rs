@@ -165,6 +165,14 @@ impl PartsIndex {
         self.part_size == other.part_size && self.identity() == other.identity()
     }
 
+    /// Takes over what `other`, which is like this one, says of parts that this one does not know yet.
+    pub fn hear_of_digests(&mut self, other: &Self) {
+        for number in 1..=other.count() {
+            let digest = self.digest(number).or_else(|| other.digest(number));
+            self.set_digest(number, digest);
+        }
+    }
+
     pub(super) fn digest(&self, number: u32) -> Option<Digest> {
         self.part(number)?.digest
     }

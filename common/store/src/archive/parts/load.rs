@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use gantry_model::{Digest, ImageReference};
@@ -120,7 +120,6 @@ impl Store {
                 .map_err(StoreError::io("list", &dir))?
                 .flatten()
             {
-                use std::os::unix::fs::MetadataExt as _;
                 freed += entry.metadata().map_or(0, |found| found.blocks() * 512);
             }
             remove_tree(&dir).map_err(StoreError::io("remove", &dir))?;
@@ -176,10 +175,7 @@ impl<'a> ArrivingParts<'a> {
         if path.exists() {
             let before = PartsIndex::read(&path)?;
             if before.is_like(&self.index) {
-                for number in 1..=before.count() {
-                    let digest = self.index.digest(number).or_else(|| before.digest(number));
-                    self.index.set_digest(number, digest);
-                }
+                self.index.hear_of_digests(&before);
             } else {
                 // Cut otherwise: which bytes came is known by the old numbers alone.
                 (1..=before.count()).try_for_each(|number| self.forget(number))?;
@@ -240,8 +236,13 @@ impl<'a> ArrivingParts<'a> {
     /// Where bytes of the blob go; none when the store has it whole, so that they need not go anywhere.
     fn place(&self, extent: &Extent) -> Result<Option<Place>, StoreError> {
         let path = self.dir.join(extent.digest.hex());
-        if !path.exists() && self.has_blob(extent) {
-            return Ok(None);
+        match fs::metadata(&path) {
+            // It was whole, and is a blob of the store by now: nothing unverified may be written into it.
+            Ok(found) if found.nlink() > 1 => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.has_blob(extent) => {
+                return Ok(None);
+            }
+            _ => {}
         }
         let file = File::options()
             .create(true)

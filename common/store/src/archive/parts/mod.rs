@@ -19,3 +19,4 @@ pub use index::PartsIndex;
 pub(super) use index::{Extent, overlap};
 pub use load::PartsState;
 pub use save::SavedParts;
+pub(super) use save::create_new;

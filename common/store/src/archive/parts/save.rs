@@ -71,7 +71,7 @@ impl Store {
         event(SaveEvent::Planned {
             total: numbers.iter().map(|number| parts.index.part_size(*number)).sum(),
         });
-        parts.take_over()?;
+        parts.take_over(&numbers)?;
         parts.write_index()?;
         let mut written = Vec::new();
         for number in numbers {
@@ -103,16 +103,23 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Takes over what an earlier run wrote of the same archive; of another one its parts go.
-    fn take_over(&mut self) -> Result<(), StoreError> {
+    /// Takes over what an earlier run wrote of the same images; of others under the same name the parts go. Parts that are not
+    /// among the `wanted` ones may be on another medium by now, and are not touched.
+    fn take_over(&mut self, wanted: &[u32]) -> Result<(), StoreError> {
         let Ok(before) = PartsIndex::read(self.path) else {
             return Ok(());
         };
+        // An index that was copied says nothing about the files of this name.
+        if before.archive() != self.index.archive() {
+            return Ok(());
+        }
         let same = before.is_like(&self.index);
         for number in 1..=before.count() {
             let path = self.output.with_file_name(before.part_name(number));
-            match before.digest(number) {
-                Some(digest) if same && digest_of(&path).is_ok_and(|found| found == digest) => {
+            let is_whole = |digest: &Digest| digest_of(&path).is_ok_and(|found| found == *digest);
+            let digest = before.digest(number).filter(|_| same);
+            match digest {
+                Some(digest) if !wanted.contains(&number) || is_whole(&digest) => {
                     self.index.set_digest(number, Some(digest));
                 }
                 // Nothing says any more what is in it.
@@ -132,7 +139,7 @@ impl Parts<'_> {
         // Always the same name: what a killed run left is written over.
         let mut partial = path.clone().into_os_string();
         partial.push(".partial");
-        let file = File::create(&partial).map_err(StoreError::io("create", &partial))?;
+        let file = create_new(Path::new(&partial))?;
         let mut out = Hashing {
             inner: BufWriter::with_capacity(1 << 18, &file),
             hasher: Sha256::new(),
@@ -166,6 +173,17 @@ impl Parts<'_> {
         let folder = folder.unwrap_or(Path::new("."));
         sync_dir(folder).map_err(StoreError::io("sync", folder))
     }
+}
+
+/// A file that was not there before: on a medium of somebody else's, one of that name could be a link.
+pub(in crate::archive) fn create_new(path: &Path) -> Result<File, StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::io("remove", path)(error));
+        }
+        _ => {}
+    }
+    File::create_new(path).map_err(StoreError::io("create", path))
 }
 
 fn digest_of(path: &Path) -> io::Result<Digest> {

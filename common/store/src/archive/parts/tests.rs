@@ -302,3 +302,95 @@ proptest! {
         prop_assert!(there.store.check().unwrap().damage.is_empty());
     }
 }
+
+#[test]
+fn nothing_unverified_is_written_into_a_blob_of_the_store() {
+    let (here, there, dir) = (with_image(), testing::store(), tempfile::tempdir().unwrap());
+    let (index, _) = save(&here.store, dir.path(), MIN_PART_LEN);
+    for number in 1..=index.count() {
+        load(&there.store, dir.path(), number).unwrap();
+    }
+    // One blob is damaged on the way: the others become the store's.
+    let parts = there.store.store_dir().join("parts");
+    let arriving = fs::read_dir(parts).unwrap().next().unwrap().unwrap().path();
+    let blobs = fs::read_dir(&arriving)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let smallest = blobs
+        .filter(|path| path.file_name().is_some_and(|name| name.len() == 64))
+        .min_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
+    fs::write(&smallest, "damaged").unwrap();
+    let PartsState::Missing(again) = complete(&there.store, dir.path()) else {
+        panic!("a damaged blob was taken");
+    };
+    for number in again {
+        let path = part(dir.path(), number);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, bytes.iter().map(|byte| !byte).collect::<Vec<_>>()).unwrap();
+        let error = load(&there.store, dir.path(), number).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Verification);
+        let blobs = there.store.blobs();
+        for extent in index.extents() {
+            if blobs.size(&extent.digest).unwrap().is_some() {
+                blobs.verify(&extent.digest, "blob").unwrap();
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+        load(&there.store, dir.path(), number).unwrap();
+    }
+    assert!(is_loaded(&complete(&there.store, dir.path())));
+    assert!(there.store.check().unwrap().damage.is_empty());
+}
+
+#[test]
+fn an_index_that_was_copied_says_nothing_about_other_files() {
+    let (here, dir) = (with_image(), tempfile::tempdir().unwrap());
+    let (index, _) = save(&here.store, dir.path(), MIN_PART_LEN);
+    let copy = dir.path().join("other.tar.parts.json");
+    fs::copy(dir.path().join("demo.tar.parts.json"), copy).unwrap();
+    let output = dir.path().join("other.tar");
+    let saved = here
+        .store
+        .save_parts(&[name("demo:1")], None, &output, MIN_PART_LEN, None, &mut |_| {})
+        .unwrap();
+    assert_eq!(saved.written.len(), index.count() as usize);
+    for number in 1..=index.count() {
+        assert!(part(dir.path(), number).exists(), "part {number} of demo.tar");
+    }
+}
+
+#[test]
+fn parts_that_were_carried_away_stay_known() {
+    let (here, there) = (with_image(), testing::store());
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (here_dir, away) = (dirs[0].path(), dirs[1].path());
+    let output = here_dir.join("demo.tar");
+    let save = |wanted: std::ops::RangeInclusive<u32>| {
+        here.store
+            .save_parts(
+                &[name("demo:1")],
+                None,
+                &output,
+                MIN_PART_LEN,
+                Some(&wanted),
+                &mut |_| {},
+            )
+            .unwrap()
+    };
+    save(1..=2);
+    for number in 1..=2 {
+        fs::rename(part(here_dir, number), part(away, number)).unwrap();
+    }
+    let count = save(3..=u32::MAX).count;
+    fs::copy(
+        here_dir.join("demo.tar.parts.json"),
+        away.join("demo.tar.parts.json"),
+    )
+    .unwrap();
+    for number in 1..=count {
+        let dir = if number <= 2 { away } else { here_dir };
+        load(&there.store, dir, number).unwrap();
+    }
+    assert!(is_loaded(&complete(&there.store, here_dir)));
+}
