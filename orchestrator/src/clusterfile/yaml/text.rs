@@ -86,8 +86,9 @@ fn inline(value: &Yaml, text: &mut String) {
 
 /// A scalar on one line.
 fn word(scalar: &Scalar) -> String {
-    // A plain scalar of several lines is text: nothing else has any.
-    if scalar.plain && !scalar.text.is_empty() && !scalar.text.contains('\n') {
+    // A plain scalar of several lines is text: nothing else has any. The end of a document is one only at the start of a line.
+    let ends = scalar.text == "...";
+    if scalar.plain && !ends && !scalar.text.is_empty() && !scalar.text.contains('\n') {
         return scalar.text.clone();
     }
     let mut quoted = String::from('"');
@@ -183,6 +184,15 @@ kind: Secret
         assert_eq!(to_text(&documents), text.replace(" # with no comment", ""));
     }
 
+    #[test]
+    fn what_ends_documents_ends_none_as_a_value() {
+        let text = to_text(&[Yaml::Scalar(Scalar::plain("..."))]);
+        assert_eq!(
+            Yaml::documents(&text),
+            Ok(vec![Yaml::Scalar(Scalar::quoted("..."))])
+        );
+    }
+
     fn value() -> impl Strategy<Value = Yaml> {
         let text = prop_oneof![
             any::<String>(),
@@ -194,7 +204,9 @@ kind: Secret
             Just(Yaml::Null),
             scalar.clone().prop_map(Yaml::Scalar),
             "[a-z0-9.]{1,8}"
-                .prop_filter("null is nothing", |word| word != "null")
+                .prop_filter("null is nothing, and the end of a document is quoted", |word| {
+                    !matches!(word.as_str(), "null" | "...")
+                })
                 .prop_map(|word| Yaml::Scalar(Scalar::plain(word)))
         ];
         leaf.prop_recursive(4, 24, 4, move |inner| {
