@@ -211,7 +211,9 @@ impl Source {
         spans.sort_by_key(|span: &tree::Span| span.start);
         spans.dedup();
         for span in spans.into_iter().rev().filter(|span| !span.is_empty()) {
-            text.replace_range(span, "\"***\"");
+            // A block's last line end stays: what follows begins a line of its own.
+            let end = span.start + text[span.clone()].trim_end().len();
+            text.replace_range(span.start..end, "\"***\"");
         }
         text
     }
@@ -275,6 +277,9 @@ fn refused<T>(mistakes: Mistakes) -> anyhow::Result<T> {
 /// Names of fields whose values are nobody's business.
 const SECRET_FIELDS: [&str; 3] = ["passwd", "pkPasswd", "password"];
 
+/// Names of fields that list shell lines, which may hold passwords.
+const COMMAND_FIELDS: [&str; 2] = ["cmd", "cmds"];
+
 fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
     // Nobody knows what an image makes of it, or what a command says.
     if matches!(
@@ -291,6 +296,9 @@ fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
     for entry in node.entries() {
         if SECRET_FIELDS.contains(&entry.key.as_str()) {
             spans.push(entry.value.span.clone());
+        } else if COMMAND_FIELDS.contains(&entry.key.as_str()) {
+            // Line by line: it stays a list.
+            spans.extend(entry.value.items().iter().map(|line| line.span.clone()));
         } else {
             secrets(&entry.value, spans);
         }
@@ -318,5 +326,22 @@ mod tests {
         );
         let (documents, mistakes) = tree::parse(&kept);
         assert!(documents.len() == 2 && mistakes.is_empty(), "{kept}");
+    }
+
+    #[test]
+    fn lines_of_commands_are_not_kept() {
+        let text = "kind: Cluster\nspec:\n  cmd: [login hunter2]\n  cmds:\n    - |\n      login hunter2\n    - login hunter2 # why\n  image: a\n\
+                    ---\nkind: Application\nspec:\n  configs:\n    - name: web\n      launch:\n        cmds: ['login hunter2']\n";
+        let source = Source {
+            file: "Clusterfile".into(),
+            text: text.into(),
+        };
+        let kept = source.without_secrets();
+        assert!(!kept.contains("hunter2"), "{kept}");
+        assert!(kept.contains("image: a") && kept.contains("name: web"), "{kept}");
+        let (documents, mistakes) = tree::parse(&kept);
+        assert!(documents.len() == 2 && mistakes.is_empty(), "{kept}");
+        let lines = documents[0].get("spec").and_then(|spec| spec.get("cmds"));
+        assert_eq!(lines.map(|lines| lines.items().len()), Some(2), "{kept}");
     }
 }

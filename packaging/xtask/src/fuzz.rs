@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// How long each runs
     #[arg(long, value_name = "N", default_value_t = 20)]
     seconds: u32,
+    /// What libFuzzer's choices come from: the same inputs in the same order, until the corpus has grown
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u32,
     /// Run this input alone: a file that a failure left
     #[arg(long, value_name = "FILE", requires = "targets")]
     input: Option<PathBuf>,
@@ -54,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for name in chosen {
         let fuzzed = match &args.input {
             Some(input) => one(&program, name, input),
-            None => fuzz(&program, name, args.seconds),
+            None => fuzz(&program, name, args),
         };
         if let Err(error) = fuzzed {
             eprintln!("{error:#}");
@@ -113,7 +116,7 @@ fn build() -> Result<PathBuf> {
     Ok(folder.join(PLATFORM).join("fuzz/fuzz"))
 }
 
-fn fuzz(program: &Path, name: &str, seconds: u32) -> Result<()> {
+fn fuzz(program: &Path, name: &str, args: &Args) -> Result<()> {
     let folder = target_folder().join("fuzz").join(name);
     let corpus = folder.join("corpus");
     fs::create_dir_all(&corpus)?;
@@ -121,7 +124,8 @@ fn fuzz(program: &Path, name: &str, seconds: u32) -> Result<()> {
         .env("GANTRY_FUZZ_TARGET", name)
         .env("GANTRY_FUZZ_SEEDS", &corpus)
         .arg(format!("-artifact_prefix={}/", folder.display()))
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", args.seconds))
+        .arg(format!("-seed={}", args.seed))
         .arg(format!("-timeout={INPUT_LIMIT_S}"))
         .arg(format!("-rss_limit_mb={MEMORY_LIMIT_MIB}"))
         .arg(format!("-max_len={MAX_LEN}"))

@@ -86,9 +86,9 @@ fn inline(value: &Yaml, text: &mut String) {
 
 /// A scalar on one line.
 fn word(scalar: &Scalar) -> String {
-    // A plain scalar of several lines is text: nothing else has any. The end of a document is one only at the start of a line.
-    let ends = scalar.text == "...";
-    if scalar.plain && !ends && !scalar.text.is_empty() && !scalar.text.contains('\n') {
+    // A plain scalar of several lines is text: nothing else has any.
+    let is_plain = scalar.plain && !scalar.text.is_empty() && !scalar.text.contains('\n');
+    if is_plain && !is_document_mark(&scalar.text) {
         return scalar.text.clone();
     }
     let mut quoted = String::from('"');
@@ -105,6 +105,13 @@ fn word(scalar: &Scalar) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+/// Whether `text` would begin or end a document at the start of a line (YAML 1.2, section 9.1).
+fn is_document_mark(text: &str) -> bool {
+    let rests = ["---", "..."].map(|mark| text.strip_prefix(mark));
+    let mut rests = rests.into_iter().flatten();
+    rests.any(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
 /// Printable and no line break by any version of YAML (1.2, section 5.1; 1.1, section 4.2).
@@ -185,12 +192,14 @@ kind: Secret
     }
 
     #[test]
-    fn what_ends_documents_ends_none_as_a_value() {
-        let text = to_text(&[Yaml::Scalar(Scalar::plain("..."))]);
-        assert_eq!(
-            Yaml::documents(&text),
-            Ok(vec![Yaml::Scalar(Scalar::quoted("..."))])
-        );
+    fn what_begins_and_ends_documents_does_not_as_a_value() {
+        for mark in ["...", "---", "--- a", "...\t!!%"] {
+            let text = to_text(&[Yaml::Scalar(Scalar::plain(mark))]);
+            assert_eq!(
+                Yaml::documents(&text),
+                Ok(vec![Yaml::Scalar(Scalar::quoted(mark))])
+            );
+        }
     }
 
     fn value() -> impl Strategy<Value = Yaml> {
