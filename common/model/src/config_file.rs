@@ -80,7 +80,10 @@ pub fn check_config_path(path: &str) -> Result<(), ConfigPathError> {
     let top = path.split('/').next().unwrap_or_default();
     match OF_IMAGES_ALONE.into_iter().find(|folder| *folder == top) {
         Some(folder) => Err(ConfigPathError::OfImagesAlone(folder)),
-        None if top == APPLICATIONS && path.ends_with(SCRIPT) => Err(ConfigPathError::Script),
+        // Builds tell scripts by that ending, however it is written.
+        None if top == APPLICATIONS && path.to_ascii_lowercase().ends_with(SCRIPT) => {
+            Err(ConfigPathError::Script)
+        }
         None => Ok(()),
     }
 }
@@ -115,6 +118,7 @@ mod tests {
             ("scripts/init.sh", ConfigPathError::OfImagesAlone("scripts")),
             ("bin", ConfigPathError::OfImagesAlone("bin")),
             ("application/apps/web/up.sh", ConfigPathError::Script),
+            ("application/apps/web/UP.SH", ConfigPathError::Script),
         ] {
             assert_eq!(check_config_path(path), Err(error), "{path:?}");
         }
