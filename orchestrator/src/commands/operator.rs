@@ -144,8 +144,15 @@ fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let authority = state.authority()?;
     let own = state.identity_from(&authority)?;
     let mut issued = authority.issued().or_exit(ExitCode::Failed)?;
-    issued.retain(|record| record.role != Role::Agent.as_str() && !own.is_revoked(&record.serial));
+    issued.retain(|record| record.role != Role::Agent.as_str());
     issued.retain(|record| record.name == args.name || record.serial == args.name);
+    let (before, issued): (Vec<_>, Vec<_>) = issued
+        .into_iter()
+        .partition(|record| own.is_revoked(&record.serial));
+    for record in &before {
+        // Who was killed may have written some lists and not all.
+        authority.revoke(&record.serial).or_exit(ExitCode::Failed)?;
+    }
     if issued.is_empty() {
         let message = format!("there is no valid identity of {:?} made here", args.name);
         return Err(failure_hint(

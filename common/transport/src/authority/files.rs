@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use gantry_system::files::sync_dir;
 use rcgen::KeyPair;
 
 use super::{AuthorityError, Ca, failed_on, write};
@@ -35,8 +36,12 @@ pub(super) fn cross_file(number: u32) -> String {
 
 pub(super) fn remove(path: &Path) -> Result<(), AuthorityError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed_on("remove", path, error)),
-        _ => Ok(()),
+        Ok(()) => {
+            let dir = path.parent().unwrap_or(path);
+            sync_dir(dir).map_err(|error| failed_on("sync", dir, error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed_on("remove", path, error)),
     }
 }
 

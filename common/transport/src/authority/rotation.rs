@@ -233,6 +233,8 @@ impl Authority {
         else {
             return Err(AuthorityError("no CA was dropped".into()));
         };
+        // A power cut may have brought it back; afterwards nobody knows of it.
+        remove(&self.dir.join(key_file(number)))?;
         let signing = self.note.signing;
         Note {
             signing,

@@ -112,6 +112,8 @@ fn check_chain(
     );
     let clock = |at: UnixTime| UNIX_EPOCH + Duration::from_secs(at.as_secs());
     let problem = match verdict {
+        // webpki heeds the list of the certificate's own CA; one that was dropped has no key to sign a new one with.
+        Ok(_) if trust.revokes(&peer.serial) => CertificateProblem::Revoked { who },
         Ok(_) => return Ok(peer),
         Err(webpki::Error::CertExpired { time, not_after }) => CertificateProblem::Expired {
             who,

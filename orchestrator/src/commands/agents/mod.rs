@@ -127,8 +127,10 @@ fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     for host in &args.hosts {
         let mut revoked = Vec::new();
         for serial in serials(host) {
-            if !authority.is_revoked(&serial).or_exit(ExitCode::Failed)? {
-                authority.revoke(&serial).or_exit(ExitCode::Failed)?;
+            let before = authority.is_revoked(&serial).or_exit(ExitCode::Failed)?;
+            // Also when it is known already: who was killed may have written that down and no list.
+            authority.revoke(&serial).or_exit(ExitCode::Failed)?;
+            if !before {
                 revoked.push(serial);
             }
         }
