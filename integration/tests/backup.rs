@@ -154,6 +154,11 @@ fn restore_puts_the_cluster_back_and_can_be_undone(bed: &Testbed) {
     assert_eq!(words(), ["configmap/later"]);
     let pods = first.kubectl("get pods -o name").unwrap();
     assert!(!pods.contains("pod/web-"), "{pods}");
+
+    // What the file says of nodes may be younger than the snapshot.
+    let again = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(again.steps_on(first), ["labels and taints"]);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }
 
 /// Nobody applies anything: rootfs, registry, control plane and pods are there again.

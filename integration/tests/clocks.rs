@@ -45,7 +45,7 @@ fn an_agents_certificate_that_is_about_to_end_is_renewed_by_apply() {
         .unwrap();
     let applied = operator.apply().unwrap().ok().unwrap().finished;
     assert!(
-        applied.stderr.contains("certificate was about to end"),
+        applied.stderr.contains("its agent has a new certificate until"),
         "{applied}"
     );
     let ends =
