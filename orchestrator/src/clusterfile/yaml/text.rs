@@ -88,7 +88,7 @@ fn inline(value: &Yaml, text: &mut String) {
 fn word(scalar: &Scalar) -> String {
     // A plain scalar of several lines is text: nothing else has any.
     let is_plain = scalar.plain && !scalar.text.is_empty() && !scalar.text.contains('\n');
-    if is_plain && !is_document_mark(&scalar.text) {
+    if is_plain && !is_mark(&scalar.text) {
         return scalar.text.clone();
     }
     let mut quoted = String::from('"');
@@ -107,9 +107,10 @@ fn word(scalar: &Scalar) -> String {
     quoted
 }
 
-/// Whether `text` would begin or end a document at the start of a line (YAML 1.2, section 9.1).
-fn is_document_mark(text: &str) -> bool {
-    let rests = ["---", "..."].map(|mark| text.strip_prefix(mark));
+/// Whether `text` would begin or end a document at the start of a line (YAML 1.2, section 9.1), or begin an item or a field in a
+/// block; within brackets it is a word.
+fn is_mark(text: &str) -> bool {
+    let rests = ["---", "...", "-", "?", ":"].map(|mark| text.strip_prefix(mark));
     let mut rests = rests.into_iter().flatten();
     rests.any(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
@@ -193,7 +194,7 @@ kind: Secret
 
     #[test]
     fn what_begins_and_ends_documents_does_not_as_a_value() {
-        for mark in ["...", "---", "--- a", "...\t!!%"] {
+        for mark in ["...", "---", "--- a", "...\t!!%", "?", "- a"] {
             let text = to_text(&[Yaml::Scalar(Scalar::plain(mark))]);
             assert_eq!(
                 Yaml::documents(&text),
