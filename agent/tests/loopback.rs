@@ -7,8 +7,7 @@ mod support;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gantry::session::fetches::{FetchServer, SentCounters};
 use gantry_agent::config::Config;
@@ -18,11 +17,8 @@ use gantry_model::{
     ClusterName, Digest, HostsEntry, Inventory, LayerDescriptor, Step, StepAction, StepOutcome,
 };
 use gantry_protocol::{Message, RefusalKind, Reply, Request, StepEvent};
-use gantry_transport::{
-    Authority, Connection, DialOptions, Identity, Role, Token, TokenBook, TokenRecord, TokenRefusal, UdpMode,
-    dial, enrol,
-};
-use support::{TestStore, layer, noise, store};
+use gantry_transport::{Authority, Connection, DialOptions, Identity, Role, Token, UdpMode, dial, enrol};
+use support::{Book, TestStore, layer, noise, store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +59,7 @@ impl Bed {
         };
         let token = Token::create(Duration::from_secs(60));
         enrolment::drop_token(&bed.config.token_file, &token.to_string()).unwrap();
-        let book = Book(Mutex::new(token.record(1)));
+        let book = Book::with(token.record(1));
         let enrolled = until(async || {
             enrol(
                 bed.config.listen,
@@ -113,21 +109,6 @@ impl Bed {
 
     fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
-    }
-}
-
-struct Book(Mutex<TokenRecord>);
-
-impl TokenBook for Book {
-    fn find(&self, id: &str) -> Option<TokenRecord> {
-        Some(self.0.lock().unwrap().clone()).filter(|record| record.id == id)
-    }
-
-    fn redeem(&self, _id: &str, host: &str, fingerprint: &str) -> Result<(), TokenRefusal> {
-        self.0
-            .lock()
-            .unwrap()
-            .redeem(host, fingerprint, SystemTime::now())
     }
 }
 

@@ -3,14 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/book.rs"]
+mod book;
 #[path = "support/mortal.rs"]
 mod mortal;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use book::Book;
 use gantry::commands::agents::trust;
 use gantry::commands::certs::rotation::{self, Progress};
 use gantry::session::{AgentSession as _, DialSettings, Dialer, SessionError, Sessions as _};
@@ -19,9 +21,7 @@ use gantry_agent::config::Config;
 use gantry_agent::enrolment;
 use gantry_agent::run::run_until;
 use gantry_store::Store;
-use gantry_transport::{
-    DialOptions, Identity, Role, Rotation, Token, TokenBook, TokenRecord, TokenRefusal, UdpMode, dial, enrol,
-};
+use gantry_transport::{DialOptions, Identity, Role, Rotation, Token, UdpMode, dial, enrol};
 use mortal::Mortal;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ impl Bed {
         };
         let token = Token::create(Duration::from_secs(60));
         enrolment::drop_token(&config.token_file, &token.to_string()).unwrap();
-        let book = Book(Mutex::new(token.record(1)));
+        let book = Book::with(token.record(1));
         self.agents.push(Agent {
             config,
             running: None,
@@ -352,19 +352,4 @@ async fn until<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     listener.local_addr().unwrap().port()
-}
-
-struct Book(Mutex<TokenRecord>);
-
-impl TokenBook for Book {
-    fn find(&self, id: &str) -> Option<TokenRecord> {
-        Some(self.0.lock().unwrap().clone()).filter(|record| record.id == id)
-    }
-
-    fn redeem(&self, _id: &str, host: &str, fingerprint: &str) -> Result<(), TokenRefusal> {
-        self.0
-            .lock()
-            .unwrap()
-            .redeem(host, fingerprint, SystemTime::now())
-    }
 }

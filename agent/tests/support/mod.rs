@@ -6,18 +6,21 @@
     reason = "the example that measures uses it too, and is no test to clippy"
 )]
 
+mod book;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gantry_model::LayerDescriptor;
 use gantry_store::{LayerOptions, Store, layer_from_tree};
 use gantry_transport::{
     AgentKey, Authority, Connection, DialOptions, EnrolmentListener, Identity, Listener, ListenerOptions,
-    Role, Token, TokenBook, TokenRecord, TokenRefusal, UdpMode, dial, enrol,
+    Role, Token, UdpMode, dial, enrol,
 };
+
+pub(crate) use book::Book;
 
 /// The name the agent is enrolled by.
 pub(crate) const HOST: &str = "127.0.0.1";
@@ -44,7 +47,7 @@ impl Site {
         let authority = Authority::open_or_create(pki.path()).unwrap();
         let operator = authority.issue_operator("tester", Role::Operator).unwrap();
         let token = Token::create(Duration::from_secs(60));
-        let book = Book(Mutex::new(token.record(1)));
+        let book = Book::with(token.record(1));
         let key = AgentKey::generate().unwrap();
         let listener = EnrolmentListener::bind(any_port(), key, token, "test")
             .await
@@ -85,21 +88,6 @@ impl Site {
 
 fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-struct Book(Mutex<TokenRecord>);
-
-impl TokenBook for Book {
-    fn find(&self, id: &str) -> Option<TokenRecord> {
-        Some(self.0.lock().unwrap().clone()).filter(|record| record.id == id)
-    }
-
-    fn redeem(&self, _id: &str, host: &str, fingerprint: &str) -> Result<(), TokenRefusal> {
-        self.0
-            .lock()
-            .unwrap()
-            .redeem(host, fingerprint, SystemTime::now())
-    }
 }
 
 /// A store in a folder of its own.
