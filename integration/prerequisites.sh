@@ -8,7 +8,7 @@ set -eu
 
 build_packages="gcc libc6-dev make dpkg rpm"
 # systemd-nspawn hosts, their trees, their network; the image tools Gantry's images are compared with.
-test_packages="systemd-container mmdebstrap iproute2 iptables util-linux procps skopeo umoci podman curl attr"
+test_packages="systemd-container mmdebstrap iproute2 iptables util-linux procps skopeo umoci podman curl openssl attr"
 # libFuzzer is built from its sources.
 fuzz_packages="g++"
 # What Gantry's figures are measured beside.

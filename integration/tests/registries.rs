@@ -99,6 +99,62 @@ fn what_gantry_pushed_skopeo_and_podman_read() {
 }
 
 #[test]
+fn skopeo_carries_what_gantry_signed_and_openssl_verifies_it() {
+    let desk = desk_with_image();
+    let registry = Registry::start(&desk.folder().join("registry"), &Guard::default()).unwrap();
+    let host = registry.host();
+    let gantry = |words: &str| desk.gantry(words).unwrap().ok().unwrap();
+    gantry("keys generate");
+    gantry("keys generate -o other");
+    let (image, copied) = (format!("{host}/team/demo:v1"), format!("{host}/copied/demo:v1"));
+    gantry(&format!("tag demo:v1 {image}"));
+    gantry(&format!("push {image} --insecure"));
+    // The image is there; its signature travels alone.
+    gantry(&format!("sign --key gantry.key {image}"));
+    let pushed = gantry(&format!("push {image} --insecure"));
+    let tag = format!("{}.sig", digest(&pushed).replace(':', "-"));
+
+    let url = format!("http://{host}/v2/team/demo");
+    let signatures = desk
+        .sh(&format!(
+            "curl --fail --silent --header 'Accept: application/vnd.oci.image.manifest.v1+json' \
+             {url}/manifests/{tag}"
+        ))
+        .unwrap();
+    let signatures: serde_json::Value = serde_json::from_str(&signatures).unwrap();
+    let layer = &signatures["layers"][0];
+    let payload = layer["digest"].as_str().unwrap();
+    let signature = layer["annotations"]["dev.cosignproject.cosign/signature"]
+        .as_str()
+        .unwrap();
+    let verify = format!(
+        "set -e\n\
+         curl --fail --silent {url}/blobs/{payload} >payload\n\
+         grep --quiet {} payload\n\
+         echo {signature} | openssl base64 -d -A >signature\n\
+         openssl dgst -sha256 -verify gantry.pub -signature signature payload",
+        digest(&pushed)
+    );
+    assert_eq!(desk.sh(&verify).unwrap().trim(), "Verified OK");
+
+    // skopeo knows signatures of this form: it finds them, and takes them along to another repository.
+    let copy = format!(
+        "mkdir registries.d\n\
+         printf 'default-docker:\\n  use-sigstore-attachments: true\\n' >registries.d/default.yaml\n\
+         echo '{{\"default\": [{{\"type\": \"insecureAcceptAnything\"}}]}}' >policy.json\n\
+         skopeo --policy policy.json --registries.d registries.d copy --quiet --src-tls-verify=false \
+         --dest-tls-verify=false docker://{image} docker://{copied}"
+    );
+    desk.sh(&copy).unwrap();
+    let elsewhere = |words: &str| desk.gantry_in("elsewhere", words).unwrap();
+    elsewhere(&format!("pull {copied} --insecure")).ok().unwrap();
+    let verified = elsewhere(&format!("verify --key gantry.pub {copied}"));
+    assert!(verified.clone().ok().unwrap().contains("team/demo"), "{verified}");
+    let wrong = elsewhere(&format!("verify --key other.pub {copied}"));
+    assert_eq!(wrong.status, Some(6), "{wrong}");
+}
+
+#[test]
 fn what_others_pushed_gantry_reads() {
     let desk = desk_with_image();
     let registry = Registry::start(&desk.folder().join("registry"), &Guard::default()).unwrap();

@@ -83,6 +83,15 @@ pub enum Command {
     Pull(commands::pull::Args),
     /// Send an image to a registry
     Push(commands::push::Args),
+    /// Sign an image
+    ///
+    /// The signature is kept beside the image and goes wherever it goes: to registries, into archives, to the hosts. Of an
+    /// image for several platforms, its index and every image of it in the store are signed.
+    Sign(commands::sign::Args),
+    /// Say whether an image is signed by one of these keys
+    Verify(commands::verify::Args),
+    /// Make keys for signing
+    Keys(commands::keys::Args),
     /// List the tags of a repository
     Search(commands::search::Args),
     /// Give a registry a name and a password

@@ -16,6 +16,7 @@ mod host;
 mod image_command;
 mod image_plugin;
 mod image_reference;
+mod image_signature;
 mod ip_range;
 mod kubeadm;
 mod layer;
@@ -40,6 +41,7 @@ pub use host::{
 pub use image_command::ImageCommand;
 pub use image_plugin::ImagePlugin;
 pub use image_reference::{ImageReference, ReferenceError};
+pub use image_signature::{ImageSignature, PayloadError, SignedPayload};
 pub use ip_range::{IpRange, IpRangeError};
 pub use kubeadm::{JoinPass, KubeadmAct, KubeadmSpec, kubeadm_api_version};
 pub use layer::{LayerDescriptor, TocLocation};

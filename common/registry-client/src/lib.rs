@@ -25,6 +25,7 @@ mod push;
 mod registries_conf;
 mod requests;
 mod retry;
+mod signatures;
 mod tags;
 mod token;
 mod transfer;

@@ -45,6 +45,8 @@ pub struct Pulled {
 #[derive(Debug, Default)]
 struct Plan {
     documents: Vec<Vec<u8>>,
+    /// Manifests and indexes that there may be signatures over.
+    signable: Vec<Digest>,
     blobs: Vec<Descriptor>,
 }
 
@@ -52,7 +54,7 @@ impl RegistryClient {
     /// Brings the image that `name` means into the store, under that name. `event` is told of layers that are given
     /// their chunked form.
     ///
-    /// What an interrupted pull brought is used by the next one.
+    /// What an interrupted pull brought is used by the next one. Signatures come along.
     ///
     /// # Errors
     /// When no registry has it, or what one sends is not what it announced; the name leads where it led before then.
@@ -110,13 +112,19 @@ impl RegistryClient {
                 if !manifest.is_index() {
                     plan.add(&manifest, endpoint)?;
                 }
+                if entry.is_image() {
+                    plan.signable.push(entry.digest);
+                }
                 plan.documents.push(manifest.bytes);
             }
         } else {
             plan.add(&top, endpoint)?;
         }
         let target = top.descriptor.clone();
+        plan.signable.push(target.digest);
         plan.documents.push(top.bytes);
+        self.fetch_signatures(store, endpoint, plan.signable.iter().copied())
+            .await?;
         self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
         let (store, documents) = (store.clone(), plan.documents);
         crate::transfer::on_thread(move || {

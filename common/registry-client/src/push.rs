@@ -35,7 +35,8 @@ pub struct Pushed {
 impl RegistryClient {
     /// Makes the registry that `destination` names hold the image `name` of the store.
     ///
-    /// What the registry has is not sent; what another of its repositories has, it takes from there.
+    /// What the registry has is not sent; what another of its repositories has, it takes from there. Signatures go along, and
+    /// are joined to those that the registry has.
     ///
     /// # Errors
     /// When the image is damaged or not whole, or the registry refuses it; no tag has changed then.
@@ -65,6 +66,8 @@ impl RegistryClient {
         };
         let reference = wanted.reference();
         if self.manifest_digest(&endpoint, &reference, "pull,push").await? == Some(digest) {
+            self.send_signatures(store, &endpoint, &contents.signatures)
+                .await?;
             self.remember(store, &endpoint, &contents).await?;
             return Ok(pushed(true));
         }
@@ -84,6 +87,9 @@ impl RegistryClient {
         stream::iter(sends)
             .try_buffer_unordered(PARALLEL_BLOBS)
             .try_collect::<()>()
+            .await?;
+        // Before the tag: whoever pulls by it and asks for signatures finds them.
+        self.send_signatures(store, &endpoint, &contents.signatures)
             .await?;
         for (manifest, bytes) in &contents.manifests {
             let reference = if manifest.digest == digest {
@@ -125,7 +131,7 @@ impl RegistryClient {
         Ok(())
     }
 
-    async fn put_manifest(
+    pub(crate) async fn put_manifest(
         &self,
         endpoint: &Endpoint,
         reference: &str,

@@ -6,7 +6,7 @@ use gantry_model::{Digest, ImageReference};
 
 use crate::images::{is_index, parse};
 use crate::manifest::{Index, MAX_MANIFEST_LEN, Manifest};
-use crate::{Descriptor, Platform, Store, StoreError};
+use crate::{Descriptor, Platform, SignatureContents, Store, StoreError};
 
 /// The documents and blobs of one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct ImageContents {
     pub blobs: Vec<Descriptor>,
     /// What an index names and the store does not have.
     pub absent: Vec<Descriptor>,
+    /// Signatures over the manifests and indexes that were signed.
+    pub signatures: Vec<SignatureContents>,
 }
 
 impl Store {
@@ -89,6 +91,9 @@ impl Store {
                 }
             }
         }
+        contents
+            .signatures
+            .extend(self.signature_contents(&target.digest)?);
         contents.manifests.push((target.clone(), bytes));
         Ok(())
     }

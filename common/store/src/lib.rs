@@ -31,6 +31,7 @@ pub mod receive;
 mod references;
 mod remove;
 mod rootfs;
+pub mod signatures;
 pub mod source;
 mod store;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use new_image::NewImage;
 pub use partial_blob::PartialBlob;
 pub use remove::{Postponed, Removal};
 pub use rootfs::Rootfs;
+pub use signatures::SignatureContents;
 pub use store::Store;
 
 pub use layer_error::LayerError;

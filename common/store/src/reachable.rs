@@ -14,7 +14,7 @@ use crate::{Descriptor, ImageConfig, Store, StoreError, documents};
 /// Everything that some images need.
 #[derive(Debug, Default)]
 pub(crate) struct Reachable {
-    /// Index, manifests, configs and layers, chunked forms included.
+    /// Index, manifests, configs and layers, chunked forms and signatures included.
     pub(crate) blobs: BTreeSet<Digest>,
     /// The layers in chunked form: what may lie unpacked in `data/overlay2`.
     pub(crate) layers: BTreeSet<Digest>,
@@ -34,6 +34,7 @@ impl Store {
     /// Adds what the image at `target` needs.
     pub(crate) fn reach(&self, target: &Descriptor, reachable: &mut Reachable) -> Result<(), StoreError> {
         reachable.blobs.insert(target.digest);
+        self.reach_signatures(&target.digest, reachable)?;
         let what = format!("image manifest {}", target.digest);
         let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
         if is_index(&target.media_type) {

@@ -149,15 +149,16 @@ impl Store {
                 removal.blobs.push(digest);
             }
         }
-        let dir = self.chunked_forms_dir();
-        let forms = fs::read_dir(&dir).into_iter().flatten().flatten();
-        for form in forms {
-            let original = form
-                .file_name()
-                .to_str()
-                .and_then(|name| Digest::from_hex(name.strip_suffix(".json")?).ok());
-            if original.is_some_and(|original| !still_needed.blobs.contains(&original)) {
-                fs::remove_file(form.path()).map_err(StoreError::io("remove", form.path()))?;
+        // What is noted about blobs that are gone: the chunked forms of layers, signatures over manifests.
+        for dir in [self.chunked_forms_dir(), self.signatures_dir()] {
+            for note in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let about = note
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| Digest::from_hex(name.strip_suffix(".json")?).ok());
+                if about.is_some_and(|about| !still_needed.blobs.contains(&about)) {
+                    fs::remove_file(note.path()).map_err(StoreError::io("remove", note.path()))?;
+                }
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::{Blobs, StoreError, StoreLock};
 /// ROOT/store/blobs/sha256/<hex>     OCI blobs
 /// ROOT/store/images.json            reference -> manifest digest
 /// ROOT/store/chunked/<hex>.json     layer that arrived in another form -> its chunked form
+/// ROOT/store/signatures/<hex>.json  manifest or index -> the manifest of the signatures over it
 /// ROOT/store/build-cache/<hex>.json  key of a build's step -> the layer it made
 /// ROOT/store/layers/<hex>/          descriptor.json and toc of each unpacked layer
 /// ROOT/store/partial/<hex>/         layers whose transfer was interrupted

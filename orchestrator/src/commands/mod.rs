@@ -15,6 +15,8 @@ pub mod enroll;
 pub mod history;
 pub mod images;
 pub mod inspect;
+mod key_file;
+pub mod keys;
 pub mod kubeconfig;
 pub mod load;
 mod load_parts;
@@ -40,12 +42,14 @@ mod rootfs;
 pub mod save;
 pub mod scale;
 pub mod search;
+pub mod sign;
 pub mod stage;
 pub mod status;
 pub mod store;
 pub mod tag;
 pub mod token;
 pub mod tree;
+pub mod verify;
 pub mod which;
 
 use gantry_model::ExitCode;
@@ -79,6 +83,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(args, context),
         Command::Pull(args) => pull::run(args, context),
         Command::Push(args) => push::run(args, context),
+        Command::Sign(args) => sign::run(args, context),
+        Command::Verify(args) => verify::run(args, context),
+        Command::Keys(args) => keys::run(args),
         Command::Search(args) => search::run(args, context),
         Command::Login(args) => login::login(args, context),
         Command::Logout(args) => login::logout(args, context),

@@ -13,6 +13,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("common/system", &[]),
     ("common/template", &[]),
     ("common/protocol", &["gantry-model"]),
+    ("common/signing", &["gantry-model"]),
     ("common/store", &["gantry-model", "gantry-system"]),
     (
         "common/transport",
@@ -32,6 +33,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 const COMMON: &[&str] = &[
     "gantry-model",
     "gantry-protocol",
+    "gantry-signing",
     "gantry-store",
     "gantry-system",
     "gantry-template",
@@ -43,6 +45,7 @@ const ORCHESTRATOR: &[&str] = &[
     "gantry-model",
     "gantry-protocol",
     "gantry-registry-client",
+    "gantry-signing",
     "gantry-store",
     "gantry-system",
     "gantry-template",

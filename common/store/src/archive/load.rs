@@ -12,9 +12,11 @@ use gantry_model::{Digest, ImageReference};
 
 use super::arrivals::Arrivals;
 use super::sealer::YamlReader;
-use super::{docker, sealer};
+use super::{docker, is_signatures, sealer};
 use crate::images::parse;
-use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index};
+use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index, MAX_MANIFEST_LEN, Manifest};
+use crate::reachable::Reachable;
+use crate::signatures::is_of_signatures;
 use crate::{Descriptor, Platform, Store, StoreError};
 
 /// One image that [`Store::load`] brought in.
@@ -178,7 +180,11 @@ impl Store {
     ) -> Result<Named, StoreError> {
         let index: Index = parse(index, &format!("index.json of {archive}"))?;
         let (mut images, mut seen) = (Vec::new(), BTreeSet::new());
-        for target in index.manifests {
+        let (signatures, targets): (Vec<_>, Vec<_>) = index
+            .manifests
+            .into_iter()
+            .partition(|entry| self.is_signatures(entry, archive));
+        for target in targets {
             // One image may be there under many names.
             if seen.insert(target.digest) {
                 self.take_image(&target, archive, event)?;
@@ -200,7 +206,39 @@ impl Store {
             };
             images.push((target, names));
         }
+        self.take_signatures(&signatures, &images, archive)?;
         Ok(images)
+    }
+
+    /// Whether an entry of an index is signatures: it says so, or its manifest shows it.
+    fn is_signatures(&self, entry: &Descriptor, archive: &str) -> bool {
+        let read = || self.blobs().read(&entry.digest, archive, MAX_MANIFEST_LEN).ok();
+        let manifest = || serde_json::from_slice::<Manifest>(&read()?).ok();
+        is_signatures(entry) || manifest().is_some_and(|manifest| is_of_signatures(&manifest))
+    }
+
+    /// Takes in signatures over the images that came. Those over anything else are left.
+    fn take_signatures(
+        &self,
+        signatures: &[Descriptor],
+        images: &Named,
+        archive: &str,
+    ) -> Result<(), StoreError> {
+        let mut came = Reachable::default();
+        if !signatures.is_empty() {
+            images
+                .iter()
+                .try_for_each(|(target, _)| self.reach(target, &mut came))?;
+        }
+        for entry in signatures {
+            let what = format!("manifest {} of {archive}", entry.digest);
+            let bytes = self.blobs().read(&entry.digest, &what, MAX_MANIFEST_LEN)?;
+            let image = self.signed_image(&bytes, archive)?;
+            if came.blobs.contains(&image) {
+                self.add_signature_manifest(&image, &bytes)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -20,10 +20,28 @@ pub use sealer::YamlReader;
 
 use gantry_model::Digest;
 
+use crate::Descriptor;
+
 /// The file that makes a folder an OCI layout.
 const LAYOUT_FILE: &str = "oci-layout";
 /// What it says (OCI image-spec, "oci-layout file").
 const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Annotation of an entry of the index: what it is to cosign (`cosign save`, `cosign verify --local-image`).
+const ANNOTATION_KIND: &str = "kind";
+/// Its value for an image that was signed.
+const KIND_IMAGE: &str = "dev.cosignproject.cosign/image";
+/// Its value for an index that was signed.
+const KIND_INDEX: &str = "dev.cosignproject.cosign/imageIndex";
+/// Its value for signatures.
+const KIND_SIGNATURES: &str = "dev.cosignproject.cosign/sigs";
+/// Annotation of signatures in the index: the name of the image that they were written with.
+const ANNOTATION_SIGNED: &str = "io.gantry.signed";
+
+/// Whether an entry of the index is signatures and not an image.
+fn is_signatures(entry: &Descriptor) -> bool {
+    entry.annotations.get(ANNOTATION_KIND).map(String::as_str) == Some(KIND_SIGNATURES)
+}
 
 /// Where a blob lies in an OCI layout.
 fn blob_path(digest: &Digest) -> String {
@@ -34,3 +52,5 @@ fn blob_path(digest: &Digest) -> String {
 pub(crate) mod tests;
 #[cfg(test)]
 mod tests_hostile;
+#[cfg(test)]
+mod tests_signatures;

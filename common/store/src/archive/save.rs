@@ -8,9 +8,14 @@ use std::io::Write;
 use gantry_model::{Digest, ImageReference};
 
 use super::tar_stream::TarStream;
-use super::{LAYOUT_FILE, LAYOUT_TEXT, blob_path};
+use super::{
+    ANNOTATION_KIND, ANNOTATION_SIGNED, KIND_IMAGE, KIND_INDEX, KIND_SIGNATURES, LAYOUT_FILE, LAYOUT_TEXT,
+    blob_path,
+};
+use crate::images::is_index;
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index, MEDIA_TYPE_INDEX};
-use crate::{Descriptor, Platform, Store, StoreError};
+use crate::signatures::signature_tag;
+use crate::{Descriptor, Platform, SignatureContents, Store, StoreError};
 
 /// How far writing an archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +68,18 @@ impl Store {
         for reference in references {
             let contents = self.contents(reference, platform)?;
             let (target, _) = contents.manifests.last().expect("every image has a manifest");
-            outgoing.images.push(named(target, reference));
+            let mut image = named(target, &reference.to_string());
+            if contents.signatures.iter().any(|one| one.image == image.digest) {
+                let kind = if is_index(&image.media_type) {
+                    KIND_INDEX
+                } else {
+                    KIND_IMAGE
+                };
+                image
+                    .annotations
+                    .insert(ANNOTATION_KIND.to_owned(), kind.to_owned());
+            }
+            outgoing.images.push(image);
             let documents = contents.manifests.into_iter();
             outgoing.documents.extend(
                 documents
@@ -73,6 +89,19 @@ impl Store {
             outgoing
                 .blobs
                 .extend(contents.blobs.into_iter().filter(|blob| seen.insert(blob.digest)));
+            for signatures in contents.signatures {
+                if !seen.insert(signatures.manifest.digest) {
+                    continue;
+                }
+                outgoing.signatures.push(signatures_entry(&signatures, reference));
+                outgoing
+                    .documents
+                    .push((signatures.manifest.digest, signatures.bytes));
+                let blobs = signatures.blobs.into_iter();
+                outgoing
+                    .blobs
+                    .extend(blobs.filter(|blob| seen.insert(blob.digest)));
+            }
         }
         Ok(outgoing)
     }
@@ -83,6 +112,8 @@ impl Store {
 pub(super) struct Outgoing {
     /// The images, with their names as annotations.
     pub(super) images: Vec<Descriptor>,
+    /// Signatures over them, each with the tag that it has in registries.
+    pub(super) signatures: Vec<Descriptor>,
     /// Manifests and indexes.
     pub(super) documents: Vec<(Digest, Vec<u8>)>,
     /// Configs and layers.
@@ -94,7 +125,7 @@ impl Outgoing {
         let index = Index {
             schema_version: 2,
             media_type: MEDIA_TYPE_INDEX.to_owned(),
-            manifests: self.images.clone(),
+            manifests: [self.images.clone(), self.signatures.clone()].concat(),
         };
         let mut archive = TarStream::default();
         archive.file(LAYOUT_FILE, LAYOUT_TEXT.as_bytes().to_vec());
@@ -113,13 +144,22 @@ impl Outgoing {
     }
 }
 
-fn named(target: &Descriptor, reference: &ImageReference) -> Descriptor {
+fn named(target: &Descriptor, name: &str) -> Descriptor {
     let mut target = target.clone();
+    for annotation in [ANNOTATION_REF_NAME, ANNOTATION_IMAGE_NAME] {
+        target.annotations.insert(annotation.to_owned(), name.to_owned());
+    }
     target
+}
+
+fn signatures_entry(signatures: &SignatureContents, reference: &ImageReference) -> Descriptor {
+    let tag = signature_tag(&signatures.image);
+    let mut entry = named(&signatures.manifest, &format!("{}:{tag}", reference.name()));
+    entry
         .annotations
-        .insert(ANNOTATION_REF_NAME.to_owned(), reference.to_string());
-    target
+        .insert(ANNOTATION_KIND.to_owned(), KIND_SIGNATURES.to_owned());
+    entry
         .annotations
-        .insert(ANNOTATION_IMAGE_NAME.to_owned(), reference.to_string());
-    target
+        .insert(ANNOTATION_SIGNED.to_owned(), reference.to_string());
+    entry
 }

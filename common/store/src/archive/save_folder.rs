@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::parts::create_new;
 use super::tar_stream::copy_verified;
-use super::{LAYOUT_FILE, LAYOUT_TEXT, SaveEvent, blob_path};
+use super::{ANNOTATION_SIGNED, LAYOUT_FILE, LAYOUT_TEXT, SaveEvent, blob_path};
 use crate::images::parse;
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, MEDIA_TYPE_INDEX};
 use crate::{Descriptor, Platform, Store, StoreError};
@@ -54,7 +54,10 @@ impl Store {
         let blobs = dir.join("blobs/sha256");
         sync_dir(&blobs).map_err(StoreError::io("sync", &blobs))?;
         for image in &outgoing.images {
-            put(&mut index, image);
+            remove_signatures(&mut index, image);
+        }
+        for entry in outgoing.images.iter().chain(&outgoing.signatures) {
+            put(&mut index, entry);
         }
         let index = serde_json::to_vec(&index).expect("an index is plain data");
         write_file(&dir.join("index.json"), &index)
@@ -115,6 +118,14 @@ fn begin(dir: &Path) -> Result<Value, StoreError> {
         return Ok(index);
     }
     Err(StoreError::malformed(what, "it has no list of manifests"))
+}
+
+/// Takes out the signatures that came with the image of this name before.
+fn remove_signatures(index: &mut Value, image: &Descriptor) {
+    let name = image.annotations.get(ANNOTATION_REF_NAME).map(String::as_str);
+    if let Some(manifests) = index["manifests"].as_array_mut() {
+        manifests.retain(|other| name.is_none() || other["annotations"][ANNOTATION_SIGNED].as_str() != name);
+    }
 }
 
 /// Adds the image in the place of what had its name.

@@ -1,0 +1,129 @@
+//! Signatures in registries: they come and go with their image, and those of others stay.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use gantry_model::{Digest, ImageReference, ImageSignature, SignedPayload};
+use gantry_registry_client::{Platforms, PullOptions, PushOptions, RegistryError};
+use gantry_store::Platform;
+use gantry_store::manifest::MEDIA_TYPE_MANIFEST;
+use gantry_store::signatures::signature_tag;
+
+use self::support::{Desk, FakeRegistry};
+
+fn sign(desk: &Desk, image: Digest, by: &str) {
+    let payload = SignedPayload {
+        image,
+        identity: "demo".to_owned(),
+    };
+    let signature = ImageSignature {
+        payload: payload.to_bytes(),
+        signature: by.as_bytes().to_vec(),
+    };
+    desk.store.add_signature(&image, &signature).unwrap();
+}
+
+fn signers(desk: &Desk, image: &Digest) -> Vec<String> {
+    let signatures = desk.store.signatures(image).unwrap();
+    let mut by: Vec<_> = signatures
+        .into_iter()
+        .map(|one| String::from_utf8(one.signature).unwrap())
+        .collect();
+    by.sort();
+    by
+}
+
+async fn push(desk: &Desk, image: &ImageReference) {
+    let options = PushOptions::default();
+    desk.client()
+        .push(&desk.store, image, image, &options)
+        .await
+        .unwrap();
+}
+
+async fn pull(desk: &Desk, image: &ImageReference) -> Result<(), RegistryError> {
+    let options = PullOptions {
+        platforms: Platforms::One(Platform::host()),
+    };
+    let pulled = desk.client().pull(&desk.store, image, &options, |_| {}).await;
+    pulled.map(drop)
+}
+
+#[tokio::test]
+async fn several_sign_the_same_image_and_no_signature_is_lost() {
+    let (registry, vendor, operator) = (FakeRegistry::start().await, Desk::new(), Desk::new());
+    let image = vendor.image(&format!("{}/team/a:v1", registry.host), &[("etc/a", b"a")]);
+    let digest = vendor.store.target(&image).unwrap().digest;
+    push(&vendor, &image).await;
+    pull(&operator, &image).await.unwrap();
+    assert_eq!(signers(&operator, &digest), [""; 0]);
+
+    // The image is there already: the signature travels alone.
+    sign(&vendor, digest, "vendor");
+    push(&vendor, &image).await;
+    // The operator has not seen it, and signs as well.
+    sign(&operator, digest, "operator");
+    push(&operator, &image).await;
+    assert_eq!(signers(&operator, &digest), ["operator", "vendor"]);
+    registry.seen();
+    push(&operator, &image).await;
+    let sent: usize = registry.seen().iter().map(|seen| seen.body_len).sum();
+    assert_eq!(sent, 0, "what is there is not sent again");
+
+    pull(&vendor, &image).await.unwrap();
+    assert_eq!(signers(&vendor, &digest), ["operator", "vendor"]);
+    let other = Desk::new();
+    pull(&other, &image).await.unwrap();
+    assert_eq!(signers(&other, &digest), ["operator", "vendor"]);
+    assert!(other.store.check().unwrap().damage.is_empty());
+}
+
+#[tokio::test]
+async fn what_lies_in_the_place_of_signatures_and_is_none_is_refused() {
+    let (registry, desk) = (FakeRegistry::start().await, Desk::new());
+    let image = desk.image(&format!("{}/team/a:v1", registry.host), &[("etc/a", b"a")]);
+    let digest = desk.store.target(&image).unwrap().digest;
+    sign(&desk, digest, "vendor");
+    push(&desk, &image).await;
+    let tag = signature_tag(&digest);
+    let bytes = desk.store.signature_contents(&digest).unwrap().unwrap().bytes;
+    let text = String::from_utf8(bytes).unwrap();
+
+    // Those of another image.
+    let image_b = desk.image(&format!("{}/team/a:v2", registry.host), &[("etc/a", b"b")]);
+    let digest_b = desk.store.target(&image_b).unwrap().digest;
+    push(&desk, &image_b).await;
+    for (tag, text, said) in [
+        (&signature_tag(&digest_b), text.clone(), "over another image"),
+        (
+            &tag,
+            text.replace(
+                "vnd.dev.cosign.simplesigning.v1+json",
+                "vnd.oci.image.layer.v1.tar",
+            ),
+            "no payloads of signatures",
+        ),
+        (
+            &tag,
+            text.replacen("\"size\":", "\"size\":99999999", 2),
+            "the most that is accepted",
+        ),
+        (
+            &tag,
+            text.replace("cosign/signature\":\"", "cosign/signature\":\"!"),
+            "not a signature in base64",
+        ),
+    ] {
+        registry.set_manifest("team/a", tag, MEDIA_TYPE_MANIFEST, text.into_bytes());
+        let wanted = if *tag == signature_tag(&digest_b) {
+            &image_b
+        } else {
+            &image
+        };
+        let other = Desk::new();
+        let error = pull(&other, wanted).await.unwrap_err().to_string();
+        assert!(error.contains(said), "{said}: {error}");
+        assert!(other.store.target(wanted).is_err(), "no name leads to it");
+    }
+}

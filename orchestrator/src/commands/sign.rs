@@ -1,0 +1,108 @@
+//! `gantry sign`.
+
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use gantry_model::{Digest, ExitCode, ImageReference};
+use gantry_signing::SigningKey;
+use gantry_store::{Descriptor, Store};
+
+use super::{connect, key_file};
+use crate::context::Context;
+use crate::exit::failure;
+use crate::output;
+
+/// Flags of `gantry sign`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Signatures are in cosign's form. `gantry push` sends them along, also for an image that was pushed
+before, and `gantry save` writes them into OCI archives and folders; a docker archive has no place
+for them. A signature says as what the image was signed: its name without the tag. Policies compare
+that with the name that the image is used by, so sign it by the name that its users know.
+
+Examples:
+  gantry keys generate                                   makes gantry.key and gantry.pub
+  gantry sign --key gantry.key sea.hub:5000/kubernetes:v1.31.4
+  gantry sign --key gantry.key --as hub.example/kubernetes kubernetes:v1.31.4
+  gantry verify --key gantry.pub sea.hub:5000/kubernetes:v1.31.4")]
+pub struct Args {
+    /// Name or id of the image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// Private key: PKCS#8 in PEM, ECDSA P-256 or Ed25519
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    key: PathBuf,
+
+    /// Name to sign it as, [REGISTRY/]PATH without a tag [default: its own]
+    #[arg(long = "as", value_name = "NAME")]
+    signed_as: Option<ImageReference>,
+}
+
+/// Runs `gantry sign`.
+///
+/// # Errors
+/// When there is no such image or key, or the store cannot be written.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let key: SigningKey = key_file::read(&args.key)?;
+    let store = connect::store(context)?;
+    let name = store.find_name(&args.image).map_err(super::store_error)?;
+    let identity = args.signed_as.as_ref().unwrap_or(&name).name();
+    let mut signed = 0;
+    for image in signable(&store, &name)? {
+        if !is_signed(&store, &image, &key, identity)? {
+            let signature = key
+                .sign(image, identity)
+                .map_err(|error| failure(ExitCode::Failed, error))?;
+            store
+                .add_signature(&image, &signature)
+                .map_err(super::store_error)?;
+            signed += 1;
+        }
+        output::print(&format!("{name}@{image}\n"))?;
+    }
+    if signed == 0 {
+        anstream::eprintln!("{name} was signed by this key as {identity} before");
+    } else {
+        anstream::eprintln!(
+            "signed as {identity}, by key {}",
+            key.verification_key().fingerprint()
+        );
+    }
+    Ok(ExitCode::Done)
+}
+
+/// What is signed of an image: its manifest; or its index, and the manifests of it that are here.
+fn signable(store: &Store, name: &ImageReference) -> anyhow::Result<Vec<Digest>> {
+    let target = store.target(name).map_err(super::store_error)?;
+    let mut digests = vec![target.digest];
+    let (mut absent, entries) = (0, store.platforms(name).map_err(super::store_error)?);
+    let images = entries.iter().filter(|entry| entry.is_image());
+    for Descriptor { digest, .. } in images {
+        if digests.contains(digest) {
+            continue;
+        }
+        if store.blobs().exists(digest) {
+            digests.push(*digest);
+        } else {
+            absent += 1;
+        }
+    }
+    if absent > 0 {
+        anstream::eprintln!(
+            "{absent} of its images are not in the store, they are signed by the index alone; \
+             `gantry pull --all-platforms` brings them in"
+        );
+    }
+    Ok(digests)
+}
+
+fn is_signed(store: &Store, image: &Digest, key: &SigningKey, identity: &str) -> anyhow::Result<bool> {
+    let public = key.verification_key();
+    let signatures = store.signatures(image).map_err(super::store_error)?;
+    Ok(signatures.iter().any(|signature| {
+        public
+            .verify(image, signature)
+            .is_ok_and(|payload| payload.identity == identity)
+    }))
+}

@@ -1,0 +1,157 @@
+//! Signing and verifying images as a person does it: keys, names, platforms, archives.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod desk;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use desk::Desk;
+use serde_json::Value;
+
+/// A desk with an image `demo:v1` and a pair of keys.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.base_context();
+    desk.ok(&["build", "-t", "demo:v1", "base"]);
+    desk.ok(&["keys", "generate"]);
+    desk
+}
+
+#[test]
+fn keys_are_kept_to_their_owner_and_never_overwritten() {
+    let desk = desk();
+    let mode = |path: &str| fs::metadata(desk.path(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("gantry.key"), mode("gantry.pub") & 0o600), (0o600, 0o600));
+    let before = fs::read(desk.path("gantry.key")).unwrap();
+    let said = desk.fails(2, &["keys", "generate"]);
+    assert!(said.contains("gantry.key is there already"), "{said}");
+    assert_eq!(fs::read(desk.path("gantry.key")).unwrap(), before);
+}
+
+#[test]
+fn an_image_is_signed_once_and_verified_under_every_name() {
+    let desk = desk();
+    let said = desk.fails(6, &["verify", "--key", "gantry.pub", "demo:v1"]);
+    assert!(said.contains("demo:v1 has no signature"), "{said}");
+
+    let signed = desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    assert!(signed.starts_with("demo:v1@sha256:"), "{signed}");
+    let again = desk.run(&["sign", "--key", "gantry.key", "demo:v1"]);
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(said.contains("was signed by this key as demo before"), "{said}");
+
+    desk.ok(&["tag", "demo:v1", "hub.example/demo:v1"]);
+    let table = desk.ok(&["verify", "--key", "gantry.pub", "hub.example/demo:v1"]);
+    assert!(table.starts_with("IMAGE"), "{table}");
+    assert!(table.contains("linux/") && table.contains("demo"), "{table}");
+
+    desk.ok(&["keys", "generate", "-o", "other", "--type", "ed25519"]);
+    desk.fails(6, &["verify", "--key", "other.pub", "demo:v1"]);
+    desk.ok(&["verify", "--key", "other.pub", "--key", "gantry.pub", "demo:v1"]);
+    desk.ok(&[
+        "sign",
+        "--key",
+        "other.key",
+        "--as",
+        "hub.example/demo",
+        "demo:v1",
+    ]);
+    let json = desk.ok(&["verify", "--key", "other.pub", "-o", "json", "demo:v1"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["identity"], "hub.example/demo");
+    assert_eq!(json.as_array().unwrap().len(), 1);
+
+    // Another image has none of them.
+    desk.file("base/etc/empty", "not any more");
+    desk.ok(&["build", "-t", "demo:v1", "base"]);
+    desk.fails(6, &["verify", "--key", "gantry.pub", "demo:v1"]);
+    desk.ok(&["verify", "--key", "gantry.pub", "hub.example/demo:v1"]);
+    desk.ok(&["rmi", "demo:v1", "hub.example/demo:v1"]);
+    let blobs = fs::read_dir(desk.path("root/store/blobs/sha256")).unwrap();
+    let signatures = fs::read_dir(desk.path("root/store/signatures")).unwrap();
+    assert_eq!(blobs.count() + signatures.count(), 0, "nothing is left of either");
+}
+
+#[test]
+fn an_image_for_several_platforms_is_signed_as_a_whole_and_each() {
+    let desk = desk();
+    desk.ok(&["build", "-t", "demo:arm64", "--platform", "linux/arm64", "base"]);
+    desk.ok(&["manifest", "create", "both:v1", "demo:v1", "demo:arm64"]);
+    let signed = desk.ok(&["sign", "--key", "gantry.key", "both:v1"]);
+    assert_eq!(signed.lines().count(), 3, "{signed}");
+    let table = desk.ok(&["verify", "--key", "gantry.pub", "both:v1"]);
+    assert_eq!(table.lines().count(), 4, "{table}");
+    for platform in ["all", "linux/amd64", "linux/arm64"] {
+        assert!(table.contains(platform), "{platform}: {table}");
+    }
+    // What was signed is each image, whatever leads to it.
+    desk.ok(&["verify", "--key", "gantry.pub", "demo:arm64"]);
+}
+
+#[test]
+fn a_signature_is_in_the_archive_and_openssl_finds_it_good() {
+    let desk = desk();
+    desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    desk.ok(&["save", "--format", "oci-dir", "-o", "layout", "demo:v1"]);
+    let read = |path: &str| fs::read(desk.path(path)).unwrap();
+    let json = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap();
+    let blob = |descriptor: &Value| {
+        let hex = descriptor["digest"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("sha256:")
+            .unwrap();
+        read(&format!("layout/blobs/sha256/{hex}"))
+    };
+    let index = json(read("layout/index.json"));
+    let image = index["manifests"][0]["digest"].as_str().unwrap();
+    let manifest = json(blob(&index["manifests"][1]));
+    let payload = blob(&manifest["layers"][0]);
+    assert_eq!(
+        json(payload.clone())["critical"]["image"]["docker-manifest-digest"],
+        image
+    );
+    desk.file("payload", payload);
+    let annotation = &manifest["layers"][0]["annotations"]["dev.cosignproject.cosign/signature"];
+    desk.file("signature.base64", annotation.as_str().unwrap());
+    let openssl = |script: &str| {
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(desk.dir.path())
+            .output();
+        output.unwrap()
+    };
+    let verify = "openssl base64 -d -A -in signature.base64 -out signature && \
+                  openssl dgst -sha256 -verify gantry.pub -signature signature payload";
+    let output = openssl(verify);
+    assert_eq!(output.stdout, b"Verified OK\n", "{output:?}");
+
+    // A signature made by openssl is one of ours: nothing in it is ours alone.
+    desk.ok(&["save", "-o", "demo.tar", "demo:v1"]);
+    desk.ok(&["rmi", "demo:v1"]);
+    desk.ok(&["load", "demo.tar"]);
+    desk.ok(&["verify", "--key", "gantry.pub", "demo:v1"]);
+}
+
+#[test]
+fn a_file_that_is_no_key_is_named_with_what_makes_it_one() {
+    let desk = desk();
+    for (words, said) in [
+        (["sign", "--key", "gantry.pub", "demo:v1"], "it is a public key"),
+        (["verify", "--key", "gantry.key", "demo:v1"], "-pubout"),
+        (["sign", "--key", "base/Kubefile", "demo:v1"], "no PEM block"),
+        (
+            ["sign", "--key", "nowhere.key", "demo:v1"],
+            "cannot read key nowhere.key",
+        ),
+    ] {
+        let error = desk.fails(2, &words);
+        assert!(error.contains(said), "{words:?}: {error}");
+    }
+    desk.file("cosign.key", "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n");
+    let error = desk.fails(2, &["sign", "--key", "cosign.key", "demo:v1"]);
+    assert!(error.contains("cosign import-key-pair"), "{error}");
+}
