@@ -22,6 +22,8 @@ pub struct Config {
     pub token_file: PathBuf,
     /// The hosts file in which clusters get their marked blocks.
     pub hosts_file: PathBuf,
+    /// Which images are accepted, and by whose signatures: a file in the form of containers-policy.json(5).
+    pub policy_file: PathBuf,
     /// Where scripts written for sealer look for `CLUSTER/rootfs`.
     pub sealer_data: PathBuf,
 }
@@ -34,6 +36,7 @@ impl Default for Config {
             allow_exec: false,
             token_file: "/etc/gantry/token".into(),
             hosts_file: "/etc/hosts".into(),
+            policy_file: gantry_signing::DEFAULT_POLICY_PATH.into(),
             sealer_data: "/var/lib/sealer/data".into(),
         }
     }
@@ -87,6 +90,7 @@ impl Config {
             ("root", &config.root),
             ("token_file", &config.token_file),
             ("hosts_file", &config.hosts_file),
+            ("policy_file", &config.policy_file),
             ("sealer_data", &config.sealer_data),
         ];
         if let Some((key, path)) = paths.into_iter().find(|(_, path)| !path.is_absolute()) {

@@ -40,6 +40,8 @@ pub struct Host {
     pub(crate) hostnames: Hostnames,
     /// Whether commands run that no image brings.
     pub(crate) allow_exec: bool,
+    /// Where the signature policy is.
+    pub(crate) policy_file: PathBuf,
 }
 
 impl Host {
@@ -57,6 +59,7 @@ impl Host {
             etcd_snapshots: EtcdSnapshots::new(&config.etcd_snapshots()),
             hostnames: Hostnames::new(&config.hostnames(), Path::new(HOSTNAME_FILE)),
             allow_exec: config.allow_exec,
+            policy_file: config.policy_file.clone(),
         }
     }
 }

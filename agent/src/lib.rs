@@ -31,6 +31,7 @@ mod hostname;
 pub mod hosts_file;
 mod https;
 pub mod identity;
+mod image_trust;
 pub mod journal;
 pub mod kubeadm;
 mod place;

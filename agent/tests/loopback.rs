@@ -17,6 +17,8 @@ use gantry_model::{
     ClusterName, Digest, HostsEntry, Inventory, LayerDescriptor, Step, StepAction, StepOutcome,
 };
 use gantry_protocol::{Message, RefusalKind, Reply, Request, StepEvent};
+use gantry_signing::{KeyKind, SigningKey};
+use gantry_store::{Descriptor, Image, ImageConfig, NewImage};
 use gantry_transport::{Authority, Connection, DialOptions, Identity, Role, Token, UdpMode, dial, enrol};
 use support::{Book, TestStore, layer, noise, store};
 use tokio::task::JoinHandle;
@@ -42,6 +44,7 @@ impl Bed {
             listen: free_port(),
             root: path("gantry"),
             token_file: path("token"),
+            policy_file: path("policy.json"),
             hosts_file: path("hosts"),
             sealer_data: path("sealer"),
             ..Config::default()
@@ -244,6 +247,89 @@ async fn staged_layers_arrive_once_and_are_not_sent_again() {
     let inventory = inventory(&reader).await;
     assert_eq!(inventory.layers.len(), 2);
     assert_eq!(inventory.steps[0].outcome, Some(DONE));
+}
+
+/// The image of these layers, by the name `demo:v1`.
+fn in_store(images: &TestStore, layers: &[LayerDescriptor]) -> Image {
+    let mut config = ImageConfig::default();
+    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+    let image = NewImage {
+        config,
+        layers: layers.iter().map(Descriptor::of_chunked_layer).collect(),
+        annotations: [].into(),
+    };
+    let held = images.store.share().unwrap();
+    images
+        .store
+        .add_image(held, &"demo:v1".parse().unwrap(), &image)
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hosts_own_policy_does_not_accept_is_not_even_asked_for() {
+    let mut bed = Bed::enrolled().await;
+    let (images, layers) = image();
+    let image = in_store(&images, &layers);
+    let (key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+    let public = bed.folder.path().join("release.pub");
+    fs::write(&public, key.verification_key().to_pem()).unwrap();
+    let policy = format!(
+        r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{}"}}]}}"#,
+        public.display()
+    );
+    fs::write(&bed.config.policy_file, policy).unwrap();
+    let action = StepAction::Stage {
+        image: image.manifest_digest,
+        layers: layers.clone(),
+    };
+    let refused = async |operator: &Connection, request: Request, said: &str| {
+        let (reply, _) = ask(operator, request).await;
+        let Reply::Refused(refusal) = reply else {
+            panic!("refused, and not {reply:?}");
+        };
+        assert_eq!(refusal.kind, RefusalKind::Untrusted, "{refusal}");
+        assert!(refusal.message.contains(said), "{refusal}");
+    };
+    let step = |action: &StepAction| Step {
+        action: action.clone(),
+        after: vec![],
+    };
+    let shown = || {
+        images
+            .store
+            .accepted(&"demo:v1".parse().unwrap(), &image)
+            .unwrap()
+    };
+    let operator = bed.connect(Role::Operator).await;
+    let sent = serve(&images, &operator);
+    // Nothing was shown; what was shown is not signed; then it is.
+    refused(&operator, Request::Run(step(&action)), "none were shown").await;
+    let request = Request::VerifyImage { image: shown() };
+    refused(&operator, request, "it is not signed").await;
+    refused(&operator, Request::Run(step(&action)), "none were shown").await;
+    let signature = key.sign(image.manifest_digest, "demo").unwrap();
+    images
+        .store
+        .add_signature(&image.manifest_digest, &signature)
+        .unwrap();
+    let request = Request::VerifyImage { image: shown() };
+    assert_eq!(ask(&operator, request).await.0, Reply::Done);
+    // Other layers under the digest of the signed image.
+    let other = StepAction::Stage {
+        image: image.manifest_digest,
+        layers: layers[..1].to_vec(),
+    };
+    refused(&operator, Request::Run(step(&other)), "not those of image").await;
+    assert_eq!(sent.chunk_bytes(), 0);
+    assert_eq!(finished(&run(&operator, action.clone()).await), &DONE);
+
+    // Also what is here already, when nobody shows why it may be.
+    bed.restart().await;
+    let operator = bed.connect(Role::Operator).await;
+    refused(&operator, Request::Run(step(&action)), "none were shown").await;
+    let request = Request::VerifyImage { image: shown() };
+    let (reply, _) = ask(&bed.connect(Role::Reader).await, request).await;
+    assert!(matches!(reply, Reply::Refused(refusal) if refusal.kind == RefusalKind::Forbidden));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,6 +61,7 @@ impl Bed {
             listen: SocketAddr::new(host, self.port),
             root: path("gantry"),
             token_file: path("token"),
+            policy_file: path("policy.json"),
             hosts_file: path("hosts"),
             sealer_data: path("sealer"),
             ..Config::default()

@@ -40,6 +40,12 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR", env = "GANTRY_IDENTITY", hide_env = true,
           value_hint = ValueHint::DirPath, help_heading = "Global options")]
     pub identity: Option<PathBuf>,
+
+    /// Policy that says which images are accepted here; hosts go by their own
+    #[arg(long, global = true, value_name = "FILE", default_value = gantry_signing::DEFAULT_POLICY_PATH,
+          env = "GANTRY_SIGNATURE_POLICY", hide_env = true, value_hint = ValueHint::FilePath,
+          help_heading = "Global options")]
+    pub signature_policy: PathBuf,
 }
 
 /// What to do.

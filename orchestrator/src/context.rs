@@ -16,6 +16,7 @@ pub const SYSTEM_ROOT: &str = "/var/lib/gantry";
 pub struct Context {
     root: PathBuf,
     identity: Option<PathBuf>,
+    signature_policy: PathBuf,
 }
 
 impl Context {
@@ -31,6 +32,7 @@ impl Context {
         Ok(Self {
             root,
             identity: global.identity.clone(),
+            signature_policy: global.signature_policy.clone(),
         })
     }
 
@@ -38,6 +40,12 @@ impl Context {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The file that says which images are accepted.
+    #[must_use]
+    pub fn signature_policy(&self) -> &Path {
+        &self.signature_policy
     }
 
     /// The folder of the identity to use instead of the one of this orchestrator.

@@ -155,3 +155,50 @@ fn a_file_that_is_no_key_is_named_with_what_makes_it_one() {
     let error = desk.fails(2, &["sign", "--key", "cosign.key", "demo:v1"]);
     assert!(error.contains("cosign import-key-pair"), "{error}");
 }
+
+#[test]
+fn an_image_that_the_policy_of_this_machine_refuses_is_not_loaded() {
+    let desk = desk();
+    desk.ok(&["save", "-o", "unsigned.tar", "demo:v1"]);
+    desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    desk.ok(&["save", "-o", "signed.tar", "demo:v1"]);
+    desk.ok(&["rmi", "demo:v1"]);
+    let key = desk.path("gantry.pub").display().to_string();
+    desk.file(
+        "policy.json",
+        format!(r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{key}"}}]}}"#),
+    );
+    let load = |archive| ["--signature-policy", "policy.json", "load", archive];
+    let said = desk.fails(6, &load("unsigned.tar"));
+    assert!(
+        said.contains("image demo:v1 (") && said.contains("is refused by policy.json: it is not signed"),
+        "{said}"
+    );
+    assert_eq!(
+        fs::read_dir(desk.path("root/store/blobs/sha256"))
+            .unwrap()
+            .count(),
+        0
+    );
+    desk.ok(&load("signed.tar"));
+    // By another name it is another image.
+    let said = desk.fails(
+        6,
+        &[
+            "--signature-policy",
+            "policy.json",
+            "load",
+            "-t",
+            "other:v1",
+            "signed.tar",
+        ],
+    );
+    assert!(said.contains("but as \"demo\""), "{said}");
+
+    desk.file("policy.json", "{\n  \"default\": [{\"type\": \"rejct\"}]\n}");
+    let said = desk.fails(2, &load("signed.tar"));
+    assert!(
+        said.contains("policy.json:2:") && said.contains("did you mean \"reject\"?"),
+        "{said}"
+    );
+}

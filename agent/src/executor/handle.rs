@@ -1,6 +1,6 @@
 //! This module owns [`Executor`]: the handle others hold on the executor's task.
 
-use gantry_model::{ClusterName, JoinPass, Step, StepId, StepOutcome, StepRecord};
+use gantry_model::{ClusterName, ImageEvidence, JoinPass, Step, StepId, StepOutcome, StepRecord};
 use gantry_protocol::{Refusal, RefusalKind};
 use gantry_transport::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +47,10 @@ pub(super) enum Command {
     Expected {
         cluster: ClusterName,
         reply: oneshot::Sender<Expected>,
+    },
+    VerifyImage {
+        image: Box<ImageEvidence>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
     },
     Ping {
         reply: oneshot::Sender<()>,
@@ -124,6 +128,18 @@ impl Executor {
     /// When the agent is stopping.
     pub async fn expected(&self, cluster: ClusterName) -> Result<Expected, Refusal> {
         self.ask(|reply| Command::Expected { cluster, reply }).await
+    }
+
+    /// Decides about an image by this host's policy, and remembers what speaks for it.
+    ///
+    /// # Errors
+    /// Why the host does not accept it.
+    pub async fn verify_image(&self, image: ImageEvidence) -> Result<(), Refusal> {
+        self.ask(|reply| Command::VerifyImage {
+            image: Box::new(image),
+            reply,
+        })
+        .await?
     }
 
     /// Whether the task still takes requests.

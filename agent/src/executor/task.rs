@@ -16,12 +16,15 @@ use super::programs::Attempt;
 use super::step_watch::{StepChannels, StepWatch, channels};
 use super::{look, perform, programs};
 use crate::host::Host;
+use crate::image_trust::{ImageTrust, TrustError};
 use crate::journal::{Journal, StepKind};
 
 /// The one owner of the journal and of what runs.
 pub(super) struct Task {
     pub(super) host: Host,
     pub(super) journal: Journal,
+    /// Which images this host accepts.
+    trust: ImageTrust,
     commands: mpsc::Receiver<Command>,
     /// At most one step that was asked for; after a restart also scripts that outlived the last agent.
     running: HashMap<Id, Running>,
@@ -46,6 +49,7 @@ struct Running {
 impl Task {
     pub(super) fn new(host: Host, journal: Journal, commands: mpsc::Receiver<Command>) -> Self {
         Self {
+            trust: ImageTrust::new(host.policy_file.clone()),
             host,
             journal,
             commands,
@@ -93,6 +97,13 @@ impl Task {
             Command::Cancel { id, reply } => drop(reply.send(self.cancel(id))),
             Command::Records { reply } => drop(reply.send(self.journal.records())),
             Command::Expected { cluster, reply } => drop(reply.send(self.journal.expected(&cluster))),
+            Command::VerifyImage { image, reply } => {
+                let verified = blocking(|| self.trust.show(*image)).map_err(untrusted);
+                if let Err(refusal) = &verified {
+                    tracing::warn!("{refusal}");
+                }
+                let _ = reply.send(verified);
+            }
             Command::Ping { reply } => drop(reply.send(())),
             Command::Drain { reply } => {
                 self.stopping = true;
@@ -139,6 +150,11 @@ impl Task {
         }
         if let Err(reason) = look::allowed(&self.host, &step) {
             return refuse(RefusalKind::Forbidden, reason);
+        }
+        // Also where everything is here: what the policy says now is what counts.
+        if let Err(error) = self.trust.check(&step) {
+            tracing::warn!(step = %id.short(), "{error}");
+            return Err(untrusted(error));
         }
         match look::already_done(&self.host, &self.journal, &step) {
             Ok(None) => {}
@@ -270,6 +286,13 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
         tokio::task::block_in_place(work)
     } else {
         work()
+    }
+}
+
+fn untrusted(error: TrustError) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Untrusted,
+        message: error.to_string(),
     }
 }
 

@@ -24,6 +24,7 @@ impl Bed {
         let config = Config {
             root: path("gantry"),
             hosts_file: path("hosts"),
+            policy_file: path("policy.json"),
             sealer_data: path("sealer"),
             ..Config::default()
         };

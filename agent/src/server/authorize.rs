@@ -23,6 +23,7 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Cancel { .. } => (true, "cancelling a step"),
         Request::Revocations { .. } => (true, "a revocation list"),
         Request::Trust { .. } => (true, "other trusted CAs"),
+        Request::VerifyImage { .. } => (true, "a decision about an image"),
     };
     let allowed = match peer.role {
         Role::Operator => true,

@@ -1,6 +1,6 @@
 //! Request → the one who answers it.
 
-use gantry_model::{ClusterName, JoinPass, Step, StepId};
+use gantry_model::{ClusterName, ImageEvidence, JoinPass, Step, StepId};
 use gantry_protocol::{Refusal, RefusalKind, Reply, Request, StepEvent};
 use gantry_transport::{Connection, RecvStream, SendStream, StreamError};
 
@@ -39,6 +39,7 @@ impl Server {
             Request::Trust { authorities } => {
                 reply(self.trust(authorities.as_bytes(), connection), send).await
             }
+            Request::VerifyImage { image } => reply(self.verify_image(image).await, send).await,
             Request::Drift { cluster } => {
                 reply(drift::look(self, cluster).await.map(Reply::Drift), send).await
             }
@@ -164,6 +165,10 @@ impl Server {
         })?;
         tracing::info!(%cluster, control_plane, "made a pass for a host that joins");
         Ok(Reply::JoinPass(pass))
+    }
+
+    async fn verify_image(&self, image: ImageEvidence) -> Result<Reply, Refusal> {
+        self.executor.verify_image(image).await.map(|()| Reply::Done)
     }
 
     fn trust(&self, authorities: &[u8], connection: &Connection) -> Result<Reply, Refusal> {

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use gantry::session::{AgentSession, Dialer, RemoteSession, SessionError, Sessions};
-use gantry_model::{ClusterHealth, ClusterName, Digest, Inventory, JoinPass, Step, StepId, StepOutcome};
+use gantry_model::{
+    ClusterHealth, ClusterName, Digest, ImageEvidence, Inventory, JoinPass, Step, StepId, StepOutcome,
+};
 use gantry_protocol::StepEvent;
 use tokio::sync::{Notify, mpsc};
 
@@ -78,6 +80,10 @@ impl Sessions for Mortal {
 }
 
 impl AgentSession for MortalSession {
+    async fn verify_image(&self, image: &ImageEvidence) -> Result<(), SessionError> {
+        self.life.around(self.session.verify_image(image)).await
+    }
+
     async fn trust(&self, authorities: String) -> Result<(), SessionError> {
         self.life.around(self.session.trust(authorities)).await
     }

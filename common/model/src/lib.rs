@@ -14,6 +14,7 @@ mod exit_code;
 mod generation;
 mod host;
 mod image_command;
+mod image_evidence;
 mod image_plugin;
 mod image_reference;
 mod image_signature;
@@ -39,6 +40,7 @@ pub use host::{
     ClusterName, ClusterNameError, DiskSpace, HostFacts, HostNetwork, Inventory, KeptSnapshot, ListeningPort,
 };
 pub use image_command::ImageCommand;
+pub use image_evidence::ImageEvidence;
 pub use image_plugin::ImagePlugin;
 pub use image_reference::{ImageReference, ReferenceError};
 pub use image_signature::{ImageSignature, PayloadError, SignedPayload};

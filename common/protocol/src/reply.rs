@@ -68,6 +68,8 @@ pub enum RefusalKind {
     Draining,
     /// A defect or a failure of the host.
     Internal,
+    /// The host's signature policy does not accept the image.
+    Untrusted,
 }
 
 impl fmt::Display for Refusal {

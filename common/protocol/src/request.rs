@@ -1,6 +1,6 @@
 //! Everything an orchestrator may ask of an agent, one request per stream.
 
-use gantry_model::{ClusterName, Digest, JoinPass, Step, StepId};
+use gantry_model::{ClusterName, Digest, ImageEvidence, JoinPass, Step, StepId};
 use serde::{Deserialize, Serialize};
 
 /// A request. Variants are append-only: the codec writes their position.
@@ -89,5 +89,12 @@ pub enum Request {
     Trust {
         /// PEM: `CERTIFICATE` for each CA and cross-certificate (RFC 4210 §4.4), `X509 CRL` for each list.
         authorities: String,
+    },
+    /// Decide about an image by the host's own signature policy, and remember what speaks for it: steps that bring the image are
+    /// done only then, where the policy asks for signatures. Changes nothing on the host. Answered by `Reply::Done`, or
+    /// refused as `Untrusted`. Role: operator.
+    VerifyImage {
+        /// The image.
+        image: ImageEvidence,
     },
 }

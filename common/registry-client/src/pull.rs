@@ -125,14 +125,18 @@ impl RegistryClient {
         plan.documents.push(top.bytes);
         self.fetch_signatures(store, endpoint, plan.signable.iter().copied())
             .await?;
-        self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
-        let (store, documents) = (store.clone(), plan.documents);
+        let documents = std::mem::take(&mut plan.documents);
+        let (at, asked_for) = (target.clone(), name.clone());
+        let guarded = store.clone();
+        // Before anything large travels.
         crate::transfer::on_thread(move || {
             documents
                 .iter()
-                .try_for_each(|bytes| store.blobs().put_bytes(bytes).map(drop))
+                .try_for_each(|bytes| guarded.blobs().put_bytes(bytes).map(drop))?;
+            guarded.ask_guard(&asked_for, &at)
         })
         .await?;
+        self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
         Ok(target)
     }
 

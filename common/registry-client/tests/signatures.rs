@@ -4,11 +4,11 @@
 
 mod support;
 
-use gantry_model::{Digest, ImageReference, ImageSignature, SignedPayload};
+use gantry_model::{Digest, ExitCode, ImageReference, ImageSignature, SignedPayload};
 use gantry_registry_client::{Platforms, PullOptions, PushOptions, RegistryError};
-use gantry_store::Platform;
 use gantry_store::manifest::MEDIA_TYPE_MANIFEST;
 use gantry_store::signatures::signature_tag;
+use gantry_store::{Guard, Platform, StoreError};
 
 use self::support::{Desk, FakeRegistry};
 
@@ -126,4 +126,48 @@ async fn what_lies_in_the_place_of_signatures_and_is_none_is_refused() {
         assert!(error.contains(said), "{said}: {error}");
         assert!(other.store.target(wanted).is_err(), "no name leads to it");
     }
+}
+
+#[tokio::test]
+async fn an_image_that_the_guard_refuses_is_not_pulled() {
+    let (registry, vendor, operator) = (FakeRegistry::start().await, Desk::new(), Desk::new());
+    let noise = support::noise(300_000);
+    let image = vendor.image(&format!("{}/team/a:v1", registry.host), &[("etc/noise", &noise)]);
+    let target = vendor.store.image(&image).unwrap();
+    let guarded = operator.store.clone().guarded(Guard::new(|evidence| {
+        if evidence.signatures.is_empty() {
+            return Err(StoreError::Refused {
+                reason: format!("{} is not signed", evidence.name),
+                code: ExitCode::Verification,
+            });
+        }
+        Ok(())
+    }));
+    let options = PullOptions {
+        platforms: Platforms::One(Platform::host()),
+    };
+    push(&vendor, &image).await;
+    registry.seen();
+    let refused = operator
+        .client()
+        .pull(&guarded, &image, &options, |_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(refused.exit_code(), ExitCode::Verification);
+    assert!(
+        refused.to_string().contains("/team/a:v1 is not signed"),
+        "{refused}"
+    );
+    let layer = target.layers[0].digest.to_string();
+    let asked = registry.seen().iter().any(|seen| seen.path.contains(&layer));
+    assert!(!asked, "no layer was asked for");
+    assert!(operator.store.target(&image).is_err());
+
+    sign(&vendor, target.manifest_digest, "vendor");
+    push(&vendor, &image).await;
+    operator
+        .client()
+        .pull(&guarded, &image, &options, |_| {})
+        .await
+        .unwrap();
 }

@@ -3,14 +3,17 @@
 //!
 //! - [`SigningKey`]: a private key, ECDSA on P-256 or Ed25519, from PKCS#8
 //! - [`VerificationKey`]: its public half, from SubjectPublicKeyInfo
+//! - [`Policy`]: which images are accepted, by their names and by whose signatures
 //!
 //! What is signed is in [`gantry_model::SignedPayload`], where signatures lie in `gantry-store`.
 
 mod error;
+mod policy;
 mod signing_key;
 mod verification_key;
 
 pub use error::KeyError;
+pub use policy::{Accepted, DEFAULT_POLICY_PATH, MAX_POLICY_LEN, Policy, PolicyError, Rejection};
 pub use signing_key::{KeyKind, SigningKey};
 pub use verification_key::{NotVerified, VerificationKey};
 

@@ -116,6 +116,14 @@ pub enum StoreError {
         /// How it was noticed.
         reason: String,
     },
+    /// The guard of the store does not accept an image.
+    #[error("{reason}")]
+    Refused {
+        /// What, by whom, and why.
+        reason: String,
+        /// The exit code of a command that ends so.
+        code: ExitCode,
+    },
     /// Something is larger than the store accepts.
     #[error("{what} is larger than {limit} bytes, the most that is accepted")]
     TooLarge {
@@ -158,6 +166,7 @@ impl StoreError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Layer { source, .. } => source.exit_code(),
+            Self::Refused { code, .. } => *code,
             Self::Io { .. } | Self::Read { .. } | Self::Write { .. } | Self::NoSpace { .. } => {
                 ExitCode::Failed
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gantry_system::files::{remove_tree, space};
 
-use crate::{Blobs, StoreError, StoreLock};
+use crate::{Blobs, Guard, StoreError, StoreLock};
 
 /// The image store below one root folder. Cheap to clone; safe to use from many threads and processes.
 ///
@@ -28,6 +28,7 @@ use crate::{Blobs, StoreError, StoreLock};
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    pub(crate) guard: Option<Guard>,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,7 @@ impl Store {
                 root: root.to_owned(),
                 blobs,
             }),
+            guard: None,
         };
         store.remove_left_overs()?;
         Ok(store)

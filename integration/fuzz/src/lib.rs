@@ -7,6 +7,7 @@
 //!          archives    tar layers, archives of images
 //!          registries  auth files, registries.conf, challenges
 //!          messages    the protocol's frames
+//!          signatures  keys, what is signed, policies
 //! ```
 //!
 //! `make fuzz` gives every target to libFuzzer for a while; the tests here run the seeds, and random changes of them.
@@ -42,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     targets::registries::REGISTRIES_CONF,
     targets::registries::CHALLENGE,
     targets::messages::MESSAGE,
+    targets::signatures::POLICY,
+    targets::signatures::SIGNATURE,
 ];
 
 /// The target of this name.

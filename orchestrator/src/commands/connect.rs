@@ -9,8 +9,9 @@ use gantry_model::ExitCode;
 use gantry_store::Store;
 use gantry_transport::UdpMode;
 
+use super::image_trust;
 use crate::context::Context;
-use crate::exit::{OrExit as _, failure_hint};
+use crate::exit::failure_hint;
 use crate::session::{DialSettings, Dialer};
 use crate::state::State;
 
@@ -64,13 +65,8 @@ impl ConnectArgs {
 /// # Errors
 /// When it cannot be opened.
 pub fn store(context: &Context) -> anyhow::Result<Store> {
-    Store::open(context.root()).map_err(|error| {
-        let code = error.exit_code();
-        let failed: Result<(), _> = Err(error).or_exit(code);
-        failed
-            .err()
-            .unwrap_or_else(|| anyhow::anyhow!("cannot open the store"))
-    })
+    let store = Store::open(context.root()).map_err(super::store_error)?;
+    Ok(store.guarded(image_trust::guard(context.signature_policy().to_owned())))
 }
 
 /// A dialer with the identity that the flags ask for.

@@ -8,7 +8,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{LoadedImage, Store, StoreError};
 
-use super::load_parts;
+use super::{connect, load_parts};
 use crate::context::Context;
 use crate::exit::failure_hint;
 use crate::output;
@@ -55,7 +55,7 @@ pub struct Args {
 /// When an archive cannot be read, is damaged, or is no archive of images. What was loaded before it stays.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let files: Vec<&PathBuf> = args.input.iter().chain(&args.files).collect();
-    let store = Store::open(context.root()).map_err(super::store_error)?;
+    let store = connect::store(context)?;
     let (parts, whole): (Vec<&PathBuf>, Vec<&PathBuf>) =
         files.into_iter().partition(|file| load_parts::is_of_parts(file));
     let archives = load_parts::sort(&store, &parts)?;

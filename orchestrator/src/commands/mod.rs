@@ -13,6 +13,7 @@ pub mod diff;
 pub mod documents;
 pub mod enroll;
 pub mod history;
+mod image_trust;
 pub mod images;
 pub mod inspect;
 mod key_file;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
 use gantry_model::ExitCode;
 use gantry_store::{Image, Store, StoreError};
 
-use super::membership;
+use super::{image_trust, membership};
 use crate::clusterfile::{Clusterfile, Source};
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::inventory::ClusterInventory;
@@ -99,7 +100,10 @@ impl Wanted {
             // What is in its files, a saved plan says.
             Self::Plan(_) => BTreeSet::new(),
         };
-        let image = read_image(store, &stored(image)?, &reference, &files)?;
+        let stored_image = stored(image)?;
+        let evidence = store.accepted(&reference, &stored_image).map_err(refused)?;
+        let mut image = read_image(store, &stored_image, &reference, &files)?;
+        image.evidence = Some(Arc::new(evidence));
         if let Self::Clusterfile(source, clusterfile) = self {
             source.check_against(clusterfile, &image.offer())?;
             source.tell(image.with_plugins(clusterfile))?;
@@ -190,7 +194,13 @@ pub async fn prepare<S: Sessions>(
     if planning.skip_unreachable && matches!(wanted, Wanted::Clusterfile(..)) {
         plan = plan.skipping(&inventory, &applied);
     }
+    if let Some(planned) = &mut plan.image {
+        planned.evidence.clone_from(&image.evidence);
+    }
     let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
+    if let Some(evidence) = &image.evidence {
+        findings.extend(image_trust::refusals(&plan, evidence, sessions).await);
+    }
     findings.extend(membership::quorum(&plan, sessions).await);
     Ok(Prepared {
         plan,
@@ -231,6 +241,9 @@ impl Prepared {
                 "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says; \
                  a plan made with --skip-unreachable goes on without workers that do not answer"
             }
+            ExitCode::Verification if self.findings.iter().any(|one| one.check == Check::Signature) => {
+                "sign it by a key that the host's policy names (`gantry sign --key FILE IMAGE`), or change the policy on the host"
+            }
             ExitCode::Verification => "`gantry agents` lists the hosts that were enrolled from here",
             _ => "put it right, or leave a check out with --skip-preflight=NAME",
         };
@@ -263,6 +276,14 @@ pub fn read_image(
         let code = error.exit_code();
         failure(code, format!("image {reference} cannot be used: {error}"))
     })
+}
+
+/// The error of an image that this machine's policy refuses.
+fn refused(error: StoreError) -> anyhow::Error {
+    let code = error.exit_code();
+    let hint = "nothing was changed; `gantry verify --key FILE IMAGE` shows by which keys it is signed";
+    let failed: Result<(), _> = Err(error).or_exit_hint(code, hint);
+    failed.expect_err("it is an error")
 }
 
 /// The exit code of a store's error.

@@ -94,7 +94,10 @@ fn former(
     name: &gantry_model::ClusterName,
     store: &Store,
 ) -> anyhow::Result<ImageReference> {
-    let Some(PlannedImage { reference, digest }) = cluster.former_image()? else {
+    let Some(PlannedImage {
+        reference, digest, ..
+    }) = cluster.former_image()?
+    else {
         return Err(failure_hint(
             ExitCode::Input,
             format!("cluster {name} had no other image, as far as is known here"),

@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 use crate::plan::{Plan, PlannedStep, Wave};
 use crate::session::Sessions;
 
+pub(crate) use step_run::brings_image;
+
 pub use event::{EventKind, RunEvent};
 pub use outcome::{Failure, HostOutcome, RunOutcome};
 use retry::Backoff;
@@ -66,6 +68,7 @@ pub async fn execute<S: Sessions>(
 ) -> RunOutcome {
     let mut outcome = RunOutcome::new(plan);
     let mut out: BTreeSet<IpAddr> = BTreeSet::new();
+    let evidence = plan.image.as_ref().and_then(|image| image.evidence.as_deref());
     for wave in &plan.waves {
         let hosts = steps_by_host(wave, &out);
         if hosts.is_empty() {
@@ -88,7 +91,7 @@ pub async fn execute<S: Sessions>(
         let run = |(host, steps): (IpAddr, Vec<PlannedStep>)| async move {
             (
                 host,
-                step_run::run_host(host, &steps, sessions, settings.backoff, events).await,
+                step_run::run_host(host, &steps, evidence, sessions, settings.backoff, events).await,
             )
         };
         let mut results = futures_util::stream::iter(hosts)

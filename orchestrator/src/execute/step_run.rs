@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use gantry_model::{JoinPass, KubeadmAct, StepAction, StepOutcome};
+use gantry_model::{ImageEvidence, JoinPass, KubeadmAct, StepAction, StepOutcome};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
 
@@ -27,6 +27,7 @@ use crate::session::{AgentSession as _, SessionError, Sessions};
 pub(super) async fn run_host<S: Sessions>(
     host: IpAddr,
     steps: &[PlannedStep],
+    evidence: Option<&ImageEvidence>,
     sessions: &S,
     backoff: Backoff,
     events: &mpsc::Sender<RunEvent>,
@@ -35,6 +36,7 @@ pub(super) async fn run_host<S: Sessions>(
     for step in steps {
         let mut run = StepRun {
             step,
+            evidence,
             events,
             seen: Seen::default(),
         };
@@ -64,6 +66,8 @@ pub(super) async fn run_host<S: Sessions>(
 /// One step on its way.
 struct StepRun<'a> {
     step: &'a PlannedStep,
+    /// What speaks for the image of the plan.
+    evidence: Option<&'a ImageEvidence>,
     events: &'a mpsc::Sender<RunEvent>,
     seen: Seen,
 }
@@ -142,6 +146,9 @@ impl StepRun<'_> {
     async fn once<S: Sessions>(&mut self, host: IpAddr, sessions: &S) -> Result<StepOutcome, SessionError> {
         let pass = self.pass(sessions).await?;
         let session = sessions.session(host).await?;
+        if let Some(evidence) = self.evidence.filter(|_| brings_image(&self.step.step.action)) {
+            session.verify_image(evidence).await?;
+        }
         let (send, mut received) = mpsc::channel(MAX_WAITING_EVENTS);
         let mut run = std::pin::pin!(session.run(&self.step.step, pass, send));
         loop {
@@ -185,4 +192,12 @@ impl StepRun<'_> {
     async fn say(&self, kind: EventKind) {
         say(self.events, RunEvent::of(self.step, kind)).await;
     }
+}
+
+/// Whether a step brings an image to its host, or builds on one: agents do it only for an image that they accepted.
+pub(crate) const fn brings_image(action: &StepAction) -> bool {
+    matches!(
+        action,
+        StepAction::Stage { .. } | StepAction::AssembleRootfs { .. }
+    )
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_model::{
-    ClusterHealth, ClusterName, Digest, ExitCode, Inventory, JoinPass, ScriptOutcome, Step, StepAction,
-    StepId, StepOutcome,
+    ClusterHealth, ClusterName, Digest, ExitCode, ImageEvidence, Inventory, JoinPass, ScriptOutcome, Step,
+    StepAction, StepId, StepOutcome,
 };
 use gantry_protocol::StepEvent;
 
@@ -60,6 +60,10 @@ impl Sessions for Agents {
 }
 
 impl AgentSession for Agent {
+    async fn verify_image(&self, _: &ImageEvidence) -> Result<(), SessionError> {
+        unreachable!("these plans have no image")
+    }
+
     async fn give_snapshot(
         &self,
         _: &ClusterName,

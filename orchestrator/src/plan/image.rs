@@ -1,8 +1,9 @@
 //! This module owns [`PlanImage`]: what planning needs to know about an image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use gantry_model::{Digest, ImageReference, LayerDescriptor};
+use gantry_model::{Digest, ImageEvidence, ImageReference, LayerDescriptor};
 use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Store, Toc};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,9 @@ pub struct PlanImage {
     /// What it has at the paths that were asked for.
     #[serde(default)]
     pub files: BTreeMap<String, ImageFile>,
+    /// What hosts are shown so that they accept it.
+    #[serde(skip)]
+    pub evidence: Option<Arc<ImageEvidence>>,
 }
 
 /// A layer and its size on a host's disk.
@@ -106,6 +110,7 @@ impl PlanImage {
             commands: ImageCommands::of(image)?,
             plugins: image_file::plugins(store, image, &sources)?,
             files: image_file::read(store, image, paths)?,
+            evidence: None,
         })
     }
 

@@ -30,8 +30,9 @@ mod templates;
 mod way;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use gantry_model::{ClusterName, Digest, ImageReference, Step, StepId};
+use gantry_model::{ClusterName, Digest, ImageEvidence, ImageReference, Step, StepId};
 use serde::{Deserialize, Serialize};
 
 pub use commands::ImageCommands;
@@ -91,6 +92,9 @@ pub struct PlannedImage {
     pub reference: ImageReference,
     /// Digest of the manifest that name led to: what will run, whatever the name leads to later.
     pub digest: Digest,
+    /// What hosts are shown so that they accept it. A saved plan has none: it is taken from the store when it is applied.
+    #[serde(skip)]
+    pub evidence: Option<Arc<ImageEvidence>>,
 }
 
 /// A host of a plan.

@@ -235,6 +235,7 @@ fn make(
         image: Some(PlannedImage {
             reference: image.reference.clone(),
             digest: image.digest,
+            evidence: image.evidence.clone(),
         }),
         kubernetes: kubeadm::needs(clusterfile, image)?,
         hosts,

@@ -63,6 +63,9 @@ impl SessionError {
             Self::Dial(DialError::Certificate { .. } | DialError::NotEnrolled { .. }) => {
                 ExitCode::Verification
             }
+            Self::Refused(refusal) if matches!(refusal.kind, RefusalKind::Untrusted) => {
+                ExitCode::Verification
+            }
             Self::Dial(_) | Self::Lost(_) => ExitCode::Unreachable,
             Self::Refused(refusal)
                 if matches!(refusal.kind, RefusalKind::NotFound | RefusalKind::Invalid) =>

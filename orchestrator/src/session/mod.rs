@@ -12,7 +12,9 @@ pub mod remote;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use gantry_model::{ClusterHealth, ClusterName, Digest, Inventory, JoinPass, Step, StepId, StepOutcome};
+use gantry_model::{
+    ClusterHealth, ClusterName, Digest, ImageEvidence, Inventory, JoinPass, Step, StepId, StepOutcome,
+};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
 
@@ -75,6 +77,9 @@ pub trait AgentSession: Send + Sync {
         database: Digest,
         parts: mpsc::Receiver<Bytes>,
     ) -> impl Future<Output = Result<(), SessionError>> + Send;
+
+    /// Whether the host accepts an image by its own signature policy. Steps that bring the image need that first.
+    fn verify_image(&self, image: &ImageEvidence) -> impl Future<Output = Result<(), SessionError>> + Send;
 
     /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer. A step by
     /// which the host joins a cluster needs a `pass`.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gantry_model::{ClusterHealth, ClusterName, Digest, Inventory, JoinPass, Step, StepId, StepOutcome};
+use gantry_model::{
+    ClusterHealth, ClusterName, Digest, ImageEvidence, Inventory, JoinPass, Step, StepId, StepOutcome,
+};
 use gantry_protocol::limits::{MAX_SNAPSHOT_LEN, MAX_SNAPSHOT_PART_LEN};
 use gantry_protocol::{CloseCode, Reply, Request, SnapshotPart, StepEvent};
 use gantry_transport::{Connection, Path, RecvStream, StreamError};
@@ -173,6 +175,14 @@ impl AgentSession for RemoteSession {
             Reply::Done => Ok(()),
             Reply::Refused(refusal) => Err(SessionError::Refused(refusal)),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn verify_image(&self, image: &ImageEvidence) -> Result<(), SessionError> {
+        let image = image.clone();
+        match self.ask(&Request::VerifyImage { image }).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 

@@ -88,6 +88,7 @@ impl Desk {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("GANTRY_ROOT", self.path("root"))
+            .env("GANTRY_SIGNATURE_POLICY", self.path("policy.json"))
             .stdin(Stdio::null());
         if let Some(user) = self.user {
             command.uid(user).gid(user);

@@ -60,6 +60,7 @@ pub(crate) fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage 
         commands: None,
         plugins: [].into(),
         files: [].into(),
+        evidence: None,
     }
 }
 

@@ -42,7 +42,7 @@ struct Package {
     /// Its systemd units.
     units: &'static [&'static str],
     /// Its configuration, in `/etc/gantry`.
-    configuration: Option<&'static str>,
+    configuration: &'static [&'static str],
 }
 
 const PACKAGES: [Package; 2] = [
@@ -54,7 +54,7 @@ const PACKAGES: [Package; 2] = [
         depends: "init-system-helpers, systemd",
         folder: "agent",
         units: &["gantry-agent.service"],
-        configuration: Some("agent.toml"),
+        configuration: &["agent.toml", "policy.json"],
     },
     Package {
         name: "gantry",
@@ -64,7 +64,7 @@ const PACKAGES: [Package; 2] = [
         depends: "",
         folder: "orchestrator",
         units: &["gantry-renew.service", "gantry-renew.timer"],
-        configuration: None,
+        configuration: &[],
     },
 ];
 

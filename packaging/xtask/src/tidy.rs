@@ -58,6 +58,7 @@ const FUZZ: &[&str] = &[
     "gantry-model",
     "gantry-protocol",
     "gantry-registry-client",
+    "gantry-signing",
     "gantry-store",
     "gantry-template",
 ];

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use gantry_model::{
     ApplicationLaunch, CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment,
     CommandOrigin, ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId,
-    HostFacts, HostNetwork, HostsEntry, ImageCommand, ImagePlugin, Inventory, JoinPass, KeptSnapshot,
-    KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome,
-    ScriptSpec, ShellCommand, SnapshotName, Step, StepAction, StepId, StepOutcome, StepRecord, Taint,
-    TaintEffect, TaintPattern, TocLocation,
+    HostFacts, HostNetwork, HostsEntry, ImageCommand, ImageEvidence, ImagePlugin, ImageSignature, Inventory,
+    JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth,
+    NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName, Step, StepAction, StepId, StepOutcome,
+    StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -525,6 +525,21 @@ fn requests(to: &mut Vec<Sample>) {
         "Request::Trust",
         &Request::Trust {
             authorities: "-----BEGIN CERTIFICATE-----\n".into(),
+        },
+    );
+    put(
+        to,
+        "Request::VerifyImage",
+        &Request::VerifyImage {
+            image: ImageEvidence {
+                name: "sea.hub:5000/demo:v1".parse().expect("it is a name"),
+                manifest: b"{}".to_vec(),
+                index: Some(b"{ }".to_vec()),
+                signatures: vec![ImageSignature {
+                    payload: b"{\"critical\":{}}".to_vec(),
+                    signature: vec![0x30, 0x45],
+                }],
+            },
         },
     );
 }

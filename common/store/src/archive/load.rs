@@ -160,7 +160,13 @@ impl Store {
         replaced: &mut Vec<Descriptor>,
     ) -> Result<Vec<LoadedImage>, StoreError> {
         let mut loaded = Vec::new();
-        for (target, names) in names_of(images, name, archive)? {
+        let images = names_of(images, name, archive)?;
+        for (target, names) in &images {
+            names
+                .iter()
+                .try_for_each(|reference| self.ask_guard(reference, target))?;
+        }
+        for (target, names) in images {
             for reference in names {
                 replaced.extend(self.set_reference(&reference, target.clone())?);
                 loaded.push(LoadedImage {

@@ -48,7 +48,7 @@ pub(crate) fn image_for(store: &Store, reference: &str, content: &str, architect
         .unwrap()
 }
 
-pub(super) fn saved(store: &Store, references: &[&str], dir: &Path) -> PathBuf {
+pub(crate) fn saved(store: &Store, references: &[&str], dir: &Path) -> PathBuf {
     let path = dir.join("image.tar");
     let names: Vec<_> = references.iter().map(|text| name(text)).collect();
     store

@@ -4,6 +4,7 @@ pub(crate) mod archives;
 pub(crate) mod documents;
 pub(crate) mod messages;
 pub(crate) mod registries;
+pub(crate) mod signatures;
 pub(crate) mod texts;
 
 use std::str;

@@ -36,6 +36,9 @@ pub enum Check {
     /// Agents and this program trust each other (cannot be skipped)
     #[value(skip)]
     Trusted,
+    /// The host's signature policy accepts the image (cannot be skipped)
+    #[value(skip)]
+    Signature,
     /// The image is for the host's processors
     Arch,
     /// The image fits on the host's disk
@@ -75,6 +78,7 @@ impl fmt::Display for Check {
         f.write_str(match self {
             Self::Reachable => "reachable",
             Self::Trusted => "trusted",
+            Self::Signature => "signature",
             Self::Arch => "arch",
             Self::Disk => "disk",
             Self::Overlay => "overlay",
@@ -199,6 +203,9 @@ pub(super) fn ports_of(role: Role, registry: Option<u16>) -> Vec<u16> {
 /// The exit code for these findings: hosts that cannot be reached are another matter than hosts that do not fit.
 #[must_use]
 pub fn exit_code(findings: &[Finding]) -> ExitCode {
+    if findings.iter().any(|finding| finding.check == Check::Signature) {
+        return ExitCode::Verification;
+    }
     if findings
         .iter()
         .any(|finding| !matches!(finding.check, Check::Reachable | Check::Trusted))

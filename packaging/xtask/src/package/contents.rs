@@ -30,13 +30,15 @@ pub(super) fn lay_out(package: &Package, program: &Path, root: &Path, units: &st
             &fs::read(source.join(unit))?,
         )?;
     }
-    if let Some(file) = package.configuration {
+    for file in package.configuration {
         place(
             root,
             &format!("etc/gantry/{file}"),
             0o644,
             &fs::read(source.join(file))?,
         )?;
+    }
+    if package.name == "gantry-agent" {
         agent_page(root)?;
     } else {
         orchestrator_pages(program, root)?;

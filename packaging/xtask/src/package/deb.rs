@@ -20,8 +20,9 @@ pub(super) fn make(package: &Package, program: &Path, work: &Path, out: &Path) -
         0o644,
         control(package, &root)?.as_bytes(),
     )?;
-    if let Some(file) = package.configuration {
-        let list = format!("/etc/gantry/{file}\n");
+    if !package.configuration.is_empty() {
+        let files = package.configuration.iter();
+        let list: String = files.map(|file| format!("/etc/gantry/{file}\n")).collect();
         contents::place(&root, "DEBIAN/conffiles", 0o644, list.as_bytes())?;
     }
     let scripts = repository().join("packaging").join(package.folder).join("deb");

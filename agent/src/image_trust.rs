@@ -1,0 +1,361 @@
+//! This module owns [`ImageTrust`]: whether this host accepts an image, by its own policy and nobody else's.
+//!
+//! The policy is read anew each time: what it says counts from then on. Evidence is kept in memory alone; whoever wants a step done
+//! shows it first, and again after a restart.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use gantry_model::{Digest, ImageEvidence, LayerDescriptor, Step, StepAction};
+use gantry_signing::{Accepted, Policy, PolicyError, Rejection};
+use gantry_store::Descriptor;
+use gantry_store::manifest::{MAX_LAYERS, Manifest};
+
+/// Images whose evidence is kept: those of an apply and of what others do meanwhile. The oldest goes first.
+const MAX_SHOWN: usize = 8;
+
+/// Why an image is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    /// There is no policy to go by.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The policy refuses it.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The policy asks for signatures, and none came.
+    #[error("image {} is refused by {policy}, which asks for signatures: none were shown; run the same command again", image.short())]
+    NotShown {
+        /// The image.
+        image: Digest,
+        /// The policy's file.
+        policy: String,
+    },
+    /// Its manifest says nothing that could be read.
+    #[error("the manifest of image {} cannot be read: {reason}", image.short())]
+    Manifest {
+        /// The image.
+        image: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// Its layers arrived at the orchestrator in a form that does not travel: the signature does not speak of what does.
+    #[error(
+        "layer {} of image {} was signed in another form than it travels in, so the signature does not prove it; \
+         build an image from it (a Kubefile with FROM and its name), and sign that",
+        layer.short(),
+        image.short()
+    )]
+    OtherForm {
+        /// The image.
+        image: Digest,
+        /// The layer in its manifest.
+        layer: Digest,
+    },
+    /// What is asked for is not what was signed.
+    #[error("the layers asked for are not those of image {} as it was signed", image.short())]
+    OtherLayers {
+        /// The image.
+        image: Digest,
+    },
+}
+
+/// The policy, and what was shown to satisfy it.
+#[derive(Debug)]
+pub(crate) struct ImageTrust {
+    policy: PathBuf,
+    shown: VecDeque<(Digest, ImageEvidence)>,
+}
+
+impl ImageTrust {
+    pub(crate) fn new(policy: PathBuf) -> Self {
+        Self {
+            policy,
+            shown: VecDeque::new(),
+        }
+    }
+
+    /// Decides about an image, and remembers what speaks for it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn show(&mut self, evidence: ImageEvidence) -> Result<(), TrustError> {
+        let image = evidence.image();
+        if Policy::read(&self.policy)?.check(&evidence)? == Accepted::Signed {
+            layers_of(&evidence)?
+                .iter()
+                .try_for_each(|layer| signed_form(layer, image, Digest::of(b"")).map(drop))?;
+        }
+        self.shown.retain(|(known, _)| *known != image);
+        if self.shown.len() == MAX_SHOWN {
+            self.shown.pop_front();
+        }
+        self.shown.push_back((image, evidence));
+        Ok(())
+    }
+
+    /// Whether `step` brings, or builds on, nothing but what the policy accepts.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check(&self, step: &Step) -> Result<(), TrustError> {
+        let image = match &step.action {
+            StepAction::Stage { image, .. } | StepAction::AssembleRootfs { image, .. } => *image,
+            _ => return Ok(()),
+        };
+        let policy = Policy::read(&self.policy)?;
+        if policy.accepts_anything() {
+            return Ok(());
+        }
+        let shown = self.shown.iter().find(|(known, _)| *known == image);
+        let Some((_, evidence)) = shown else {
+            return Err(TrustError::NotShown {
+                image,
+                policy: self.policy.display().to_string(),
+            });
+        };
+        if policy.check(evidence)? == Accepted::Unasked {
+            return Ok(());
+        }
+        let signed = layers_of(evidence)?;
+        let same = match &step.action {
+            StepAction::Stage { layers, .. } => are_layers(&signed, layers, image)?,
+            StepAction::AssembleRootfs { layers, .. } => signed.iter().map(|layer| &layer.digest).eq(layers),
+            _ => true,
+        };
+        if same {
+            Ok(())
+        } else {
+            Err(TrustError::OtherLayers { image })
+        }
+    }
+}
+
+/// Whether `layers` are those of the manifest, in its order.
+fn are_layers(signed: &[Descriptor], layers: &[LayerDescriptor], image: Digest) -> Result<bool, TrustError> {
+    if signed.len() != layers.len() {
+        return Ok(false);
+    }
+    for (signed, layer) in signed.iter().zip(layers) {
+        // The uncompressed digest is in the config; nothing that is written here depends on it.
+        if signed_form(signed, image, layer.diff_id)? != *layer {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The layer as it travels, by what the signed manifest says of it: the digest of its table of contents among it.
+fn signed_form(layer: &Descriptor, image: Digest, diff_id: Digest) -> Result<LayerDescriptor, TrustError> {
+    layer.chunked_layer(diff_id).ok_or(TrustError::OtherForm {
+        image,
+        layer: layer.digest,
+    })
+}
+
+fn layers_of(evidence: &ImageEvidence) -> Result<Vec<Descriptor>, TrustError> {
+    let image = evidence.image();
+    let wrong = |reason| TrustError::Manifest { image, reason };
+    let manifest: Manifest =
+        serde_json::from_slice(&evidence.manifest).map_err(|error| wrong(error.to_string()))?;
+    let count = manifest.layers.len();
+    if count > MAX_LAYERS {
+        return Err(wrong(format!(
+            "it has {count} layers, more than the {MAX_LAYERS} that are accepted"
+        )));
+    }
+    Ok(manifest.layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use gantry_model::TocLocation;
+    use gantry_signing::{KeyKind, SigningKey};
+    use gantry_store::manifest::{MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST};
+
+    use super::*;
+
+    /// A host that wants images signed by one key, and an image.
+    struct Case {
+        folder: tempfile::TempDir,
+        key: SigningKey,
+        trust: ImageTrust,
+    }
+
+    fn layer(number: u8) -> LayerDescriptor {
+        LayerDescriptor {
+            digest: Digest::of(&[number]),
+            size: 1000,
+            diff_id: Digest::of(&[number, number]),
+            toc: TocLocation {
+                offset: 800,
+                compressed_len: 100,
+                len: 300,
+                digest: Digest::of(&[number, 0]),
+            },
+        }
+    }
+
+    fn manifest(layers: Vec<Descriptor>) -> Vec<u8> {
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: MEDIA_TYPE_MANIFEST.to_owned(),
+            config: Descriptor {
+                media_type: MEDIA_TYPE_CONFIG.to_owned(),
+                digest: Digest::of(b"config"),
+                size: 6,
+                platform: None,
+                annotations: BTreeMap::new(),
+            },
+            layers,
+            annotations: BTreeMap::new(),
+        };
+        serde_json::to_vec(&manifest).unwrap()
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+            let (public, policy) = (folder.path().join("key.pub"), folder.path().join("policy.json"));
+            fs::write(&public, key.verification_key().to_pem()).unwrap();
+            let text = format!(
+                r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{}"}}]}}"#,
+                public.display()
+            );
+            fs::write(&policy, text).unwrap();
+            let trust = ImageTrust::new(policy);
+            Self { folder, key, trust }
+        }
+
+        fn evidence(&self, manifest: Vec<u8>) -> ImageEvidence {
+            let signature = self.key.sign(Digest::of(&manifest), "demo").unwrap();
+            ImageEvidence {
+                name: "demo:v1".parse().unwrap(),
+                manifest,
+                index: None,
+                signatures: vec![signature],
+            }
+        }
+
+        fn signed(&mut self) -> Digest {
+            let layers = [1, 2].map(|number| Descriptor::of_chunked_layer(&layer(number)));
+            let evidence = self.evidence(manifest(layers.to_vec()));
+            let image = evidence.image();
+            self.trust.show(evidence).unwrap();
+            image
+        }
+    }
+
+    fn stage(image: Digest, layers: &[LayerDescriptor]) -> Step {
+        Step {
+            action: StepAction::Stage {
+                image,
+                layers: layers.to_vec(),
+            },
+            after: vec![],
+        }
+    }
+
+    fn assemble(image: Digest, layers: &[u8]) -> Step {
+        Step {
+            action: StepAction::AssembleRootfs {
+                cluster: "demo".parse().unwrap(),
+                image,
+                layers: layers.iter().map(|number| layer(*number).digest).collect(),
+            },
+            after: vec![],
+        }
+    }
+
+    #[test]
+    fn what_was_signed_is_accepted_whole_and_in_its_order() {
+        let mut case = Case::new();
+        let image = case.signed();
+        case.trust.check(&stage(image, &[layer(1), layer(2)])).unwrap();
+        case.trust.check(&assemble(image, &[1, 2])).unwrap();
+        let mut other_contents = layer(2);
+        other_contents.toc.digest = Digest::of(b"other contents");
+        for layers in [
+            vec![layer(1)],
+            vec![layer(2), layer(1)],
+            vec![layer(1), layer(2), layer(3)],
+            vec![layer(1), other_contents],
+        ] {
+            let refused = case.trust.check(&stage(image, &layers));
+            assert!(
+                matches!(refused, Err(TrustError::OtherLayers { .. })),
+                "{layers:?}"
+            );
+        }
+        for layers in [[1].as_slice(), &[2, 1], &[1, 2, 3], &[]] {
+            let refused = case.trust.check(&assemble(image, layers));
+            assert!(
+                matches!(refused, Err(TrustError::OtherLayers { .. })),
+                "{layers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_not_shown_or_not_signed_is_refused() {
+        let mut case = Case::new();
+        let image = Digest::of(b"never shown");
+        for step in [stage(image, &[layer(1)]), assemble(image, &[1])] {
+            let refused = case.trust.check(&step);
+            assert!(matches!(refused, Err(TrustError::NotShown { .. })), "{refused:?}");
+        }
+        let mut evidence = case.evidence(manifest(vec![Descriptor::of_chunked_layer(&layer(1))]));
+        evidence.signatures.clear();
+        let image = evidence.image();
+        assert!(matches!(case.trust.show(evidence), Err(TrustError::Rejected(_))));
+        let refused = case.trust.check(&stage(image, &[layer(1)]));
+        assert!(matches!(refused, Err(TrustError::NotShown { .. })));
+    }
+
+    #[test]
+    fn the_policy_counts_as_it_is_now() {
+        let mut case = Case::new();
+        let image = case.signed();
+        let step = stage(image, &[layer(1), layer(2)]);
+        let policy = case.folder.path().join("policy.json");
+        fs::write(&policy, r#"{"default": [{"type": "reject"}]}"#).unwrap();
+        assert!(matches!(case.trust.check(&step), Err(TrustError::Rejected(_))));
+        fs::write(&policy, "{").unwrap();
+        assert!(matches!(case.trust.check(&step), Err(TrustError::Policy(_))));
+        fs::write(&policy, r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
+        case.trust
+            .check(&stage(Digest::of(b"never shown"), &[layer(7)]))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_layer_that_was_signed_in_another_form_is_named_before_anything_travels() {
+        let mut case = Case::new();
+        let mut gzip = Descriptor::of_chunked_layer(&layer(1));
+        gzip.annotations.clear();
+        let refused = case.trust.show(case.evidence(manifest(vec![gzip])));
+        assert!(
+            matches!(refused, Err(TrustError::OtherForm { .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn only_so_much_is_kept() {
+        let mut case = Case::new();
+        let first = case.signed();
+        for number in 0..MAX_SHOWN {
+            let number = u8::try_from(number).unwrap() + 10;
+            let layers = vec![Descriptor::of_chunked_layer(&layer(number))];
+            let evidence = case.evidence(manifest(layers));
+            case.trust.show(evidence).unwrap();
+        }
+        assert_eq!(case.trust.shown.len(), MAX_SHOWN);
+        let refused = case.trust.check(&stage(first, &[layer(1), layer(2)]));
+        assert!(matches!(refused, Err(TrustError::NotShown { .. })));
+    }
+}

@@ -1,0 +1,132 @@
+//! This module owns the decision about one image.
+
+use gantry_model::{Digest, ImageEvidence};
+use serde::Deserialize;
+
+use super::scope::full;
+use super::{Identity, Policy, Requirement, SignedBy};
+use crate::NotVerified;
+
+/// Why an image is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// Nothing is asked of images of this name.
+    Unasked,
+    /// It is signed as the policy asks.
+    Signed,
+}
+
+/// Why an image is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("image {name} ({}) is refused by {file}: {reason}", image.short())]
+pub struct Rejection {
+    name: String,
+    image: Digest,
+    file: String,
+    reason: String,
+}
+
+/// As much of an index as tells what it names.
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    digest: Digest,
+}
+
+impl Policy {
+    /// Decides about an image. What `evidence` says is believed as far as signatures prove it, except for the name: that is
+    /// whoever shows it to tell the truth about.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn check(&self, evidence: &ImageEvidence) -> Result<Accepted, Rejection> {
+        let rejected = |reason| Rejection {
+            name: evidence.name.to_string(),
+            image: evidence.image(),
+            file: self.file.clone(),
+            reason,
+        };
+        evidence.check().map_err(rejected)?;
+        let mut accepted = Accepted::Unasked;
+        // All of them have to hold.
+        for requirement in self.requirements(&evidence.name) {
+            match requirement {
+                Requirement::AcceptAnything => {}
+                Requirement::Reject => return Err(rejected("no image of this name is accepted".to_owned())),
+                Requirement::Signed(by) => {
+                    by.check(evidence).map_err(rejected)?;
+                    accepted = Accepted::Signed;
+                }
+            }
+        }
+        Ok(accepted)
+    }
+}
+
+impl SignedBy {
+    fn check(&self, evidence: &ImageEvidence) -> Result<(), String> {
+        let mut subjects = vec![evidence.image()];
+        if let Some(index) = &evidence.index {
+            let named = serde_json::from_slice::<Index>(index)
+                .is_ok_and(|index| index.manifests.iter().any(|entry| entry.digest == subjects[0]));
+            if named {
+                subjects.push(Digest::of(index));
+            }
+        }
+        let mut reason = None;
+        for signature in &evidence.signatures {
+            for subject in &subjects {
+                match self.key.verify(subject, signature) {
+                    Ok(payload) if self.identity.fits(evidence.name.name(), &payload.identity) => {
+                        return Ok(());
+                    }
+                    Ok(payload) => {
+                        reason = Some(format!(
+                            "it is signed by key {}, but as {:?}; sign it by this name, or say which one in signedIdentity",
+                            self.key_name, payload.identity
+                        ));
+                    }
+                    // Those over the index are not over the manifest, and the other way round.
+                    Err(NotVerified::OtherImage(other)) if !subjects.contains(&other) => {
+                        reason.get_or_insert(format!(
+                            "its signature by key {} is over another image, {}",
+                            self.key_name,
+                            other.short()
+                        ));
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(reason.unwrap_or_else(|| match evidence.signatures.len() {
+            0 => format!("it is not signed, and has to be by key {}", self.key_name),
+            1 => format!("its signature is not by key {}", self.key_name),
+            count => format!("none of its {count} signatures is by key {}", self.key_name),
+        }))
+    }
+}
+
+impl Identity {
+    /// Whether `signed` is what an image that is used by the repository `used` has to be signed as.
+    fn fits(&self, used: &str, signed: &str) -> bool {
+        let (used, signed) = (full(used), full(signed));
+        match self {
+            Self::Match => used == signed,
+            Self::Exact(repository) => full(repository) == signed,
+            Self::Remap {
+                prefix,
+                signed_prefix,
+            } => match used.strip_prefix(prefix.as_str()) {
+                Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                    format!("{signed_prefix}{rest}") == signed
+                }
+                // Other names are as they are, as podman has it.
+                _ => used == signed,
+            },
+        }
+    }
+}

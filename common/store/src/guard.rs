@@ -1,0 +1,173 @@
+//! This module owns [`Guard`]: whoever decides which images get names in a store, and what it is shown of them.
+//!
+//! The store knows no policy. It asks, before a name leads to anything.
+
+use std::fmt;
+use std::sync::Arc;
+
+use gantry_model::{Digest, ImageEvidence, ImageReference};
+
+use crate::images::{is_index, parse};
+use crate::manifest::{Index, MAX_MANIFEST_LEN};
+use crate::{Descriptor, Image, Store, StoreError};
+
+/// Decides about images, each by the name it is to have.
+#[derive(Clone)]
+pub struct Guard(Arc<Decide>);
+
+type Decide = dyn Fn(&ImageEvidence) -> Result<(), StoreError> + Send + Sync;
+
+impl Guard {
+    /// A guard that decides so.
+    pub fn new(decide: impl Fn(&ImageEvidence) -> Result<(), StoreError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(decide))
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+impl Store {
+    /// The same store: images that are pulled, loaded or planned with get past `guard` first.
+    #[must_use]
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// Asks the guard about the image at `target`, by `name`; of an index, about each image of it that is here. Documents and
+    /// signatures are in the store, layers need not be.
+    ///
+    /// # Errors
+    /// When it is refused, or a document is damaged.
+    pub fn ask_guard(&self, name: &ImageReference, target: &Descriptor) -> Result<(), StoreError> {
+        let Some(guard) = &self.guard else {
+            return Ok(());
+        };
+        let what = format!("manifest of image {name}");
+        let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
+        if !is_index(&target.media_type) {
+            return guard.0(&self.evidence(name, target.digest, bytes, None)?);
+        }
+        let index: Index = parse(&bytes, &what)?;
+        let here = index
+            .manifests
+            .iter()
+            .filter(|entry| entry.is_image() && self.blobs().exists(&entry.digest));
+        for entry in here {
+            let manifest = self.blobs().read(&entry.digest, &what, MAX_MANIFEST_LEN)?;
+            let index = Some((target.digest, bytes.clone()));
+            guard.0(&self.evidence(name, entry.digest, manifest, index)?)?;
+        }
+        Ok(())
+    }
+
+    /// What speaks for `image`, used by `name`; the guard has accepted it.
+    ///
+    /// # Errors
+    /// When it is refused, or what there is of signatures is damaged.
+    pub fn accepted(&self, name: &ImageReference, image: &Image) -> Result<ImageEvidence, StoreError> {
+        let digest = image.manifest_digest;
+        let index = self.index_of(name, &digest)?;
+        let evidence = self.evidence(name, digest, image.manifest_bytes.clone(), index)?;
+        if let Some(guard) = &self.guard {
+            guard.0(&evidence)?;
+        }
+        Ok(evidence)
+    }
+
+    /// The index that `name` leads to, if it names `image`.
+    fn index_of(
+        &self,
+        name: &ImageReference,
+        image: &Digest,
+    ) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
+        let target = match self.target(name) {
+            Ok(target) if is_index(&target.media_type) => target,
+            // A saved plan's image may have lost its name since.
+            Ok(_) | Err(StoreError::NoSuchImage { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let what = format!("index of image {name}");
+        let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
+        let index: Index = parse(&bytes, &what)?;
+        let names_it = index.manifests.iter().any(|entry| entry.digest == *image);
+        Ok(names_it.then_some((target.digest, bytes)))
+    }
+
+    fn evidence(
+        &self,
+        name: &ImageReference,
+        image: Digest,
+        manifest: Vec<u8>,
+        index: Option<(Digest, Vec<u8>)>,
+    ) -> Result<ImageEvidence, StoreError> {
+        let mut signatures = self.signatures(&image)?;
+        if let Some((digest, _)) = &index {
+            signatures.extend(self.signatures(digest)?);
+        }
+        Ok(ImageEvidence {
+            name: name.clone(),
+            manifest,
+            index: index.map(|(_, bytes)| bytes),
+            signatures,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::tests::{image_for, name, saved};
+    use crate::testing;
+
+    fn refusing() -> Guard {
+        Guard::new(|evidence| {
+            Err(StoreError::Refused {
+                reason: format!("{} is not wanted", evidence.name),
+                code: gantry_model::ExitCode::Verification,
+            })
+        })
+    }
+
+    #[test]
+    fn what_the_guard_refuses_leaves_nothing_behind() {
+        let (from, to, dir) = (testing::store(), testing::store(), tempfile::tempdir().unwrap());
+        image_for(&from.store, "demo:v1", "amd64", "amd64");
+        let archive = saved(&from.store, &["demo:v1"], dir.path());
+        let guarded = to.store.clone().guarded(refusing());
+        let error = guarded.load(&archive, None, &mut |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "demo:v1 is not wanted");
+        // It is asked by the name that the image would get.
+        let other = name("other:v2");
+        let error = guarded.load(&archive, Some(&other), &mut |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "other:v2 is not wanted");
+        assert!(to.store.images().unwrap().is_empty());
+        assert_eq!(to.store.blobs().list().unwrap(), []);
+    }
+
+    #[test]
+    fn an_image_in_an_index_is_shown_with_it() {
+        let test = testing::store();
+        let store = &test.store;
+        for architecture in ["amd64", "arm64"] {
+            image_for(store, &format!("demo:{architecture}"), architecture, architecture);
+        }
+        let of = |text: &str| store.platforms(&name(text)).unwrap();
+        let both = [of("demo:amd64"), of("demo:arm64")].concat();
+        let index = store.set_platforms(&name("demo:v1"), both.clone()).unwrap();
+        let image = store.image_by_digest(&both[0].digest).unwrap();
+        let shown = store.accepted(&name("demo:v1"), &image).unwrap();
+        assert_eq!(Digest::of(&shown.index.unwrap()), index);
+        assert_eq!(Digest::of(&shown.manifest), image.manifest_digest);
+        let alone = store.accepted(&name("demo:amd64"), &image).unwrap();
+        assert_eq!(alone.index, None);
+        let gone = store.accepted(&name("gone:v1"), &image).unwrap();
+        assert_eq!(gone.index, None);
+        let guarded = store.clone().guarded(refusing());
+        assert!(guarded.accepted(&name("demo:v1"), &image).is_err());
+    }
+}
