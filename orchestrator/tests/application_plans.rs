@@ -6,7 +6,7 @@ mod planning;
 
 use gantry::clusterfile::{Clusterfile, Mistakes, image_check};
 use gantry::plan::{ImageCommands, Plan, PlanImage, preflight, render};
-use gantry_model::StepAction;
+use gantry_model::{StepAction, StepOutcome};
 use gantry_store::Application;
 
 use planning::*;
@@ -137,6 +137,41 @@ fn another_choice_launches_what_is_new_and_nothing_twice() {
 }
 
 #[test]
+fn an_application_is_launched_again_for_its_own_files_and_not_for_those_of_others() {
+    let image = image_with_applications();
+    let config = |app: &str, path: &str, data: &str| {
+        format!("---\nkind: Config\nspec: {{ {app} path: {path}, data: \"{data}\" }}\n")
+    };
+    let of = |documents: &str| cluster("", documents);
+    let first = of("");
+    let mut inventory = fresh(&first);
+    execute(&plan(&first, &image, &inventory), &mut inventory, well);
+    let launches = |wanted: &Clusterfile, inventory: &_| -> Vec<String> {
+        let titles = to_run(&plan(wanted, &image, inventory)).into_iter();
+        titles.filter(|title| title.starts_with("application")).collect()
+    };
+
+    let elsewhere = of(&config("", "etc/daemon.json", "{}"));
+    assert_eq!(launches(&elsewhere, &inventory), [""; 0]);
+    execute(&plan(&elsewhere, &image, &inventory), &mut inventory, well);
+    let values = |data: &str| of(&config("appName: db,", "values.yaml", data));
+    // There, to something else, and back again: the last one counts.
+    for data in ["a: 1", "a: 2", "a: 1"] {
+        let changed = values(data);
+        assert_eq!(launches(&changed, &inventory), ["application db"], "{data}");
+        execute(&plan(&changed, &image, &inventory), &mut inventory, well);
+        assert_eq!(plan(&changed, &image, &inventory).to_do(), 0);
+    }
+    // What failed may be half done, and so is what was there before.
+    let broken = values("a: [");
+    execute(&plan(&broken, &image, &inventory), &mut inventory, |_, title| {
+        (title == "application db").then(|| StepOutcome::Failed("it did not work".into()))
+    });
+    assert_eq!(launches(&broken, &inventory), ["application db"]);
+    assert_eq!(launches(&values("a: 1"), &inventory), ["application db"]);
+}
+
+#[test]
 fn arguments_are_for_the_commands_alone() {
     let commands = ImageCommands {
         lines: vec!["echo ${Pool} $Size".into()],
@@ -164,21 +199,26 @@ fn arguments_are_for_the_commands_alone() {
 
 #[test]
 fn what_the_image_does_not_have_is_named_with_its_place() {
-    let text = text(
-        "  cmd_args: [ Pol=two, Size=3, Other=x ]\n  appNames: [ wbe, batch, odd ]\n",
+    let with_applications = text(
+        "  cmd_args: [ Pol=two ]\n  appNames: [ wbe, batch, odd ]\n",
         &(applications("  launchApps: [ monitoring ]\n  configs:\n    - { name: webb, env: [ A=1 ] }\n")
             + "---\nkind: Config\nspec: { appName: dbb, path: values.yaml, data: \"a: 1\" }\n"),
     );
-    let (clusterfile, _) = Clusterfile::parse("Clusterfile", &text).unwrap();
     let mut image = image_with_applications();
     image.commands.as_mut().unwrap().lines = vec!["echo ${Pool} $Size".into()];
-    let mistakes = |image: &PlanImage| {
-        let found = image_check::mistakes(&text, &clusterfile, &image.offer());
-        Mistakes::new("Clusterfile", text.as_str(), found)
+    let mistakes = |text: &str, image: &PlanImage| {
+        let (clusterfile, _) = Clusterfile::parse("Clusterfile", text).unwrap();
+        let found = image_check::mistakes(text, &clusterfile, &image.offer());
+        Mistakes::new("Clusterfile", text, found).render(false)
     };
-    expect("applications-that-are-not-there", &mistakes(&image).render(false));
+    expect(
+        "applications-that-are-not-there",
+        &mistakes(&with_applications, &image),
+    );
+    let arguments = text("  cmd_args: [ Pol=two, Size=3, Other=x ]\n", "");
+    expect("arguments-that-nothing-names", &mistakes(&arguments, &image));
     image.commands = None;
-    let none = mistakes(&image).render(false);
+    let none = mistakes(&with_applications, &image);
     assert!(
         none.contains("it has no applications at all: `APP` in its Kubefile makes one"),
         "{none}"

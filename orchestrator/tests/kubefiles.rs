@@ -56,7 +56,7 @@ fn applications_are_laid_into_the_image_and_launched() {
         commands(&desk, "apps:1"),
         json!([
             "kubectl apply -f application/apps/calico/crs/calico.yml && kubectl apply -f application/apps/calico/operator.yaml",
-            "export Replicas=2 && helm install web application/apps/web/",
+            "export Replicas=2 && helm upgrade --install web application/apps/web/",
             "bash application/apps/scripts/up.sh",
             "cd application/apps/odd/ && cat odd.txt",
         ])
@@ -95,7 +95,7 @@ fn applications_are_laid_into_the_image_and_launched() {
         commands(&desk, "more:1"),
         json!([
             "bash application/apps/db/db.sh",
-            "export Replicas=3 && helm install web application/apps/web/"
+            "export Replicas=3 && helm upgrade --install web application/apps/web/"
         ])
     );
     desk.file("more/Kubefile", "FROM apps:1\nCOPY db.sh scripts/\n");
@@ -157,7 +157,7 @@ fn annotations_go_on_from_image_to_image_and_through_archives() {
     desk.file("apps/Kubefile", "FROM web:1\nCOPY up.sh scripts/\nCMD true\n");
     desk.ok(&["build", "-t", "web:2", "--platform", "linux/arm64", "apps"]);
     assert_eq!(images(&desk, "web:2"), nginx);
-    let launched = json!(["helm install web application/apps/web/", "true"]);
+    let launched = json!(["helm upgrade --install web application/apps/web/", "true"]);
     assert_eq!(extension(&desk, "web:2")["launch"], json!({ "cmds": launched }));
 
     desk.file(

@@ -83,6 +83,32 @@ fn commands_come_with_every_way_to_another_image_once() {
 }
 
 #[test]
+fn commands_of_the_way_do_not_come_again_when_the_file_changes_later() {
+    let text = |env: &str, more: &str| {
+        let documents = plugin("host", "upgrade-host") + &plugin("up", "upgrade") + &plugin("down", "rollback");
+        format!(
+            "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: demo:v1\n  env: [ {env} ]\n  \
+             hosts:\n    - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n{documents}{more}"
+        )
+    };
+    let config = "---\nkind: Config\nmetadata: { name: x }\nspec: { path: etc/x, data: later }\n";
+    let file = |text: String| Clusterfile::parse("Clusterfile", &text).unwrap().0;
+    let before = file(text("A=1", ""));
+    let mut inventory = fresh(&before);
+    for number in [1, 2] {
+        execute(&plan(&before, &image_of(number), &inventory), &mut inventory, well);
+    }
+    for later in [text("A=2", ""), text("A=2", config)] {
+        let changed = plan(&file(later), &image_of(2), &inventory);
+        assert!(to_run(&changed).contains(&"init.sh".to_owned()));
+        assert_eq!(commands(&changed), [""; 0]);
+        execute(&changed, &mut inventory, well);
+    }
+    let back = plan(&file(text("A=2", config)), &image_of(1), &inventory);
+    assert_eq!(commands(&back), ["10.0.0.2 plugin down"]);
+}
+
+#[test]
 fn members_of_a_cluster_run_them_when_it_is_their_turn() {
     let (clusterfile, image) = kubernetes(1, 1, &documents());
     let mut inventory = fresh(&clusterfile);

@@ -292,7 +292,8 @@ impl Application {
         };
         match self.kind.as_str() {
             _ if !self.cmds.is_empty() => format!("cd {} && {}", shell_word(&folder), self.cmds.join(" ")),
-            "helm" => format!("helm install {} {}", shell_word(&self.name), shell_word(&folder)),
+            // A release that is there already is no error, and gets what changed.
+            "helm" => format!("helm upgrade --install {} {}", shell_word(&self.name), shell_word(&folder)),
             "kube" => each("kubectl apply -f"),
             "shell" => each("bash"),
             _ => String::new(),
@@ -383,7 +384,7 @@ mod tests {
             ),
             (
                 application("helm", &["Chart.yaml"], &[]),
-                "helm install web application/apps/web/",
+                "helm upgrade --install web application/apps/web/",
             ),
             (
                 application("shell", &["up.sh"], &[]),

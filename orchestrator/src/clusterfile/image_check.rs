@@ -29,7 +29,8 @@ pub fn mistakes(text: &str, clusterfile: &Clusterfile, offer: &Offer<'_>) -> Vec
     let own = clusterfile.commands.iter();
     let own = own.filter(|command| command.when == CommandMoment::Commands);
     let mut lines: Vec<&str> = own.map(|command| command.text.as_str()).collect();
-    if lines.is_empty() {
+    let launches = lines.is_empty() && clusterfile.applications.launched.is_some();
+    if lines.is_empty() && !launches {
         lines = offer.lines.iter().map(String::as_str).collect();
     }
     let launched = |name: &Node| unknown(name, offer).or_else(|| unclear(name, clusterfile, offer));
@@ -47,7 +48,7 @@ pub fn mistakes(text: &str, clusterfile: &Clusterfile, offer: &Offer<'_>) -> Vec
             Some("Config") => mistakes.extend(spec.get("appName").and_then(|name| unknown(name, offer))),
             Some("Cluster") => {
                 mistakes.extend(items(spec, "appNames").filter_map(launched));
-                mistakes.extend(items(spec, "cmd_args").filter_map(|argument| unused(argument, &lines)));
+                mistakes.extend(items(spec, "cmd_args").filter_map(|argument| unused(argument, &lines, launches)));
             }
             _ => {}
         }
@@ -102,7 +103,8 @@ fn unclear(node: &Node, clusterfile: &Clusterfile, offer: &Offer<'_>) -> Option<
     Some(Mistake::new(node.span.clone(), message).help(help))
 }
 
-fn unused(node: &Node, lines: &[&str]) -> Option<Mistake> {
+/// No command names the argument; `launches` says that applications are launched in their place.
+fn unused(node: &Node, lines: &[&str], launches: bool) -> Option<Mistake> {
     let (name, _) = node.text()?.split_once('=')?;
     let used = || lines.iter().flat_map(|line| variables(line));
     if used().any(|used| used == name) {
@@ -112,6 +114,9 @@ fn unused(node: &Node, lines: &[&str]) -> Option<Mistake> {
     let mistake = Mistake::new(node.span.clone(), message);
     Some(match closest(name, used()) {
         Some(meant) => mistake.help(format!("did you mean `{meant}`?")),
+        None if launches => mistake.help(
+            "applications are launched in the place of the image's commands; `env` in an Application's `configs` is theirs",
+        ),
         None => mistake.help(
             "leave it out; where the Kubefile has it as ARG, it got its value when the image was built: ENV leaves it open",
         ),

@@ -2,15 +2,18 @@
 //! `CMD` of its Kubefile), and the steps that do it: on the first master, in order, each once.
 
 use gantry_model::{
-    ApplicationLaunch, CommandMoment, CommandOrigin, ImageCommand, ShellCommand, Step, StepAction, StepId,
+    ApplicationLaunch, CommandMoment, CommandOrigin, ConfigFile, ImageCommand, ShellCommand, Step, StepAction,
+    StepId,
 };
 use gantry_store::{Application, Image, LaunchItem, StoreError};
 use serde::{Deserialize, Serialize};
 
+use super::configs::below;
 use super::environment::environment;
+use super::progress::{NOT_DONE, state_step};
 use super::scripts::SCRIPT_TIME_LIMIT_S;
 use super::shell_commands::{planned, shown};
-use super::{PlanImage, PlannedStep, Wave};
+use super::{Mark, PlanImage, PlannedStep, Wave};
 use crate::clusterfile::Clusterfile;
 use crate::inventory::ClusterInventory;
 
@@ -73,22 +76,30 @@ impl ImageCommands {
     }
 }
 
-/// The wave that runs the image's commands, or launches applications. `after` are the steps by which the first master's
-/// rootfs came to be what it is: with others they run again.
+/// How the first master's rootfs comes to be what it is.
+#[derive(Debug)]
+pub(super) struct Base {
+    /// The steps that make it so, the first of which assembles it: behind others the image's lines run again.
+    pub(super) steps: Vec<StepId>,
+    /// What the Clusterfile writes into it: other files of its own launch an application again.
+    pub(super) files: Vec<ConfigFile>,
+}
+
+/// The wave that runs the image's commands, or launches applications, on the first master, whose rootfs `base` makes.
 pub(super) fn wave(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     inventory: &ClusterInventory,
-    after: Vec<StepId>,
+    base: &Base,
 ) -> Wave {
     let mut steps = Vec::new();
     if let Some(commands) = &image.commands {
         if clusterfile.applications.launched.is_none() {
-            steps.extend(lines(clusterfile, image, commands, inventory, after.clone()));
+            steps.extend(lines(clusterfile, image, commands, inventory, base.steps.clone()));
         }
         let known = |name: &String| commands.applications.iter().find(|one| one.name == *name);
         let launched = commands.launched(clusterfile).iter().filter_map(known);
-        let step = |application| launch(clusterfile, image, commands, application, inventory, &after);
+        let step = |application| launch(clusterfile, image, commands, application, inventory, base);
         steps.extend(launched.filter_map(step));
     }
     Wave {
@@ -131,14 +142,14 @@ fn lines(
 }
 
 /// The step that launches `application`; none when nobody says how. Applications do not build on each other: one more
-/// or one less launches no other again.
+/// or one less launches no other again, nor does a file that is written somewhere else.
 fn launch(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     commands: &ImageCommands,
     application: &Application,
     inventory: &ClusterInventory,
-    after: &[StepId],
+    base: &Base,
 ) -> Option<PlannedStep> {
     let first = clusterfile.first_master();
     let name = &application.name;
@@ -174,10 +185,16 @@ fn launch(
         };
         (StepAction::LaunchApplication(launch), application.command())
     };
-    let step = Step {
-        action,
-        after: after.to_vec(),
+    let assembled = base.steps.first().copied();
+    let after: Vec<StepId> = assembled
+        .into_iter()
+        .chain(below(clusterfile, &base.files, &application.folder()))
+        .collect();
+    let (step, mark, why) = state_step(action, &after, inventory.report(first.address));
+    let reason = if mark == Mark::Done || why == NOT_DONE {
+        shown.clone()
+    } else {
+        format!("{why}: {shown}")
     };
-    let report = inventory.report(first.address);
-    (!shown.is_empty()).then(|| planned(first.address, step, report, shown))
+    (!shown.is_empty()).then(|| PlannedStep::new(first.address, step, mark, reason))
 }

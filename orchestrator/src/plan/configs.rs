@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_model::{ConfigFile, ExitCode, StepAction, StepId};
+use gantry_model::{ConfigFile, ExitCode, Step, StepAction, StepId};
 use gantry_protocol::limits::{MAX_CONFIG_FILES, MAX_CONFIG_FILES_LEN};
 
 use super::environment::environment;
@@ -69,6 +69,24 @@ pub(super) fn step(
         _ => reason,
     };
     Some(PlannedStep::new(host.address, step, mark, reason))
+}
+
+/// An id that stands for those of `files` that lie below `folder` (which ends with `/`): that of the step that would write
+/// them alone. None where there are none.
+pub(super) fn below(clusterfile: &Clusterfile, files: &[ConfigFile], folder: &str) -> Option<StepId> {
+    let files: Vec<ConfigFile> = files
+        .iter()
+        .filter(|file| file.path.starts_with(folder))
+        .cloned()
+        .collect();
+    let step = |files| Step {
+        action: StepAction::WriteConfigs {
+            cluster: clusterfile.name.clone(),
+            files,
+        },
+        after: Vec::new(),
+    };
+    (!files.is_empty()).then(|| step(files).id())
 }
 
 /// The paths of the first files, and how many more there are; none when there are none.

@@ -104,6 +104,7 @@ fn make(
     let mut bases: BTreeMap<IpAddr, Vec<StepId>> = BTreeMap::new();
     let mut ways: BTreeMap<IpAddr, Way> = BTreeMap::new();
     let files = configs::of_hosts(clusterfile, image)?;
+    let first_files = files.first().cloned().unwrap_or_default();
     let mut upgrade = kubeadm::Upgrade::of(clusterfile, image, inventory, back.is_some())?;
     for (host, files) in clusterfile.hosts.iter().zip(files) {
         let report = inventory.report(host.address);
@@ -207,7 +208,11 @@ fn make(
     waves.push(shell(CommandMoment::BeforeCommands));
     let own = shell(CommandMoment::Commands);
     if own.steps.is_empty() {
-        waves.push(commands::wave(clusterfile, image, inventory, base(registry_host)));
+        let base = commands::Base {
+            steps: base(registry_host),
+            files: first_files,
+        };
+        waves.push(commands::wave(clusterfile, image, inventory, &base));
     }
     waves.push(own);
     waves.push(shell(CommandMoment::AfterCommands));

@@ -78,15 +78,21 @@ pub(super) fn state_step(
 const fn other_in_place(action: &StepAction) -> &'static str {
     match action {
         StepAction::MarkNodes { .. } => "changed in the Clusterfile",
+        StepAction::LaunchApplication(_) | StepAction::RunShellCommand(_) => "again: its inputs changed",
         _ => "another one is in place",
     }
 }
 
-/// Whether a step may have left its state on the host: a failed one did not. Of nodes some may be marked.
+/// Whether a step may have left its state on the host: a failed one did not. Of nodes some may be marked, and of an
+/// application a part may be launched.
 fn changed_the_host(record: &StepRecord, action: &StepAction) -> bool {
+    let may_be_half_done = matches!(
+        action,
+        StepAction::MarkNodes { .. } | StepAction::LaunchApplication(_) | StepAction::RunShellCommand(_)
+    );
     match &record.outcome {
         None | Some(StepOutcome::Unknown) => true,
-        Some(_) if matches!(action, StepAction::MarkNodes { .. }) => true,
+        Some(_) if may_be_half_done => true,
         Some(outcome) => outcome.succeeded(),
     }
 }

@@ -3,18 +3,20 @@
 
 use std::net::IpAddr;
 
-use gantry_model::{CommandMoment, ImagePlugin, ShellCommand, Step, StepAction, StepId};
+use gantry_model::{
+    ClusterName, CommandMoment, ImagePlugin, ShellCommand, Step, StepAction, StepId, StepOutcome, StepRecord,
+};
 
 use super::environment::environment;
 use super::progress::{NOT_DONE, why_to_do};
 use super::scripts::SCRIPT_TIME_LIMIT_S;
 use super::{Mark, PlanImage, PlannedStep, Wave};
-use crate::clusterfile::{Clusterfile, Host};
+use crate::clusterfile::{Clusterfile, Command, Host};
 use crate::inventory::{ClusterInventory, HostReport};
 use crate::report::printable;
 
-/// What `host` runs at the moment `when`. `after` are the steps by which its rootfs came to be what it is: with others the
-/// commands run again.
+/// What `host` runs at the moment `when`. `after` are the steps by which its rootfs came to be what it is, the one that
+/// assembled it first: with others the commands run again. Those that belong to the way to an image run once on it.
 pub(super) fn steps(
     clusterfile: &Clusterfile,
     image: &PlanImage,
@@ -23,7 +25,14 @@ pub(super) fn steps(
     after: &[StepId],
     report: Option<&HostReport>,
 ) -> Vec<PlannedStep> {
+    let on_the_way = matches!(
+        when,
+        CommandMoment::BeforeUpgrade | CommandMoment::AfterUpgrade | CommandMoment::AfterRollback
+    );
     let mut after = after.to_vec();
+    if on_the_way {
+        after.truncate(1);
+    }
     let mut steps = Vec::new();
     let own = clusterfile.commands.iter().filter(|command| command.when == when);
     for command in own.filter(|command| command.is_for(clusterfile, host)) {
@@ -59,9 +68,39 @@ pub(super) fn steps(
             Some(file) => format!("{file}: {shown}"),
             None => shown,
         };
-        steps.push(planned(host.address, step, report, shown));
+        let title = command.origin.title();
+        // Of a command that comes at other moments, too, its title does not say at which it ran.
+        let is_other = |other: &Command| other.origin == command.origin && other.when != when;
+        let once = on_the_way && !clusterfile.commands.iter().any(is_other);
+        let came = || came_behind(&clusterfile.name, &title, after.first().copied(), report);
+        steps.push(if once && came() {
+            PlannedStep::new(host.address, step, Mark::Done, shown)
+        } else {
+            planned(host.address, step, report, shown)
+        });
     }
     steps
+}
+
+/// Whether the step with this title ended well since the host came to the rootfs that the step `rootfs` assembled.
+fn came_behind(
+    cluster: &ClusterName,
+    title: &str,
+    rootfs: Option<StepId>,
+    report: Option<&HostReport>,
+) -> bool {
+    let (Some(report), Some(rootfs)) = (report, rootfs) else {
+        return false;
+    };
+    let records: Vec<&StepRecord> = report.records(cluster).collect();
+    let position = |is_it: &dyn Fn(&StepRecord) -> bool| records.iter().rposition(|record| is_it(record));
+    let ended_well = |record: &StepRecord| {
+        record.title == title && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
+    };
+    match (position(&|record| record.id == rootfs), position(&ended_well)) {
+        (Some(assembled), Some(ended)) => ended > assembled,
+        _ => false,
+    }
 }
 
 /// The step of a command that people know by `shown`.

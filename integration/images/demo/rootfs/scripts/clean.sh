@@ -8,6 +8,19 @@ unmount_below() {
         while read -r mount; do umount "$mount"; done
 }
 
+# A process that was killed leaves its group a moment later, and so does what a container left behind.
+remove_pod_groups() {
+    for _ in {1..100}; do
+        # 0 stands for a process outside of this host's own table.
+        find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -exec cat {} + 2>/dev/null | grep -vx 0 |
+            xargs --no-run-if-empty kill -KILL 2>/dev/null
+        find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null
+        [ -n "$(find /sys/fs/cgroup -type d -path '*/kubepods*' -print -quit)" ] || return 0
+        sleep 0.1
+    done
+    echo "control groups of pods cannot be removed: $(find /sys/fs/cgroup -type d -path '*/kubepods*' -print -quit)" >&2
+}
+
 if [ -f /etc/systemd/system/pod-network.path ]; then
     systemctl disable --now pod-network.path pod-network.service
     rm -f /etc/systemd/system/pod-network.* /usr/bin/pod-network.sh /usr/share/pod-network.conflist
@@ -28,7 +41,7 @@ if [ "$kubelet" = ours ]; then
     rm -rf /etc/kubernetes /run/kubernetes /usr/libexec/kubernetes /var/lib/{kubelet,dockershim,etcd}
     # Made for kube-proxy where there are no modules.
     rmdir /lib/modules 2>/dev/null
-    find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null
+    remove_pod_groups
     # The rules that lead to pods and services.
     for family in iptables ip6tables; do
         "$family-save" 2>/dev/null | grep -Ev 'KUBE-|CNI-' | "$family-restore"
