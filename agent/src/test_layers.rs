@@ -1,5 +1,7 @@
 //! Layers for tests, made and unpacked by the store itself.
 
+use std::collections::BTreeSet;
+
 use gantry_model::LayerDescriptor;
 use gantry_store::{LayerWriter, Metadata, Store};
 
@@ -41,10 +43,13 @@ pub(crate) fn packed(store: &Store, entries: &[Entry<'_>]) -> LayerDescriptor {
         mode: 0o644,
         ..Metadata::default()
     };
+    let mut folders = BTreeSet::new();
     for entry in entries {
         match entry {
             Entry::File(path, content) => {
-                if let Some((folder, _)) = path.rsplit_once('/') {
+                if let Some((folder, _)) = path.rsplit_once('/')
+                    && folders.insert(folder)
+                {
                     writer.directory(folder, &directory).unwrap();
                 }
                 writer

@@ -43,7 +43,8 @@ impl Host {
     #[must_use]
     pub fn kubernetes_log(&self) -> String {
         let log = self.run(
-            "docker ps --all --format '{{.Names}} {{.Status}}' || ctr --namespace k8s.io tasks list; ip route; iptables-save | grep FORWARD; \
+            "docker ps --all --format '{{.Names}} {{.Status}}' || ctr --namespace k8s.io tasks list; ip route; iptables-save | grep -E 'FORWARD|KUBE-(SVC|SEP)-'; \
+             kubectl --kubeconfig /etc/kubernetes/admin.conf --cache-dir /run/kubectl get pods,endpoints --all-namespaces --output wide; \
              journalctl --no-pager --output=cat --unit=pod-network; \
              journalctl --no-pager --output=cat --unit=kubelet --lines=100",
         );

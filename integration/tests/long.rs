@@ -33,7 +33,7 @@ fn serves(bed: &Testbed) {
             let page = host.fetch_page(&address)?;
             Ok(page.filter(|page| page.contains("Hello from a container")))
         })
-        .with_context(|| bed.kubernetes_logs())
+        .with_context(|| format!("for {}\n{}", host.name(), bed.kubernetes_logs()))
         .unwrap();
     }
 }

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -51,6 +51,10 @@ fn files_are_read_as_hosts_see_them() {
         ],
     );
     symlink("a.json", base.join("etc/link")).unwrap();
+    put(&base, &[("application/apps/web/up", b"up"), ("bin/up", b"up")]);
+    for program in ["application/apps/web/up", "bin/up"] {
+        fs::set_permissions(base.join(program), Permissions::from_mode(0o755)).unwrap();
+    }
     put(
         &desk.path().join("over"),
         &[
@@ -75,6 +79,8 @@ fn files_are_read_as_hosts_see_them() {
         "etc/d.yml",
         "nowhere/at/all",
         "bin/d",
+        "application/apps/web/up",
+        "bin/up",
     ];
     let wanted = paths.iter().map(|path| (*path).to_owned()).collect();
     let planned = PlanImage::read(&store, &image, &reference, &wanted).unwrap();
@@ -106,4 +112,6 @@ fn files_are_read_as_hosts_see_them() {
     assert_eq!(close(&found[8]), None);
     // Not a folder in which templates are rendered.
     assert!(matches!(found[9], ImageFile::Missing { .. }));
+    // Other folders of programs are no place for a Config at all.
+    assert_eq!(found[10..], [no_file("a program of an application"), text("up")]);
 }

@@ -85,7 +85,8 @@ fn commands_come_with_every_way_to_another_image_once() {
 #[test]
 fn commands_of_the_way_do_not_come_again_when_the_file_changes_later() {
     let text = |env: &str, more: &str| {
-        let documents = plugin("host", "upgrade-host") + &plugin("up", "upgrade") + &plugin("down", "rollback");
+        let documents =
+            plugin("host", "upgrade-host") + &plugin("up", "upgrade") + &plugin("down", "rollback");
         format!(
             "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: demo:v1\n  env: [ {env} ]\n  \
              hosts:\n    - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n{documents}{more}"
@@ -96,7 +97,11 @@ fn commands_of_the_way_do_not_come_again_when_the_file_changes_later() {
     let before = file(text("A=1", ""));
     let mut inventory = fresh(&before);
     for number in [1, 2] {
-        execute(&plan(&before, &image_of(number), &inventory), &mut inventory, well);
+        execute(
+            &plan(&before, &image_of(number), &inventory),
+            &mut inventory,
+            well,
+        );
     }
     for later in [text("A=2", ""), text("A=2", config)] {
         let changed = plan(&file(later), &image_of(2), &inventory);

@@ -51,7 +51,10 @@ pub(super) async fn launch_application(
     spec: &ApplicationLaunch,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let program = |rootfs: &Path, current: &Generation| scripts::launch_program(spec, &current.image, rootfs);
+    let store = host.store.clone();
+    let program = |rootfs: &Path, current: &Generation| {
+        scripts::launch_program(spec, &current.image, &store, &current.layers, rootfs)
+    };
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 

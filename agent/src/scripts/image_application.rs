@@ -1,12 +1,14 @@
-//! Proof of how an application of an image is launched: generation ─ digest ─▶ manifest; in its annotation, the application.
+//! Proof of how an application of an image is launched: generation ─ digest ─▶ manifest; in its annotation, the application;
+//! and of what programs its folder has.
 
 use std::path::Path;
 
 use gantry_model::{ApplicationLaunch, Digest};
-use gantry_store::Extension;
 use gantry_store::manifest::Manifest;
+use gantry_store::{Extension, Store};
 
 use super::command::with_kubeconfig;
+use super::proof::prove_programs;
 use super::{Program, check_environment};
 
 /// Whether `spec` is within bounds.
@@ -25,13 +27,16 @@ pub(crate) fn check_launch(spec: &ApplicationLaunch) -> Result<(), String> {
     check_environment(spec.env.len(), &spec.env)
 }
 
-/// How the application of `spec` is launched in the rootfs at `rootfs`, whose generation is of `image`.
+/// How the application of `spec` is launched in the rootfs at `rootfs`, whose generation is of `image` and has its `layers`
+/// (bottom first).
 ///
 /// # Errors
-/// When that image has no such application, or does not say how it is launched.
+/// When that image has no such application, or does not say how it is launched; when a program of it was changed.
 pub(crate) fn launch_program(
     spec: &ApplicationLaunch,
     image: &Digest,
+    store: &Store,
+    layers: &[Digest],
     rootfs: &Path,
 ) -> Result<Program, String> {
     let name = &spec.application;
@@ -49,6 +54,7 @@ pub(crate) fn launch_program(
     if command.is_empty() {
         return Err(wrong("the image does not say how".into()));
     }
+    prove_programs(store, layers, rootfs, &application.folder()).map_err(|error| wrong(error.to_string()))?;
     Ok(Program::bash(
         &spec.cluster,
         format!("application {name}"),
@@ -81,10 +87,17 @@ mod tests {
         (spec, image)
     }
 
+    /// How `spec` is launched where the image has no layers.
+    fn program(spec: &ApplicationLaunch, image: &Digest) -> Result<Program, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        launch_program(spec, image, &store, &[], Path::new("/r"))
+    }
+
     #[test]
     fn an_application_of_the_image_is_launched_as_the_image_says() {
         let (spec, image) = launch("web");
-        let program = launch_program(&spec, &image, Path::new("/r")).unwrap();
+        let program = program(&spec, &image).unwrap();
         assert_eq!(program.command.folder, Path::new("/r"));
         assert_eq!(
             program.command.words,
@@ -97,7 +110,7 @@ mod tests {
     fn what_the_image_does_not_say_is_not_run() {
         for (application, why) in [("gone", "no such application"), ("odd", "does not say how")] {
             let (spec, image) = launch(application);
-            let refused = launch_program(&spec, &image, Path::new("/r")).unwrap_err();
+            let refused = program(&spec, &image).unwrap_err();
             assert!(refused.contains(why), "{refused}");
         }
         let (spec, image) = launch("web");
@@ -105,11 +118,7 @@ mod tests {
             manifest: spec.manifest.replace("a.yaml", "b.yaml"),
             ..spec.clone()
         };
-        assert!(
-            launch_program(&forged, &image, Path::new("/r"))
-                .unwrap_err()
-                .contains("manifest")
-        );
+        assert!(program(&forged, &image).unwrap_err().contains("manifest"));
         check_launch(&spec).unwrap();
         let odd = ApplicationLaunch {
             application: "../web".into(),

@@ -1,13 +1,17 @@
 //! Proof that a script in the rootfs is, byte for byte, the file of a verified layer.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use gantry_model::Digest;
-use gantry_store::{EntryKind, LayerError, Store};
+use gantry_store::{EntryKind, LayerError, Store, TocEntry};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use sha2::{Digest as _, Sha256};
+
+/// How names of shell scripts end.
+const SHELL_SCRIPT: &str = ".sh";
 
 /// Why a script is not run.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +99,39 @@ pub(super) fn proved_content(
             found,
         })
     }
+}
+
+/// Proves every program that the layers (bottom first) have below `folder` of the rootfs, which ends with `/`: files that
+/// may be executed, and those named like shell scripts.
+pub(super) fn prove_programs(
+    store: &Store,
+    layers: &[Digest],
+    rootfs: &Path,
+    folder: &str,
+) -> Result<(), ProofError> {
+    let mut programs = BTreeSet::new();
+    for layer in layers {
+        let toc = store.layer_toc(layer)?;
+        let is_program = |entry: &&TocEntry| {
+            let runs = entry.mode & 0o111 != 0 || entry.path.to_ascii_lowercase().ends_with(SHELL_SCRIPT);
+            let is_file = matches!(entry.kind, EntryKind::File { .. } | EntryKind::HardLink { .. });
+            is_file && runs && entry.path.starts_with(folder)
+        };
+        programs.extend(
+            toc.entries()
+                .iter()
+                .filter(is_program)
+                .map(|entry| entry.path.clone()),
+        );
+    }
+    for program in programs {
+        match prove(store, layers, rootfs, &program) {
+            // An upper layer took it away.
+            Ok(()) | Err(ProofError::NotInImage { .. } | ProofError::NotAFile { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What the topmost layer that says something about `path` says its content is.
@@ -246,6 +283,30 @@ mod tests {
             Image::of(&[&[Entry::File("x", "")]]).prove("old"),
             Err(ProofError::NotInImage { .. })
         ));
+    }
+
+    #[test]
+    fn programs_of_a_folder_are_the_images() {
+        let image = Image::of(&[
+            &[
+                Entry::File("apps/web/gone.sh", ""),
+                Entry::File("apps/web/up.SH", "up"),
+                Entry::File("apps/web/values.yaml", "a: 1"),
+                Entry::File("apps/db/up.sh", "db"),
+            ],
+            &[Entry::Whiteout("apps/web/gone.sh")],
+        ]);
+        let rootfs = image.folder.path().join("rootfs");
+        let web = rootfs.join("apps/web");
+        fs::create_dir_all(&web).unwrap();
+        let prove = || prove_programs(&image.store, &image.layers, &rootfs, "apps/web/");
+        fs::write(web.join("up.SH"), "up").unwrap();
+        fs::write(web.join("values.yaml"), "a: 2").unwrap();
+        prove().unwrap();
+        fs::write(web.join("up.SH"), "other").unwrap();
+        assert!(matches!(prove(), Err(ProofError::Changed { .. })));
+        fs::remove_file(web.join("up.SH")).unwrap();
+        assert!(matches!(prove(), Err(ProofError::Io { .. })));
     }
 
     #[test]

@@ -293,7 +293,11 @@ impl Application {
         match self.kind.as_str() {
             _ if !self.cmds.is_empty() => format!("cd {} && {}", shell_word(&folder), self.cmds.join(" ")),
             // A release that is there already is no error, and gets what changed.
-            "helm" => format!("helm upgrade --install {} {}", shell_word(&self.name), shell_word(&folder)),
+            "helm" => format!(
+                "helm upgrade --install {} {}",
+                shell_word(&self.name),
+                shell_word(&folder)
+            ),
             "kube" => each("kubectl apply -f"),
             "shell" => each("bash"),
             _ => String::new(),

@@ -114,21 +114,23 @@ impl Listener {
     /// Uses another identity (renewed certificate, newer revocation list, other CAs) for connections from now on, and
     /// closes those whose certificate is revoked, or of a CA that is no longer trusted.
     pub fn replace_identity(&self, identity: Identity) {
+        // Held until the new one is in place: whoever is admitted next is judged by it.
+        let live = self.keeper.live.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.keeper.identity();
-        let unwanted: Vec<(Connection, String)> = {
-            let live = self.keeper.live.lock().unwrap_or_else(PoisonError::into_inner);
-            let live = live.iter().filter_map(WeakConnection::upgrade);
-            live.filter_map(|connection| {
+        let unwanted: Vec<(Connection, String)> = live
+            .iter()
+            .filter_map(WeakConnection::upgrade)
+            .filter_map(|connection| {
                 let why = identity.refuses(connection.peer(), &before)?;
                 Some((connection, why))
             })
-            .collect()
-        };
+            .collect();
         *self
             .keeper
             .identity
             .write()
             .unwrap_or_else(PoisonError::into_inner) = identity;
+        drop(live);
         for (connection, why) in unwanted {
             connection.close(CloseCode::Forbidden, &why);
         }
@@ -160,31 +162,48 @@ impl SessionKeeper {
             .clone()
     }
 
-    /// Hands a session over; it keeps its place until its last handle is gone.
-    fn admit(&self, connection: Connection) {
+    /// Hands over a session of a peer whom `believed` believed; it keeps its place until its last handle is gone.
+    ///
+    /// # Errors
+    /// When the identity was replaced since, and the one in use believes the peer no longer.
+    fn admit(&self, connection: Connection, believed: &Identity) -> Result<(), Knock> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = self.identity().refuses(connection.peer(), believed) {
+            drop(live);
+            connection.close(CloseCode::Forbidden, &why);
+            return Err(Knock::refused(why));
+        }
         live.retain(|connection| connection.upgrade().is_some());
         live.push(connection.downgrade());
         drop(live);
         // There is room in the queue for every place.
         let _ = self.accepted.try_send(connection);
+        Ok(())
     }
 }
 
-impl Doorkeeper for SessionKeeper {
-    type Session = Verdict;
+/// A TLS handshake: who is judged, and the identity that judges.
+#[derive(Debug)]
+struct Handshake {
+    verdict: Verdict,
+    identity: Identity,
+}
 
-    fn tls(&self) -> Result<(rustls::ServerConfig, Verdict), rustls::Error> {
-        let verdict = Verdict::default();
-        Ok((tls::session_server(&self.identity(), &verdict)?, verdict))
+impl Doorkeeper for SessionKeeper {
+    type Session = Handshake;
+
+    fn tls(&self) -> Result<(rustls::ServerConfig, Handshake), rustls::Error> {
+        let (verdict, identity) = (Verdict::default(), self.identity());
+        let config = tls::session_server(&identity, &verdict)?;
+        Ok((config, Handshake { verdict, identity }))
     }
 
     fn secret(&self) -> [u8; 32] {
         derived_secret(self.identity().key().secret_der())
     }
 
-    fn explain(&self, verdict: &Verdict, closed: &Closed) -> String {
-        if let Some(problem) = verdict.problem() {
+    fn explain(&self, handshake: &Handshake, closed: &Closed) -> String {
+        if let Some(problem) = handshake.verdict.problem() {
             return problem.to_string();
         }
         if closed.other_protocol {
@@ -201,8 +220,8 @@ impl Doorkeeper for SessionKeeper {
         }
     }
 
-    async fn welcome(self: Arc<Self>, link: Link, verdict: Arc<Verdict>) -> Result<(), Knock> {
-        let Some(peer) = verdict.peer() else {
+    async fn welcome(self: Arc<Self>, link: Link, handshake: Arc<Handshake>) -> Result<(), Knock> {
+        let Some(peer) = handshake.verdict.peer() else {
             link.close(CloseCode::Forbidden, "no certificate was shown");
             return Err(Knock::refused("it showed no certificate"));
         };
@@ -230,8 +249,7 @@ impl Doorkeeper for SessionKeeper {
                 )));
             }
         }
-        self.admit(Connection::new(link, peer, Some(place)));
-        Ok(())
+        self.admit(Connection::new(link, peer, Some(place)), &handshake.identity)
     }
 }
 
@@ -263,4 +281,60 @@ async fn end_after_peer(link: Link, code: CloseCode, reason: String, place: Owne
     let _ = timeout(HANDSHAKE_TIMEOUT, link.closed()).await;
     link.close(code, &reason);
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use gantry_protocol::greeting::OrchestratorGreeting;
+    use gantry_protocol::{Hello, HelloReply};
+    use gantry_system::clock::now_ms;
+
+    use super::*;
+    use crate::agent_key::AgentKey;
+    use crate::authority::Authority;
+    use crate::identity::Role;
+    use crate::race::LinkAttempt;
+
+    #[tokio::test]
+    async fn who_is_revoked_between_the_handshake_and_the_hello_is_not_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(&folder.path().join("pki")).unwrap();
+        let operator = authority.issue_operator("alice", Role::Operator).unwrap();
+        let key = AgentKey::generate().unwrap();
+        let request = rcgen::CertificateParams::default()
+            .serialize_request(key.pair())
+            .unwrap();
+        let issued = authority.sign_agent(request.der(), "h").unwrap();
+        let agent = Identity::new(key.der(), issued.der.into(), authority.trust().unwrap()).unwrap();
+        let options = ListenerOptions::default();
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), agent.clone(), options)
+            .await
+            .unwrap();
+
+        let tls = tls::session_client(&operator, None, &Verdict::default()).unwrap();
+        let link = LinkAttempt::Quic(None)
+            .connect(listener.local_addr(), tls)
+            .await
+            .unwrap();
+        while listener.keeper.sessions.available_permits() == MAX_SESSIONS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let list = authority.revoke(operator.serial()).unwrap();
+        listener.replace_identity(agent.with_crl(&list).unwrap());
+
+        let (_, hello): (_, Hello) = OrchestratorGreeting::start(listener.keeper.speaker.clone(), now_ms());
+        let (mut send, mut recv) = link.open_bi().await.unwrap();
+        send.send(&hello).await.unwrap();
+        // The reply may be overtaken.
+        let _: Result<Option<HelloReply>, _> = recv.recv_within(MAX_HELLO_LEN).await;
+        let closed = link.closed().await;
+        assert_eq!(closed.code, Some(CloseCode::Forbidden));
+        assert_eq!(closed.reason, "the certificate of operator alice is revoked");
+        while listener.turned_away() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }

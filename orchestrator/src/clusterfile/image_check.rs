@@ -48,7 +48,9 @@ pub fn mistakes(text: &str, clusterfile: &Clusterfile, offer: &Offer<'_>) -> Vec
             Some("Config") => mistakes.extend(spec.get("appName").and_then(|name| unknown(name, offer))),
             Some("Cluster") => {
                 mistakes.extend(items(spec, "appNames").filter_map(launched));
-                mistakes.extend(items(spec, "cmd_args").filter_map(|argument| unused(argument, &lines, launches)));
+                mistakes.extend(
+                    items(spec, "cmd_args").filter_map(|argument| unused(argument, &lines, launches)),
+                );
             }
             _ => {}
         }

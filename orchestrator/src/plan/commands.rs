@@ -2,8 +2,8 @@
 //! `CMD` of its Kubefile), and the steps that do it: on the first master, in order, each once.
 
 use gantry_model::{
-    ApplicationLaunch, CommandMoment, CommandOrigin, ConfigFile, ImageCommand, ShellCommand, Step, StepAction,
-    StepId,
+    ApplicationLaunch, CommandMoment, CommandOrigin, ConfigFile, ImageCommand, ShellCommand, Step,
+    StepAction, StepId,
 };
 use gantry_store::{Application, Image, LaunchItem, StoreError};
 use serde::{Deserialize, Serialize};

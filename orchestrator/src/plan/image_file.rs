@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::ImagePlugin;
 use gantry_protocol::limits::MAX_CONFIG_FILES_LEN;
-use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Rootfs, Store};
+use gantry_store::extension::APPLICATIONS;
+use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Rootfs, Store, TocEntry};
 use gantry_template::FOLDERS;
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,14 @@ fn file(rootfs: &Rootfs, path: &str) -> Result<ImageFile, LayerError> {
     };
     if let Some(above) = above.find(no_folder) {
         return Ok(ImageFile::NoFile(format!("below {above}, which is no folder")));
+    }
+    let is_program = |entry: &TocEntry| {
+        let is_file = matches!(entry.kind, EntryKind::File { .. });
+        is_file && entry.mode & 0o111 != 0 && path.starts_with(APPLICATIONS)
+    };
+    if rootfs.get(path).is_some_and(is_program) {
+        // Hosts prove them before they launch the application.
+        return Ok(ImageFile::NoFile("a program of an application".into()));
     }
     let size = match rootfs.get(path).map(|entry| &entry.kind) {
         Some(EntryKind::Directory { .. }) => return Ok(ImageFile::NoFile("a folder".into())),
