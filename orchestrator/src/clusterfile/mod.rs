@@ -280,6 +280,19 @@ const SECRET_FIELDS: [&str; 3] = ["passwd", "pkPasswd", "password"];
 /// Names of fields that list shell lines, which may hold passwords.
 const COMMAND_FIELDS: [&str; 2] = ["cmd", "cmds"];
 
+/// Names of fields that list variables as `NAME=VALUE`.
+const VARIABLE_FIELDS: [&str; 2] = ["env", "cmd_args"];
+
+/// What names of variables have in them whose values are nobody's business, in capitals.
+const SECRET_WORDS: [&str; 5] = ["PASS", "SECRET", "TOKEN", "CREDENTIAL", "KEY"];
+
+/// Whether `item` gives a value to a variable whose name says that it is a secret.
+fn is_secret_variable(item: &tree::Node) -> bool {
+    let name = item.text().and_then(|text| text.split_once('='));
+    let name = name.map(|(name, _)| name.to_uppercase()).unwrap_or_default();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
 fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
     // Nobody knows what an image makes of it, or what a command says.
     if matches!(
@@ -299,6 +312,13 @@ fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
         } else if COMMAND_FIELDS.contains(&entry.key.as_str()) {
             // Line by line: it stays a list.
             spans.extend(entry.value.items().iter().map(|line| line.span.clone()));
+        } else if VARIABLE_FIELDS.contains(&entry.key.as_str()) {
+            let items = entry.value.items().iter();
+            spans.extend(
+                items
+                    .filter(|item| is_secret_variable(item))
+                    .map(|item| item.span.clone()),
+            );
         } else {
             secrets(&entry.value, spans);
         }
@@ -312,7 +332,8 @@ mod tests {
 
     #[test]
     fn passwords_are_not_kept() {
-        let text = "spec:\n  ssh: { user: root, passwd: hunter2 }\n  hosts:\n    - ssh:\n        pkPasswd: 'geheim'\n\
+        let text = "spec:\n  ssh: { user: root, passwd: hunter2 }\n  env: [ Zone=a, DbPassword=hunter2 ]\n  hosts:\n    - ssh:\n        \
+                    pkPasswd: 'geheim'\n\
                     ---\nkind: Config\nspec:\n  data: |\n    key: hunter2\n  path: etc/db\n";
         let source = Source {
             file: "Clusterfile".into(),
@@ -321,7 +342,7 @@ mod tests {
         let kept = source.without_secrets();
         assert!(!kept.contains("hunter2") && !kept.contains("geheim"), "{kept}");
         assert!(
-            kept.contains("user: root") && kept.contains("path: etc/db"),
+            kept.contains("user: root") && kept.contains("Zone=a") && kept.contains("path: etc/db"),
             "{kept}"
         );
         let (documents, mistakes) = tree::parse(&kept);

@@ -54,8 +54,10 @@ pub(super) fn replacements(
             replaced.push((list.span.start..whole_end(text, list), "[]"));
         } else {
             let colon = text[entry.key_span.end..].find(':').ok_or(EditError::Unusual)?;
-            let start = entry.key_span.end + colon + 1;
-            replaced.push((start..line_end(text, whole_end(text, list)), " []"));
+            let behind = entry.key_span.end + colon + 1;
+            replaced.push((behind..behind, " []"));
+            // What is said between the hosts stays.
+            replaced.extend(cuts_of(text, list, &gone)?.into_iter().map(|cut| (cut, "")));
         }
     }
     Ok(replaced)

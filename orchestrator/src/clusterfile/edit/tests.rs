@@ -194,6 +194,10 @@ fn hosts_of_the_first_version_go_from_its_lists() {
     let emptied =
         "  masters:\n    ipList: [ 10.0.0.2, 10.0.0.3 ]\n  nodes:\n    ipList: []\n  ssh: { user: root }\n";
     assert_eq!(remove(block, Role::Node, &[5, 6]), emptied);
+    let told = "  masters: { ipList: [ 10.0.0.2 ] }\n  nodes:\n    ipList: # workers\n      # rack 1\n      - 10.0.0.5\n      \
+                # rack 2\n      - 10.0.0.6\n";
+    let kept = "  masters: { ipList: [ 10.0.0.2 ] }\n  nodes:\n    ipList: [] # workers\n      # rack 1\n      # rack 2\n";
+    assert_eq!(remove(told, Role::Node, &[5, 6]), kept);
     let flow = "  masters: { ipList: [ 10.0.0.2 ] }\n  nodes: { ipList: [ 10.0.0.5 ] } # all\n";
     assert_eq!(remove(flow, Role::Node, &[5]), flow.replace("[ 10.0.0.5 ]", "[]"));
 }
