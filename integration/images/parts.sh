@@ -13,10 +13,15 @@ trap 'rm -rf "$work"' EXIT
 umoci init --layout "$work/oci"
 mkdir -p "$out"/{bin,cri/lib,images,registry}
 
-# add_program TREE FILE PLACE: FILE at PLACE in TREE, and the libraries it names, the packages' before the machine's.
+# add_program TREE FILE PLACE: FILE at PLACE in TREE, and its libraries.
 add_program() {
-    local tree=$1 file=$2 place=$3 found library
-    install -D -m 755 "$file" "$tree/$place"
+    install -D -m 755 "$2" "$1/$3"
+    add_libraries "$1" "$2"
+}
+
+# add_libraries TREE FILE: the libraries that FILE names in TREE, the packages' before the machine's.
+add_libraries() {
+    local tree=$1 file=$2 found library
     found=$(LD_LIBRARY_PATH="$packages/usr/lib/x86_64-linux-gnu:$packages/lib/x86_64-linux-gnu" ldd "$file")
     if grep 'not found' <<<"$found" >&2; then
         echo "$file names a library that neither the packages nor this machine have" >&2

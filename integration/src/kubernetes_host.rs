@@ -45,6 +45,7 @@ impl Host {
         let log = self.run(
             "docker ps --all --format '{{.Names}} {{.Status}}' || ctr --namespace k8s.io tasks list; ip route; iptables-save | grep -E 'FORWARD|KUBE-(SVC|SEP)-'; \
              kubectl --kubeconfig /etc/kubernetes/admin.conf --cache-dir /run/kubectl get pods,endpoints --all-namespaces --output wide; \
+             for proxy in $(docker ps --quiet --filter name=k8s_kube-proxy); do docker logs --tail 40 $proxy 2>&1; done; \
              journalctl --no-pager --output=cat --unit=pod-network; \
              journalctl --no-pager --output=cat --unit=kubelet --lines=100",
         );

@@ -74,7 +74,9 @@ fn the_file_chooses_applications_and_how_they_are_launched() {
     let say = "echo \"$0 $Replicas $Pool\" >>/var/log/applications\n";
     ImageTree::with_scripts(&operator.desk().join("image"))
         .unwrap()
-        .file("apps/web.sh", say)
+        .file("apps/web/web.sh", format!("{say}cat size >>/var/log/applications\n"))
+        .unwrap()
+        .file("apps/web/size.tmpl", "size {{ .Replicas }} {{ .Pool }}\n")
         .unwrap()
         .file("apps/batch.sh", say)
         .unwrap()
@@ -82,7 +84,7 @@ fn the_file_chooses_applications_and_how_they_are_launched() {
         .unwrap()
         .file(
             "Kubefile",
-            "FROM scratch\nCOPY . .\nAPP web local://apps/web.sh\nAPPENV web Replicas=1\nAPP batch local://apps/batch.sh\n\
+            "FROM scratch\nCOPY . .\nAPP web local://apps/web\nAPPCMDS web [\"bash\", \"web.sh\"]\nAPPENV web Replicas=1\nAPP batch local://apps/batch.sh\n\
              APP values local://apps/values.yaml\nAPPCMDS values [\"true\"]\nLAUNCH web values\n",
         )
         .unwrap();
@@ -112,7 +114,7 @@ fn the_file_chooses_applications_and_how_they_are_launched() {
     clusterfile(&format!("  launchApps: [ batch, web ]\n{settings}"));
     operator.apply().unwrap().ok().unwrap();
     let batch = "application/apps/batch/batch.sh  \n";
-    let web = "application/apps/web/web.sh 3 fast\n";
+    let web = "web.sh 3 fast\nsize 3 fast\n";
     assert_eq!(launched(), format!("{batch}{web}"));
     let values = host
         .must("cat /var/lib/gantry/data/demo/rootfs/application/apps/values/values.yaml")

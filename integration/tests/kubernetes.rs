@@ -381,6 +381,18 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     )
     .with_context(|| bed.kubernetes_logs())
     .unwrap();
+    // Pods are led to one of them by chance.
+    let service = "get service kubernetes -o jsonpath='{.spec.clusterIP}'";
+    let address = bed.host(2).kubectl(service).unwrap();
+    let connect =
+        format!("for time in {{1..8}}; do timeout 2 bash -c '</dev/tcp/{address}/443' || exit 1; done");
+    wait_until(
+        "pods are led to the API servers that are left",
+        Duration::from_secs(60),
+        || Ok(worker.run(&connect)?.succeeded().then_some(())),
+    )
+    .with_context(|| bed.kubernetes_logs())
+    .unwrap();
 }
 
 #[test]

@@ -92,6 +92,39 @@ fn every_host_is_given_whole_files_made_of_its_own_values() {
 }
 
 #[test]
+fn what_an_applications_template_makes_has_that_applications_values() {
+    let path = "application/apps/web/values.yaml";
+    let template = ImageFile::Template("replicas: {{ .Replicas }}\npool: {{ .Pool }}\n".into());
+    let application = gantry_store::Application {
+        env: [
+            ("Replicas".to_owned(), "1".to_owned()),
+            ("Pool".into(), "its".into()),
+        ]
+        .into(),
+        ..gantry_store::Application::new("web")
+    };
+    let image = PlanImage {
+        commands: Some(ImageCommands {
+            applications: vec![application],
+            ..ImageCommands::default()
+        }),
+        ..image_with(&[(path, template)])
+    };
+    let settings = "---\nkind: Application\nspec: { configs: [ { name: web, env: [ Replicas=3 ] } ] }\n";
+    let merged = config(path, "size: 4", "strategy: merge");
+    let clusterfile = with_configs(&format!("{merged}{settings}"));
+    let planned = plan(&clusterfile, &image, &fresh(&clusterfile));
+    let content = "\"replicas: 3\\npool: its\\nsize: 4\\n\"";
+    assert_eq!(
+        files(&planned),
+        [
+            format!("10.0.0.2 {path} {content}"),
+            format!("10.0.0.3 {path} {content}")
+        ]
+    );
+}
+
+#[test]
 fn what_changes_restarts_what_follows_and_nothing_else() {
     let (none, one, two) = (
         with_configs(""),

@@ -51,7 +51,14 @@ fn files_are_read_as_hosts_see_them() {
         ],
     );
     symlink("a.json", base.join("etc/link")).unwrap();
-    put(&base, &[("application/apps/web/up", b"up"), ("bin/up", b"up")]);
+    put(
+        &base,
+        &[
+            ("application/apps/web/up", b"up"),
+            ("bin/up", b"up"),
+            ("application/apps/web/values.yaml.tmpl", b"a: {{ .A }}\n"),
+        ],
+    );
     for program in ["application/apps/web/up", "bin/up"] {
         fs::set_permissions(base.join(program), Permissions::from_mode(0o755)).unwrap();
     }
@@ -81,6 +88,7 @@ fn files_are_read_as_hosts_see_them() {
         "bin/d",
         "application/apps/web/up",
         "bin/up",
+        "application/apps/web/values.yaml",
     ];
     let wanted = paths.iter().map(|path| (*path).to_owned()).collect();
     let planned = PlanImage::read(&store, &image, &reference, &wanted).unwrap();
@@ -112,6 +120,15 @@ fn files_are_read_as_hosts_see_them() {
     assert_eq!(close(&found[8]), None);
     // Not a folder in which templates are rendered.
     assert!(matches!(found[9], ImageFile::Missing { .. }));
+    // Those of applications are rendered when these are launched.
+    assert_eq!(planned.templates, ["etc/c.yml.tmpl".to_owned()].into());
     // Other folders of programs are no place for a Config at all.
-    assert_eq!(found[10..], [no_file("a program of an application"), text("up")]);
+    assert_eq!(
+        found[10..],
+        [
+            no_file("a program of an application"),
+            text("up"),
+            ImageFile::Template("a: {{ .A }}\n".into()),
+        ]
+    );
 }

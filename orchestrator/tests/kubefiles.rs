@@ -26,7 +26,7 @@ fn commands(desk: &Desk, image: &str) -> Value {
 
 /// A context with a chart, a network, scripts and plain YAML.
 fn applications(desk: &Desk) {
-    for file in ["Chart.yaml", "values.yaml", "templates/web.yaml"] {
+    for file in ["Chart.yaml", "values.yaml.tmpl", "templates/web.yaml"] {
         desk.file(&format!("apps/charts/web/{file}"), "x: 1\n");
     }
     desk.file("apps/calico/operator.yaml", "kind: Namespace\n");

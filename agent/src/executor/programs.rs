@@ -1,10 +1,11 @@
 //! Runs a program for a step, to its end: a script, a command, kubeadm, kubectl.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use gantry_model::{
-    ApplicationLaunch, ClusterName, Generation, ImageCommand, ImagePlugin, JoinPass, KubeadmAct, KubeadmSpec,
-    ScriptSpec, ShellCommand, StepId, StepOutcome,
+    ApplicationLaunch, ClusterName, CommandOrigin, Generation, ImageCommand, ImagePlugin, JoinPass,
+    KubeadmAct, KubeadmSpec, ScriptSpec, ShellCommand, StepId, StepOutcome,
 };
 use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::perform::chain;
 use crate::host::Host;
 use crate::kubeadm::{self, KubectlCall};
-use crate::rootfs::RootfsError;
+use crate::rootfs::{Rootfs, RootfsError};
 use crate::scripts::{self, Program, ScriptError};
+use crate::templates;
 
 /// What one attempt at a step has beside the step.
 #[derive(Debug, Default)]
@@ -51,8 +53,9 @@ pub(super) async fn launch_application(
     spec: &ApplicationLaunch,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let store = host.store.clone();
+    let (store, generations) = (host.store.clone(), host.rootfs.clone());
     let program = |rootfs: &Path, current: &Generation| {
+        render_application(&generations, &spec.cluster, &spec.application, &spec.env)?;
         scripts::launch_program(spec, &current.image, &store, &current.layers, rootfs)
     };
     run_program(host, id, &spec.cluster, program, cancel).await
@@ -77,8 +80,13 @@ pub(super) async fn run_shell_command(
     spec: &ShellCommand,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Generation| Ok(scripts::shell_command(spec, rootfs, &folder));
+    let (folder, generations) = (host.scripts.folder(id), host.rootfs.clone());
+    let program = |rootfs: &Path, _: &Generation| {
+        if let CommandOrigin::Application(name) = &spec.origin {
+            render_application(&generations, &spec.cluster, name, &spec.env)?;
+        }
+        Ok(scripts::shell_command(spec, rootfs, &folder))
+    };
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 
@@ -125,6 +133,22 @@ pub(super) async fn run_kubectl(
     let folder = host.scripts.folder(id);
     let program = |rootfs: &Path, _: &Generation| Ok(call.program(cluster, rootfs, &folder));
     run_program(host, id, cluster, program, cancel).await
+}
+
+/// Renders the templates of the application `name` of the cluster's rootfs with `values`.
+fn render_application(
+    generations: &Rootfs,
+    cluster: &ClusterName,
+    name: &str,
+    values: &BTreeMap<String, String>,
+) -> Result<(), String> {
+    let configs = generations.configs(cluster).map_err(|error| chain(&error))?;
+    let rendered = templates::render_application(configs.rootfs(), name, values, &configs)
+        .map_err(|error| format!("application {name} is not launched: {}", chain(&error)))?;
+    if !rendered.is_empty() {
+        tracing::info!(%cluster, application = name, count = rendered.len(), "templates rendered");
+    }
+    Ok(())
 }
 
 /// Runs what `program` makes of the current rootfs and its generation, to its end.

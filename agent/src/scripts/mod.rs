@@ -37,6 +37,7 @@ pub(crate) use image_command::image_command;
 pub(crate) use image_plugin::{check_image_plugin, image_plugin};
 pub use output::{LineSplitter, OutputLine, StepOutput};
 pub use proof::ProofError;
+pub(crate) use proof::is_shell_script;
 pub(crate) use shell_command::{check_shell_command, shell_command};
 pub use unit::{UnitState, unit_name};
 

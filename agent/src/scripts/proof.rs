@@ -13,6 +13,11 @@ use sha2::{Digest as _, Sha256};
 /// How names of shell scripts end.
 const SHELL_SCRIPT: &str = ".sh";
 
+/// Whether a file of this name, or path, is a shell script by its ending.
+pub(crate) fn is_shell_script(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(SHELL_SCRIPT)
+}
+
 /// Why a script is not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofError {
@@ -113,7 +118,7 @@ pub(super) fn prove_programs(
     for layer in layers {
         let toc = store.layer_toc(layer)?;
         let is_program = |entry: &&TocEntry| {
-            let runs = entry.mode & 0o111 != 0 || entry.path.to_ascii_lowercase().ends_with(SHELL_SCRIPT);
+            let runs = entry.mode & 0o111 != 0 || is_shell_script(&entry.path);
             let is_file = matches!(entry.kind, EntryKind::File { .. } | EntryKind::HardLink { .. });
             is_file && runs && entry.path.starts_with(folder)
         };

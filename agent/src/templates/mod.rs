@@ -5,6 +5,8 @@
 //! rootfs/etc, charts, manifests, statics ── walk ──▶ NAME.tmpl ── render ──▶ NAME, same mode and owner
 //! ```
 //!
+//! Those of an application are rendered when it is launched, with its own values, too.
+//!
 //! All of them are rendered once before the first one is written, so that a mistake in one changes nothing.
 //! No link is followed and no mount is crossed.
 
@@ -19,7 +21,8 @@ use std::io;
 use std::path::Path;
 
 use gantry_model::Digest;
-use gantry_template::MAX_RENDERED_LEN;
+use gantry_store::extension::APPLICATIONS;
+use gantry_template::{FOLDERS, MAX_RENDERED_LEN};
 
 pub use error::TemplatesError;
 
@@ -40,9 +43,35 @@ pub fn render_all(
     values: &BTreeMap<String, String>,
     configs: &Configs,
 ) -> Result<Rendered, TemplatesError> {
-    walk(rootfs, &mut |template| template.rendered(values).map(drop))?;
+    render(rootfs, &FOLDERS, values, configs)
+}
+
+/// Renders the templates of the application `name`, which is a name of one, with `values`.
+///
+/// # Errors
+/// As [`render_all`], or when a template makes a program: hosts run those that they can prove, and no others.
+pub fn render_application(
+    rootfs: &Path,
+    name: &str,
+    values: &BTreeMap<String, String>,
+    configs: &Configs,
+) -> Result<Rendered, TemplatesError> {
+    let folder = format!("{APPLICATIONS}/{name}");
+    walk(rootfs, &[&folder], &mut |template| template.check_no_program())?;
+    render(rootfs, &[&folder], values, configs)
+}
+
+fn render(
+    rootfs: &Path,
+    folders: &[&str],
+    values: &BTreeMap<String, String>,
+    configs: &Configs,
+) -> Result<Rendered, TemplatesError> {
+    walk(rootfs, folders, &mut |template| {
+        template.rendered(values).map(drop)
+    })?;
     let mut made = Rendered::new();
-    walk(rootfs, &mut |template| {
+    walk(rootfs, folders, &mut |template| {
         let text = template.rendered(values)?;
         let place = template.place(configs);
         if !template.is_in_place(&text, &place)? {
@@ -60,7 +89,7 @@ pub fn render_all(
 /// When the rootfs cannot be read.
 pub fn changed(rootfs: &Path, rendered: &Rendered, configs: &Configs) -> Result<Vec<String>, TemplatesError> {
     let (mut changed, mut unseen) = (Vec::new(), rendered.clone());
-    walk(rootfs, &mut |template| {
+    walk(rootfs, &FOLDERS, &mut |template| {
         let path = template.target_path();
         let Some(expected) = unseen.remove(path) else {
             return Ok(());
@@ -90,7 +119,7 @@ pub fn are_rendered(
     configs: &Configs,
 ) -> Result<bool, TemplatesError> {
     let mut all = true;
-    walk(rootfs, &mut |template| {
+    walk(rootfs, &FOLDERS, &mut |template| {
         all = all && template.is_in_place(&template.rendered(values)?, &template.place(configs))?;
         Ok(())
     })?;

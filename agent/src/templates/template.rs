@@ -10,6 +10,7 @@ use rustix::fs::Stat;
 use super::TemplatesError;
 use crate::configs::Configs;
 use crate::place::Place;
+use crate::scripts::is_shell_script;
 
 /// A template that was found.
 pub(super) struct Template<'a> {
@@ -34,6 +35,20 @@ impl Template<'_> {
 
     fn io(&self, action: &'static str) -> impl Fn(io::Error) -> TemplatesError {
         TemplatesError::io(action, &self.path)
+    }
+
+    /// That what it makes is data.
+    pub(super) fn check_no_program(&self) -> Result<(), TemplatesError> {
+        let runs = self.stat.st_mode & 0o111 != 0 || is_shell_script(self.target());
+        if runs {
+            return Err(TemplatesError::Refused {
+                path: self.path.clone(),
+                reason: "makes a program, and hosts run programs only as the image has them: give it its values as \
+                         variables, which it is run with"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn rendered(&self, values: &BTreeMap<String, String>) -> Result<String, TemplatesError> {

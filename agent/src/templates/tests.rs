@@ -143,3 +143,47 @@ fn bounds_hold() {
         .to_string();
     assert!(error.contains("not UTF-8"), "{error}");
 }
+
+#[test]
+fn an_applications_templates_are_rendered_alone_and_make_no_programs() {
+    let rootfs = rootfs(&[
+        ("application/apps/web/a/values.yaml.tmpl", "ip: {{ .HostIP }}"),
+        ("application/apps/db/values.yaml.tmpl", "ip: {{ .HostIP }}"),
+        ("etc/x.tmpl", "{{ .HostIP }}"),
+    ]);
+    let configs = none(rootfs.path());
+    let render = |name: &str| render_application(rootfs.path(), name, &values("10.0.0.1"), &configs);
+    let made = render("web").unwrap();
+    assert_eq!(
+        made.keys().collect::<Vec<_>>(),
+        ["application/apps/web/a/values.yaml"]
+    );
+    let web = rootfs.path().join("application/apps/web");
+    assert_eq!(
+        fs::read_to_string(web.join("a/values.yaml")).unwrap(),
+        "ip: 10.0.0.1"
+    );
+    assert!(!rootfs.path().join("application/apps/db/values.yaml").exists());
+    assert!(!rootfs.path().join("etc/x").exists());
+    assert!(render("gone").unwrap().is_empty());
+    // Those of the rootfs leave applications alone.
+    let made = render_all(rootfs.path(), &values("10.0.0.2"), &configs).unwrap();
+    assert_eq!(made.keys().collect::<Vec<_>>(), ["etc/x"]);
+
+    for (name, mode) in [("up.SH.tmpl", 0o644), ("up.tmpl", 0o755)] {
+        let template = web.join(name);
+        fs::write(&template, "{{ .HostIP }}").unwrap();
+        fs::set_permissions(&template, Permissions::from_mode(mode)).unwrap();
+        let refused = render("web").unwrap_err().to_string();
+        assert!(
+            refused.contains(name) && refused.contains("makes a program"),
+            "{refused}"
+        );
+        fs::remove_file(&template).unwrap();
+    }
+    // A link that leads out is not followed.
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("b.tmpl"), "").unwrap();
+    symlink(outside.path(), rootfs.path().join("application/apps/link")).unwrap();
+    assert!(render("link").unwrap().is_empty());
+}

@@ -1,11 +1,11 @@
-//! Finds the templates of a rootfs: in its own folders only, within bounds.
+//! Finds the templates of a rootfs: in folders of its own only, within bounds.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gantry_protocol::limits::{MAX_TEMPLATE_FOLDERS_DEEP, MAX_TEMPLATES};
-use gantry_template::{FOLDERS, target};
+use gantry_template::target;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
@@ -15,8 +15,8 @@ use super::template::Template;
 
 type Visit<'v> = &'v mut dyn FnMut(&Template<'_>) -> Result<(), TemplatesError>;
 
-/// Shows every template to `visit`, in the order of their paths.
-pub(super) fn walk(rootfs: &Path, visit: Visit<'_>) -> Result<(), TemplatesError> {
+/// Shows every template in `folders` of the rootfs to `visit`: folder by folder, in the order of their paths.
+pub(super) fn walk(rootfs: &Path, folders: &[&str], visit: Visit<'_>) -> Result<(), TemplatesError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, rootfs, flags, Mode::empty())
         .map_err(|error| TemplatesError::io("open", &rootfs.display().to_string())(error.into()))?;
@@ -24,8 +24,8 @@ pub(super) fn walk(rootfs: &Path, visit: Visit<'_>) -> Result<(), TemplatesError
         .map_err(|error| TemplatesError::io("look at", "the top folder")(error.into()))?
         .st_dev;
     let mut walk = Walk { device, found: 0 };
-    for path in FOLDERS {
-        if let Some(folder) = walk.enter(root.as_fd(), path, path)? {
+    for path in folders {
+        if let Some(folder) = walk.enter_below(root.as_fd(), path)? {
             walk.folder(&folder, path, 1, visit)?;
         }
     }
@@ -38,6 +38,19 @@ struct Walk {
 }
 
 impl Walk {
+    /// Opens a folder below `above`, name by name; none as for [`Self::enter`].
+    fn enter_below(&self, above: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, TemplatesError> {
+        let mut folder: Option<OwnedFd> = None;
+        for name in path.split('/') {
+            let above = folder.as_ref().map_or(above, OwnedFd::as_fd);
+            match self.enter(above, name, path)? {
+                Some(inner) => folder = Some(inner),
+                None => return Ok(None),
+            }
+        }
+        Ok(folder)
+    }
+
     /// Opens a folder of the rootfs itself; none for links, other files and what is mounted there.
     fn enter(
         &self,

@@ -15,5 +15,5 @@ mod render;
 
 pub use document::render_document;
 pub use error::TemplateError;
-pub use place::{FOLDERS, target};
+pub use place::{FOLDERS, is_in_folders, target};
 pub use render::{MAX_RENDERED_LEN, MAX_TEMPLATE_LEN, check, render};

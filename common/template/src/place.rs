@@ -2,6 +2,14 @@
 
 /// The folders at the top of a rootfs in which templates are rendered; the first three are sealer's.
 pub const FOLDERS: [&str; 4] = ["etc", "charts", "manifests", "statics"];
+
+/// Whether `path` of a rootfs lies in one of the [`FOLDERS`].
+#[must_use]
+pub fn is_in_folders(path: &str) -> bool {
+    let (top, _) = path.split_once('/').unwrap_or_default();
+    FOLDERS.contains(&top)
+}
+
 const ENDING: &str = ".tmpl";
 
 /// The name, or path, of the file that a template of this name makes; none when it is no template's name.

@@ -16,7 +16,7 @@ add_kubernetes() {
 
 # make_control_plane: the images of control_plane.
 make_control_plane() {
-    local program name proxy=$work/kube-proxy
+    local program name module proxy=$work/kube-proxy
     # They hold one program each.
     for program in kube-apiserver kube-controller-manager kube-scheduler; do
         install -D -m 755 "$binaries/$program" "$work/$program/usr/local/bin/$program"
@@ -33,6 +33,8 @@ make_control_plane() {
     add_program "$proxy" "$packages/usr/sbin/xtables-nft-multi" /usr/sbin/xtables-nft-multi
     for name in ip{,6}tables{,-save,-restore}; do ln -s xtables-nft-multi "$proxy/usr/sbin/$name"; done
     cp -r "$packages/usr/lib/x86_64-linux-gnu/xtables" "$proxy/usr/lib/x86_64-linux-gnu/"
+    # Loaded when a rule names them: that of a service with two endpoints, for one.
+    for module in "$packages/usr/lib/x86_64-linux-gnu/xtables/"*.so; do add_libraries "$proxy" "$module"; done
     add_program "$proxy" "$packages/usr/sbin/conntrack" /usr/sbin/conntrack
     add_program "$proxy" "$packages/usr/sbin/ipset" /usr/sbin/ipset
     add_program "$proxy" "$packages/bin/kmod" /usr/bin/kmod

@@ -222,7 +222,7 @@ impl Contents {
     fn of(found: &[Found], context: &BuildContext) -> Result<Self, String> {
         let mut contents = Self::default();
         for one in found {
-            let files = context.files(one)?;
+            let files: Vec<String> = context.files(one)?.into_iter().map(when_launched).collect();
             let top = files.iter().filter_map(|path| path.split('/').next());
             contents.top.extend(top.map(str::to_owned));
             contents.sources.push(files);
@@ -258,6 +258,11 @@ impl Contents {
             _ => Vec::new(),
         }
     }
+}
+
+/// What `file` of an application is called when it is launched: what a template makes is there by then.
+fn when_launched(file: String) -> String {
+    gantry_template::target(&file).map(str::to_owned).unwrap_or(file)
 }
 
 #[cfg(test)]

@@ -39,6 +39,12 @@ pub(super) fn folder(name: &str) -> String {
     format!("{APPLICATIONS}/{name}/")
 }
 
+/// The application in whose folder `path` of the rootfs lies.
+pub(crate) fn application_of(path: &str) -> Option<&str> {
+    let below = path.strip_prefix(APPLICATIONS)?.strip_prefix('/')?;
+    Some(below.split_once('/')?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

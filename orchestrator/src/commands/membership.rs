@@ -110,9 +110,9 @@ pub(super) fn refuse_changes(
     Ok(())
 }
 
-/// Which control planes of the plan cannot leave, because etcd would lose its quorum.
+/// Which control planes of the plan cannot leave, or be taken out for a while, because etcd would lose its quorum.
 pub(super) async fn quorum<S: Sessions>(plan: &Plan, sessions: &S) -> Vec<Finding> {
-    let Some((asked, leaving)) = quorum::leaving(plan) else {
+    let Some((asked, absences)) = quorum::absences(plan) else {
         return Vec::new();
     };
     let health = async { sessions.session(asked).await?.cluster_health(&plan.cluster).await };
@@ -120,16 +120,16 @@ pub(super) async fn quorum<S: Sessions>(plan: &Plan, sessions: &S) -> Vec<Findin
         let finding = |host: IpAddr| Finding {
             check: Check::Quorum,
             host,
-            message: format!("whether it can leave is not known: {asked}: {message}"),
+            message: format!("whether etcd can do without it is not known: {asked}: {message}"),
         };
-        leaving.iter().copied().map(finding).collect()
+        absences.iter().map(|absence| finding(absence.host)).collect()
     };
     let health: Result<_, SessionError> = health.await;
     match health {
         Ok(health) if health.etcd.0.is_empty() && !health.problems.is_empty() => {
             silent(health.problems.join("; "))
         }
-        Ok(health) => quorum::check(&health.etcd, &leaving),
+        Ok(health) => quorum::check(&health.etcd, &absences),
         Err(error) => silent(error.without_address(asked)),
     }
 }

@@ -9,7 +9,7 @@ use gantry_store::{Application, Image, LaunchItem, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::configs::below;
-use super::environment::environment;
+use super::environment::{application_environment, environment};
 use super::progress::{NOT_DONE, state_step};
 use super::scripts::SCRIPT_TIME_LIMIT_S;
 use super::shell_commands::{planned, shown};
@@ -153,38 +153,31 @@ fn launch(
 ) -> Option<PlannedStep> {
     let first = clusterfile.first_master();
     let name = &application.name;
-    let settings = clusterfile
-        .applications
-        .settings
-        .get(name)
-        .cloned()
-        .unwrap_or_default();
-    let mut env = environment(clusterfile, image, first);
-    let own = application.environment();
-    env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-    env.extend(settings.env.clone());
+    let settings = clusterfile.applications.settings.get(name);
+    let env = application_environment(clusterfile, image, first, name);
     let cluster = clusterfile.name.clone();
-    let (action, shown) = if let Some(text) = settings.text(name) {
-        let command = ShellCommand {
-            cluster,
-            origin: CommandOrigin::Application(name.clone()),
-            when: CommandMoment::Commands,
-            text,
-            env,
-            time_limit_s: SCRIPT_TIME_LIMIT_S,
+    let (action, shown) =
+        if let Some((settings, text)) = settings.and_then(|own| Some((own, own.text(name)?))) {
+            let command = ShellCommand {
+                cluster,
+                origin: CommandOrigin::Application(name.clone()),
+                when: CommandMoment::Commands,
+                text,
+                env,
+                time_limit_s: SCRIPT_TIME_LIMIT_S,
+            };
+            let shown = shown(&settings.commands.join("\n"));
+            (StepAction::RunShellCommand(command), shown)
+        } else {
+            let launch = ApplicationLaunch {
+                cluster,
+                application: name.clone(),
+                manifest: commands.manifest.clone(),
+                env,
+                time_limit_s: SCRIPT_TIME_LIMIT_S,
+            };
+            (StepAction::LaunchApplication(launch), application.command())
         };
-        let shown = shown(&settings.commands.join("\n"));
-        (StepAction::RunShellCommand(command), shown)
-    } else {
-        let launch = ApplicationLaunch {
-            cluster,
-            application: name.clone(),
-            manifest: commands.manifest.clone(),
-            env,
-            time_limit_s: SCRIPT_TIME_LIMIT_S,
-        };
-        (StepAction::LaunchApplication(launch), application.command())
-    };
     let assembled = base.steps.first().copied();
     let after: Vec<StepId> = assembled
         .into_iter()

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use gantry_model::{ConfigFile, ExitCode, Step, StepAction, StepId};
 use gantry_protocol::limits::{MAX_CONFIG_FILES, MAX_CONFIG_FILES_LEN};
 
-use super::environment::environment;
+use super::environment::{application_environment, environment};
 use super::image_file::ImageFile;
 use super::progress::state_step;
 use super::{Mark, PlanImage, PlannedStep};
+use crate::clusterfile::application::application_of;
 use crate::clusterfile::config::ConfigChange;
 use crate::clusterfile::{Clusterfile, Host};
 use crate::exit::failure_hint;
@@ -177,7 +178,10 @@ fn text(
         }
         Some(ImageFile::Text(text)) => Ok(Some(text.clone())),
         Some(ImageFile::Template(template)) if merges => {
-            let values = environment(clusterfile, image, host);
+            let values = match application_of(path) {
+                Some(name) => application_environment(clusterfile, image, host, name),
+                None => environment(clusterfile, image, host),
+            };
             gantry_template::render(template, &values)
                 .map(Some)
                 .map_err(|error| format!(".tmpl cannot be rendered for {}: {error}", host.address))

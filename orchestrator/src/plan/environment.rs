@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use gantry_model::takes_code;
+use gantry_store::Application;
 
 use super::{PlanImage, scripts};
 use crate::clusterfile::{Clusterfile, Host};
@@ -48,6 +49,25 @@ pub(super) fn environment(
         env.entry("DNSSvcIP".into())
             .or_insert_with(|| nth(services, DNS_SERVICE));
     }
+    env
+}
+
+/// The environment of what launches the application `name` on `host`.
+pub(super) fn application_environment(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    host: &Host,
+    name: &str,
+) -> BTreeMap<String, String> {
+    let mut env = environment(clusterfile, image, host);
+    let applications = image.commands.iter().flat_map(|commands| &commands.applications);
+    let application = applications
+        .into_iter()
+        .find(|application| application.name == name);
+    let own = application.into_iter().flat_map(Application::environment);
+    env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    let settings = clusterfile.applications.settings.get(name);
+    env.extend(settings.map(|settings| settings.env.clone()).unwrap_or_default());
     env
 }
 

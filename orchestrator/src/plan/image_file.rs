@@ -6,9 +6,9 @@ use gantry_model::ImagePlugin;
 use gantry_protocol::limits::MAX_CONFIG_FILES_LEN;
 use gantry_store::extension::APPLICATIONS;
 use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Rootfs, Store, TocEntry};
-use gantry_template::FOLDERS;
 use serde::{Deserialize, Serialize};
 
+use super::templates::is_place;
 use crate::clusterfile::spelling::closest;
 
 /// Behind the name of a file that a template makes.
@@ -108,9 +108,8 @@ fn file(rootfs: &Rootfs, path: &str) -> Result<ImageFile, LayerError> {
         Some(EntryKind::File { size, .. }) => Some(*size),
         _ => None,
     };
-    let top = path.split('/').next().unwrap_or_default();
     let template = format!("{path}{TEMPLATE}");
-    if FOLDERS.contains(&top)
+    if is_place(path)
         && let Some(EntryKind::File { size, .. }) = rootfs.get(&template).map(|entry| &entry.kind)
     {
         return Ok(match text(rootfs, &template, *size)? {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::Digest;
 use gantry_store::{ChunkSource, EntryKind, LayerError, Scratch, Store, TocEntry};
-use gantry_template::{FOLDERS, MAX_TEMPLATE_LEN, check, target};
+use gantry_template::{MAX_TEMPLATE_LEN, check, is_in_folders, target};
+
+use crate::clusterfile::application::application_of;
 
 /// Templates by path, each with the layer whose file is seen in the merged rootfs.
 #[derive(Debug, Default)]
@@ -41,8 +43,11 @@ impl Templates {
         });
     }
 
+    /// Those that are rendered before scripts run. Those of applications are rendered when these are launched.
     pub(super) fn paths(self) -> BTreeSet<String> {
-        self.found.into_keys().collect()
+        let mut paths: BTreeSet<String> = self.found.into_keys().collect();
+        paths.retain(|path| is_in_folders(path));
+        paths
     }
 
     /// `PATH:LINE:COLUMN: what` of every template that cannot be rendered with any values.
@@ -86,6 +91,10 @@ fn mistake(
 
 fn is_template(entry: &TocEntry) -> bool {
     let file = matches!(entry.kind, EntryKind::File { .. });
-    let folder = entry.path.split('/').next().unwrap_or_default();
-    file && target(&entry.path).is_some() && FOLDERS.contains(&folder)
+    file && target(&entry.path).is_some() && is_place(&entry.path)
+}
+
+/// Whether a template at `path` is rendered: before scripts run, or when its application is launched.
+pub(super) fn is_place(path: &str) -> bool {
+    is_in_folders(path) || application_of(path).is_some()
 }

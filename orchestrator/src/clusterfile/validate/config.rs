@@ -1,11 +1,11 @@
 //! Documents of kind Config.
 
 use gantry_model::{ConfigPathError, check_config_path};
-use gantry_template::{FOLDERS, target};
+use gantry_template::{is_in_folders, target};
 
 use super::application;
 use super::process::{self, Processed};
-use crate::clusterfile::application::folder;
+use crate::clusterfile::application::{application_of, folder};
 use crate::clusterfile::config::{Config, ConfigChange};
 use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::{Node, Span};
@@ -84,11 +84,13 @@ fn path(node: &Node, below: &str, mistakes: &mut Vec<Mistake>) -> Option<(String
         wrong(error.to_string(), help);
         return None;
     }
-    let top = whole.split('/').next().unwrap_or_default();
-    if let Some(made) = target(&whole).filter(|_| FOLDERS.contains(&top)) {
+    if let Some(made) = target(&whole).filter(|_| is_in_folders(&whole) || application_of(&whole).is_some()) {
         wrong(
             "it is a template, and templates are rendered before".into(),
-            format!("write what is made of it: `{made}`"),
+            format!(
+                "write what is made of it: `{}`",
+                made.strip_prefix(&below).unwrap_or(made)
+            ),
         );
         return None;
     }

@@ -7,34 +7,50 @@ use gantry_model::{EtcdMembers, StepAction};
 use super::{Check, Finding};
 use crate::plan::Plan;
 
-/// The control plane that is to be asked about etcd, and the members that are to leave, in order; none when none is.
-pub(crate) fn leaving(plan: &Plan) -> Option<(IpAddr, Vec<IpAddr>)> {
+/// A member of etcd that a plan takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Absence {
+    /// The control plane.
+    pub(crate) host: IpAddr,
+    /// It does not come back; otherwise it is back before the next one is taken.
+    pub(crate) for_good: bool,
+}
+
+/// The control plane that is to be asked about etcd, and the members that are taken away, in order; none when none is.
+pub(crate) fn absences(plan: &Plan) -> Option<(IpAddr, Vec<Absence>)> {
     let mut asked = None;
-    let mut members: Vec<IpAddr> = Vec::new();
+    let mut members: Vec<Absence> = Vec::new();
     for step in plan.steps().filter(|step| step.is_to_do()) {
-        if let StepAction::CheckQuorum { address, .. } | StepAction::RemoveEtcdMember { address, .. } =
-            step.step.action
-        {
-            asked = Some(step.host);
-            if !members.contains(&address) {
-                members.push(address);
-            }
+        let (host, for_good) = match step.step.action {
+            StepAction::CheckQuorum { address, .. } => (address, false),
+            StepAction::RemoveEtcdMember { address, .. } => (address, true),
+            _ => continue,
+        };
+        asked = Some(step.host);
+        match members.iter_mut().find(|member| member.host == host) {
+            Some(member) => member.for_good |= for_good,
+            None => members.push(Absence { host, for_good }),
         }
     }
     Some((asked?, members))
 }
 
-/// Which of the members that leave etcd cannot do without.
-pub(crate) fn check(etcd: &EtcdMembers, leaving: &[IpAddr]) -> Vec<Finding> {
+/// Which of these members etcd cannot do without.
+pub(crate) fn check(etcd: &EtcdMembers, absences: &[Absence]) -> Vec<Finding> {
     let mut left = etcd.clone();
     let mut findings = Vec::new();
-    for &host in leaving {
+    for &Absence { host, for_good } in absences {
         match left.without(host) {
-            Ok(others) => left = others,
+            Ok(others) if for_good => left = others,
+            Ok(_) => {}
             Err(error) => findings.push(Finding {
                 check: Check::Quorum,
                 host,
-                message: format!("it cannot leave: {error}"),
+                message: if for_good {
+                    format!("it cannot leave: {error}")
+                } else {
+                    format!("etcd cannot do without it for a while: {error}")
+                },
             }),
         }
     }
@@ -56,16 +72,38 @@ mod tests {
             learner: false,
             problem: problem.map(str::to_owned),
         };
+        let gone = |last: &[u8]| -> Vec<Absence> {
+            let absence = |&last| Absence {
+                host: at(last),
+                for_good: true,
+            };
+            last.iter().map(absence).collect()
+        };
         let healthy = EtcdMembers(vec![member(2, None), member(3, None), member(4, None)]);
-        assert_eq!(check(&healthy, &[at(3), at(4)]), []);
-        let found = check(&healthy, &[at(3), at(4), at(2)]);
+        assert_eq!(check(&healthy, &gone(&[3, 4])), []);
+        let found = check(&healthy, &gone(&[3, 4, 2]));
         assert_eq!(found.iter().map(|one| one.host).collect::<Vec<_>>(), [at(2)]);
         let one_silent = EtcdMembers(vec![
             member(2, None),
             member(3, None),
             member(4, Some("no answer")),
         ]);
-        assert_eq!(check(&one_silent, &[at(4), at(3)]), [], "the silent one first");
-        assert_eq!(check(&one_silent, &[at(3)]).len(), 1);
+        assert_eq!(check(&one_silent, &gone(&[4, 3])), [], "the silent one first");
+        assert_eq!(check(&one_silent, &gone(&[3])).len(), 1);
+
+        // Each comes back before the next one goes.
+        let back: Vec<Absence> = gone(&[2, 3, 4])
+            .into_iter()
+            .map(|one| Absence {
+                for_good: false,
+                ..one
+            })
+            .collect();
+        assert_eq!(check(&healthy, &back), []);
+        let found = check(&one_silent, &back);
+        assert_eq!(
+            found.iter().map(|one| one.host).collect::<Vec<_>>(),
+            [at(2), at(3)]
+        );
     }
 }
