@@ -109,7 +109,7 @@ fn an_image_goes_from_store_to_store_in_a_file() {
     );
     assert!(
         fresh
-            .fails(5, &["load", "-i", "missing.tar"])
+            .fails(2, &["load", "-i", "missing.tar"])
             .contains("missing.tar")
     );
 }

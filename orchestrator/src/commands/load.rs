@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{LoadedImage, Store, StoreError};
 
 use super::{connect, load_parts};
 use crate::context::Context;
-use crate::exit::failure_hint;
+use crate::exit::{OrExit as _, failure_hint};
 use crate::output;
 use crate::report::archive_progress::ArchiveProgress;
 
@@ -66,6 +67,12 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             format!("{count} archives cannot all be given one name"),
             "load them one by one, or leave out -t",
         ));
+    }
+    // Before anything is loaded.
+    for file in whole.iter().filter(|file| file.as_path() != Path::new("-")) {
+        fs::metadata(file)
+            .with_context(|| format!("cannot open {}", file.display()))
+            .or_exit_hint(ExitCode::Input, "nothing was loaded")?;
     }
     for archive in archives {
         let progress = ArchiveProgress::new(args.quiet);
