@@ -4,9 +4,11 @@
 
 mod planning;
 
+use std::num::NonZeroUsize;
+
 use gantry::clusterfile::{Clusterfile, Mistakes, image_check};
-use gantry::plan::{ImageCommands, Plan, PlanImage, preflight, render};
-use gantry_model::{StepAction, StepOutcome};
+use gantry::plan::{ImageCommands, ImageFile, Plan, PlanImage, planner, preflight, render};
+use gantry_model::{ScriptOutcome, StepAction, StepOutcome};
 use gantry_store::Application;
 
 use planning::*;
@@ -162,13 +164,59 @@ fn an_application_is_launched_again_for_its_own_files_and_not_for_those_of_other
         execute(&plan(&changed, &image, &inventory), &mut inventory, well);
         assert_eq!(plan(&changed, &image, &inventory).to_do(), 0);
     }
-    // What failed may be half done, and so is what was there before.
+    // What did not begin changed nothing; what began and failed may be half done.
     let broken = values("a: [");
-    execute(&plan(&broken, &image, &inventory), &mut inventory, |_, title| {
-        (title == "application db").then(|| StepOutcome::Failed("it did not work".into()))
-    });
-    assert_eq!(launches(&broken, &inventory), ["application db"]);
-    assert_eq!(launches(&values("a: 1"), &inventory), ["application db"]);
+    for (outcome, back) in [
+        (StepOutcome::Failed("a template has a mistake".into()), vec![]),
+        (
+            StepOutcome::Script(ScriptOutcome::Exited(1)),
+            vec!["application db".to_owned()],
+        ),
+    ] {
+        execute(&plan(&broken, &image, &inventory), &mut inventory, |_, title| {
+            (title == "application db").then(|| outcome.clone())
+        });
+        assert_eq!(launches(&broken, &inventory), ["application db"]);
+        assert_eq!(launches(&values("a: 1"), &inventory), back);
+    }
+}
+
+#[test]
+fn files_of_the_first_master_count_whichever_host_comes_first() {
+    let image = PlanImage {
+        files: [(
+            "application/apps/db/values.yaml".to_owned(),
+            ImageFile::Template("ip: {{ .HostIP }}\n".into()),
+        )]
+        .into(),
+        ..image_with_applications()
+    };
+    let of = |nodes: &str| {
+        let text = format!(
+            "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: kubernetes:v1.20.2\n  hosts:\n    \
+             - {{ ips: [ {nodes} ], roles: [ node ] }}\n    - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n\
+             ---\nkind: Config\nspec: {{ appName: db, path: values.yaml, strategy: merge, data: \"a: 1\" }}\n"
+        );
+        Clusterfile::parse("Clusterfile", &text).unwrap().0
+    };
+    let (two, one) = (of("10.0.0.3, 10.0.0.4"), of("10.0.0.4"));
+    let mut inventory = fresh(&two);
+    execute(&plan(&two, &image, &inventory), &mut inventory, well);
+    let without = to_run(&plan(&one, &image, &inventory));
+    assert!(!without.contains(&"application db".to_owned()), "{without:?}");
+}
+
+#[test]
+fn mistakes_in_templates_of_applications_that_are_not_launched_are_no_matter() {
+    let image = PlanImage {
+        template_mistakes: vec!["application/apps/batch/x.tmpl:1:3: what".into()],
+        ..image_with_applications()
+    };
+    let by_the_image = cluster("", "");
+    plan(&by_the_image, &image, &fresh(&by_the_image));
+    let chosen = cluster("  appNames: [ batch ]\n", "");
+    let refused = planner::plan(&chosen, &image, &fresh(&chosen), &[], NonZeroUsize::MIN);
+    assert!(refused.unwrap_err().to_string().contains("batch/x.tmpl:1:3"));
 }
 
 #[test]

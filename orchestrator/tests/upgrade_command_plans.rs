@@ -85,8 +85,9 @@ fn commands_come_with_every_way_to_another_image_once() {
 #[test]
 fn commands_of_the_way_do_not_come_again_when_the_file_changes_later() {
     let text = |env: &str, more: &str| {
-        let documents =
-            plugin("host", "upgrade-host") + &plugin("up", "upgrade") + &plugin("down", "rollback");
+        let documents = plugin("host", "upgrade-host")
+            + &plugin("both", "upgrade|rollback")
+            + &plugin("down", "rollback");
         format!(
             "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: demo:v1\n  env: [ {env} ]\n  \
              hosts:\n    - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n{documents}{more}"
@@ -110,7 +111,34 @@ fn commands_of_the_way_do_not_come_again_when_the_file_changes_later() {
         execute(&changed, &mut inventory, well);
     }
     let back = plan(&file(text("A=2", config)), &image_of(1), &inventory);
-    assert_eq!(commands(&back), ["10.0.0.2 plugin down"]);
+    assert_eq!(commands(&back), ["10.0.0.2 plugin both", "10.0.0.2 plugin down"]);
+}
+
+#[test]
+fn of_two_commands_with_one_name_the_one_that_did_not_run_runs() {
+    let text = format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: demo:v1\n  hosts:\n    \
+         - {{ ips: [ 10.0.0.2 ], roles: [ master ] }}\n{}{}",
+        plugin("up", "upgrade"),
+        plugin("up", "upgrade").replace("echo", "printf")
+    );
+    let clusterfile = Clusterfile::parse("Clusterfile", &text).unwrap().0;
+    let mut inventory = fresh(&clusterfile);
+    execute(
+        &plan(&clusterfile, &image_of(1), &inventory),
+        &mut inventory,
+        well,
+    );
+    let mut upgrade = plan(&clusterfile, &image_of(2), &inventory);
+    assert_eq!(commands(&upgrade).len(), 2);
+    for wave in &mut upgrade.waves {
+        let mut first = true;
+        wave.steps
+            .retain(|step| step.title != "plugin up" || std::mem::take(&mut first));
+    }
+    execute(&upgrade, &mut inventory, well);
+    let rest = plan(&clusterfile, &image_of(2), &inventory);
+    assert_eq!(commands(&rest), ["10.0.0.2 plugin up"]);
 }
 
 #[test]

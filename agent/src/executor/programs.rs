@@ -1,6 +1,5 @@
 //! Runs a program for a step, to its end: a script, a command, kubeadm, kubectl.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use gantry_model::{
@@ -11,10 +10,11 @@ use gantry_system::processes::ProcessError;
 use tokio_util::sync::CancellationToken;
 
 use super::perform::chain;
+use crate::configs::Configs;
 use crate::host::Host;
 use crate::kubeadm::{self, KubectlCall};
 use crate::rootfs::{Rootfs, RootfsError};
-use crate::scripts::{self, Program, ScriptError};
+use crate::scripts::{self, LaunchSite, Program, ScriptError};
 use crate::templates;
 
 /// What one attempt at a step has beside the step.
@@ -43,7 +43,16 @@ pub(super) async fn run_image_command(
     spec: &ImageCommand,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let program = |rootfs: &Path, current: &Generation| scripts::image_command(spec, &current.image, rootfs);
+    let (store, generations) = (host.store.clone(), host.rootfs.clone());
+    let program = |rootfs: &Path, generation: &Generation| {
+        let site = LaunchSite {
+            store: &store,
+            generation,
+            rootfs,
+            configs: &configs(&generations, &spec.cluster)?,
+        };
+        scripts::image_command(spec, &site)
+    };
     run_program(host, id, &spec.cluster, program, cancel).await
 }
 
@@ -54,9 +63,14 @@ pub(super) async fn launch_application(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let (store, generations) = (host.store.clone(), host.rootfs.clone());
-    let program = |rootfs: &Path, current: &Generation| {
-        render_application(&generations, &spec.cluster, &spec.application, &spec.env)?;
-        scripts::launch_program(spec, &current.image, &store, &current.layers, rootfs)
+    let program = |rootfs: &Path, generation: &Generation| {
+        let site = LaunchSite {
+            store: &store,
+            generation,
+            rootfs,
+            configs: &configs(&generations, &spec.cluster)?,
+        };
+        scripts::launch_program(spec, &site)
     };
     run_program(host, id, &spec.cluster, program, cancel).await
 }
@@ -83,7 +97,9 @@ pub(super) async fn run_shell_command(
     let (folder, generations) = (host.scripts.folder(id), host.rootfs.clone());
     let program = |rootfs: &Path, _: &Generation| {
         if let CommandOrigin::Application(name) = &spec.origin {
-            render_application(&generations, &spec.cluster, name, &spec.env)?;
+            let configs = configs(&generations, &spec.cluster)?;
+            templates::render_application(rootfs, name, &spec.env, &configs)
+                .map_err(|error| format!("application {name} is not launched: {}", chain(&error)))?;
         }
         Ok(scripts::shell_command(spec, rootfs, &folder))
     };
@@ -135,20 +151,8 @@ pub(super) async fn run_kubectl(
     run_program(host, id, cluster, program, cancel).await
 }
 
-/// Renders the templates of the application `name` of the cluster's rootfs with `values`.
-fn render_application(
-    generations: &Rootfs,
-    cluster: &ClusterName,
-    name: &str,
-    values: &BTreeMap<String, String>,
-) -> Result<(), String> {
-    let configs = generations.configs(cluster).map_err(|error| chain(&error))?;
-    let rendered = templates::render_application(configs.rootfs(), name, values, &configs)
-        .map_err(|error| format!("application {name} is not launched: {}", chain(&error)))?;
-    if !rendered.is_empty() {
-        tracing::info!(%cluster, application = name, count = rendered.len(), "templates rendered");
-    }
-    Ok(())
+fn configs(generations: &Rootfs, cluster: &ClusterName) -> Result<Configs, String> {
+    generations.configs(cluster).map_err(|error| chain(&error))
 }
 
 /// Runs what `program` makes of the current rootfs and its generation, to its end.

@@ -1,15 +1,18 @@
 //! Proof of how an application of an image is launched: generation ─ digest ─▶ manifest; in its annotation, the application;
 //! and of what programs its folder has.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use gantry_model::{ApplicationLaunch, Digest};
+use gantry_model::{ApplicationLaunch, Digest, Generation};
 use gantry_store::manifest::Manifest;
-use gantry_store::{Extension, Store};
+use gantry_store::{Application, Extension, Store};
 
 use super::command::with_kubeconfig;
 use super::proof::prove_programs;
 use super::{Program, check_environment};
+use crate::configs::Configs;
+use crate::templates;
 
 /// Whether `spec` is within bounds.
 ///
@@ -27,21 +30,69 @@ pub(crate) fn check_launch(spec: &ApplicationLaunch) -> Result<(), String> {
     check_environment(spec.env.len(), &spec.env)
 }
 
-/// How the application of `spec` is launched in the rootfs at `rootfs`, whose generation is of `image` and has its `layers`
-/// (bottom first).
+/// The generation in which applications are launched.
+#[derive(Debug)]
+pub(crate) struct LaunchSite<'a> {
+    /// What has its layers.
+    pub(crate) store: &'a Store,
+    /// It.
+    pub(crate) generation: &'a Generation,
+    /// Its rootfs.
+    pub(crate) rootfs: &'a Path,
+    /// The config files in it.
+    pub(crate) configs: &'a Configs,
+}
+
+impl LaunchSite<'_> {
+    /// Makes the folder of `application` ready: its templates are rendered with `env`, and its programs are the image's.
+    ///
+    /// # Errors
+    /// A mistake in a template, or a program that was changed.
+    pub(super) fn prepare(
+        &self,
+        application: &Application,
+        env: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let name = &application.name;
+        if !ApplicationLaunch::is_name(name) {
+            return Ok(());
+        }
+        templates::render_application(self.rootfs, name, env, self.configs)
+            .map_err(|error| error.to_string())?;
+        let (folder, command) = (application.folder(), application.command());
+        let layers = &self.generation.layers;
+        prove_programs(
+            self.store,
+            layers,
+            self.rootfs,
+            &folder,
+            &named(&folder, &command),
+        )
+        .map_err(|error| error.to_string())
+    }
+}
+
+/// The files below `folder` that `command`, which runs there or in the rootfs, may name.
+fn named(folder: &str, command: &str) -> BTreeSet<String> {
+    let ends = |letter: char| letter.is_whitespace() || "'\";|&()<>=`$".contains(letter);
+    let words = command.split(ends).map(|word| word.trim_start_matches("./"));
+    words
+        .filter(|word| !word.is_empty())
+        .map(|word| match word.strip_prefix(folder) {
+            Some(_) => word.to_owned(),
+            None => format!("{folder}{word}"),
+        })
+        .collect()
+}
+
+/// How the application of `spec` is launched at `site`.
 ///
 /// # Errors
-/// When that image has no such application, or does not say how it is launched; when a program of it was changed.
-pub(crate) fn launch_program(
-    spec: &ApplicationLaunch,
-    image: &Digest,
-    store: &Store,
-    layers: &[Digest],
-    rootfs: &Path,
-) -> Result<Program, String> {
+/// When its image has no such application, or does not say how it is launched; as [`LaunchSite::prepare`].
+pub(crate) fn launch_program(spec: &ApplicationLaunch, site: &LaunchSite<'_>) -> Result<Program, String> {
     let name = &spec.application;
     let wrong = |what: String| format!("application {name} is not launched: {what}");
-    if Digest::of(spec.manifest.as_bytes()) != *image {
+    if Digest::of(spec.manifest.as_bytes()) != site.generation.image {
         let what = "its manifest is not that of the image on this host; apply again";
         return Err(wrong(what.into()));
     }
@@ -54,15 +105,35 @@ pub(crate) fn launch_program(
     if command.is_empty() {
         return Err(wrong("the image does not say how".into()));
     }
-    prove_programs(store, layers, rootfs, &application.folder()).map_err(|error| wrong(error.to_string()))?;
+    site.prepare(application, &spec.env).map_err(wrong)?;
     Ok(Program::bash(
         &spec.cluster,
         format!("application {name}"),
-        rootfs,
+        site.rootfs,
         vec!["-c".into(), command],
         &with_kubeconfig(&spec.env),
         spec.time_limit_s,
     ))
+}
+
+/// Does `act` where a generation of `image` without layers is, in a folder of its own.
+#[cfg(test)]
+pub(super) fn at_site<T>(image: &Digest, act: impl FnOnce(&LaunchSite<'_>) -> T) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    let (rootfs, store) = (folder.path().join("rootfs"), folder.path().join("store"));
+    std::fs::create_dir(&rootfs).unwrap();
+    let generation = Generation {
+        id: gantry_model::GenerationId(1),
+        cluster: "demo".parse().unwrap(),
+        image: *image,
+        layers: Vec::new(),
+    };
+    act(&LaunchSite {
+        store: &Store::open(&store).unwrap(),
+        generation: &generation,
+        rootfs: &rootfs,
+        configs: &Configs::open(rootfs.clone(), folder.path().join("configs")).unwrap(),
+    })
 }
 
 #[cfg(test)]
@@ -87,18 +158,44 @@ mod tests {
         (spec, image)
     }
 
-    /// How `spec` is launched where the image has no layers.
     fn program(spec: &ApplicationLaunch, image: &Digest) -> Result<Program, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        launch_program(spec, image, &store, &[], Path::new("/r"))
+        at_site(image, |site| launch_program(spec, site))
+    }
+
+    #[test]
+    fn a_command_names_files_of_its_folder() {
+        let found = named(
+            "apps/web/",
+            "cd apps/web/ && bash ./up -c'x';python3 apps/web/a.py</dev/null",
+        );
+        for file in ["apps/web/up", "apps/web/a.py", "apps/web/bash"] {
+            assert!(found.contains(file), "{file}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn its_templates_are_rendered_with_its_values() {
+        let (spec, image) = launch("web");
+        at_site(&image, |site| {
+            let folder = site.rootfs.join("application/apps/web");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("a.yaml.tmpl"), "a: {{ .A }}").unwrap();
+            launch_program(&spec, site).unwrap();
+            assert_eq!(std::fs::read_to_string(folder.join("a.yaml")).unwrap(), "a: 2");
+            std::fs::write(folder.join("b.tmpl"), "{{ .A").unwrap();
+            let refused = launch_program(&spec, site).unwrap_err();
+            assert!(
+                refused.contains("application web is not launched") && refused.contains("b.tmpl"),
+                "{refused}"
+            );
+        });
     }
 
     #[test]
     fn an_application_of_the_image_is_launched_as_the_image_says() {
         let (spec, image) = launch("web");
         let program = program(&spec, &image).unwrap();
-        assert_eq!(program.command.folder, Path::new("/r"));
+        assert!(program.command.folder.ends_with("rootfs"));
         assert_eq!(
             program.command.words,
             ["-c", "kubectl apply -f application/apps/web/a.yaml"]

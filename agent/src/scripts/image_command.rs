@@ -1,33 +1,42 @@
 //! Proof that a command is one of the image's: generation ─ digest ─▶ manifest ─ digest ─▶ config; in them, its commands.
 
-use std::path::Path;
-
 use gantry_model::{Digest, ImageCommand};
 use gantry_store::manifest::Manifest;
-use gantry_store::{ImageConfig, launch_lines};
+use gantry_store::{Extension, ImageConfig, launch_lines};
 
 use super::Program;
 use super::command::with_kubeconfig;
+use super::image_application::LaunchSite;
 
-/// How `spec` is run in the rootfs at `rootfs`, whose generation is of `image`.
+/// How `spec` is run at `site`. The folders of the applications that it names are made ready before, each with its own
+/// environment over the command's.
 ///
 /// # Errors
-/// When it is no command of that image.
-pub(crate) fn image_command(spec: &ImageCommand, image: &Digest, rootfs: &Path) -> Result<Program, String> {
-    prove(spec, image)?;
+/// When it is no command of that image; as [`LaunchSite::prepare`].
+pub(crate) fn image_command(spec: &ImageCommand, site: &LaunchSite<'_>) -> Result<Program, String> {
+    let wrong = |what: String| format!("{:?} is not run: {what}", spec.command);
+    let manifest = prove(spec, &site.generation.image)?;
+    let extension = Extension::of(&manifest).map_err(wrong)?.unwrap_or_default();
+    let applications = extension.applications.iter();
+    for application in applications.filter(|one| spec.command.contains(&one.folder())) {
+        let mut env = spec.env.clone();
+        let own = application.environment();
+        env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+        site.prepare(application, &env).map_err(wrong)?;
+    }
     let env = with_kubeconfig(&spec.env);
     let name = format!("CMD {}", u64::from(spec.index) + 1);
     Ok(Program::bash(
         &spec.cluster,
         name,
-        rootfs,
+        site.rootfs,
         vec!["-c".into(), spec.command.clone()],
         &env,
         spec.time_limit_s,
     ))
 }
 
-fn prove(spec: &ImageCommand, image: &Digest) -> Result<(), String> {
+fn prove(spec: &ImageCommand, image: &Digest) -> Result<Manifest, String> {
     let wrong = |what: &str| format!("{:?} is not run: {what}", spec.command);
     if Digest::of(spec.manifest.as_bytes()) != *image {
         return Err(wrong(
@@ -46,7 +55,7 @@ fn prove(spec: &ImageCommand, image: &Digest) -> Result<(), String> {
     let commands = launch_lines(&manifest, &config).map_err(|error| wrong(&error))?;
     let place = usize::try_from(spec.index).unwrap_or(usize::MAX);
     if commands.get(place) == Some(&spec.command) {
-        Ok(())
+        Ok(manifest)
     } else {
         Err(wrong("the image has another command there, or none"))
     }
@@ -55,6 +64,11 @@ fn prove(spec: &ImageCommand, image: &Digest) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scripts::image_application::at_site;
+
+    fn program(spec: &ImageCommand, image: &Digest) -> Result<Program, String> {
+        at_site(image, |site| image_command(spec, site))
+    }
 
     /// A command, and the image whose second one it is.
     fn command() -> (ImageCommand, Digest) {
@@ -80,8 +94,8 @@ mod tests {
     #[test]
     fn a_command_of_the_image_runs_in_the_rootfs() {
         let (spec, image) = command();
-        let program = image_command(&spec, &image, Path::new("/r")).unwrap();
-        assert_eq!(program.command.folder, Path::new("/r"));
+        let program = program(&spec, &image).unwrap();
+        assert!(program.command.folder.ends_with("rootfs"));
         assert_eq!(program.command.words, ["-c", "echo done"]);
         assert_eq!(program.command.env["A"], "1");
     }
@@ -101,13 +115,19 @@ mod tests {
             manifest,
             ..spec
         };
-        assert!(image_command(&spec, &image, Path::new("/r")).is_ok());
+        at_site(&image, |site| {
+            let folder = site.rootfs.join("application/apps/web");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("a.yaml.tmpl"), "a: {{ .A }}").unwrap();
+            image_command(&spec, site).unwrap();
+            assert_eq!(std::fs::read_to_string(folder.join("a.yaml")).unwrap(), "a: 1");
+        });
         let label = ImageCommand {
             command: "true".into(),
             ..spec
         };
         assert!(
-            image_command(&label, &image, Path::new("/r")).is_err(),
+            program(&label, &image).is_err(),
             "the label is old where the annotation says something else"
         );
     }
@@ -115,8 +135,7 @@ mod tests {
     #[test]
     fn what_is_not_the_images_is_not_run() {
         let (spec, image) = command();
-        let refused =
-            |spec: &ImageCommand, image: &Digest| image_command(spec, image, Path::new("/r")).unwrap_err();
+        let refused = |spec: &ImageCommand, image: &Digest| program(spec, image).unwrap_err();
         let other = ImageCommand {
             command: "rm -rf /".into(),
             ..spec.clone()

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use command::{BASH, Program, SecretFile, check_environment};
 pub use command::{BadScript, check};
-pub(crate) use image_application::{check_launch, launch_program};
+pub(crate) use image_application::{LaunchSite, check_launch, launch_program};
 pub(crate) use image_command::image_command;
 pub(crate) use image_plugin::{check_image_plugin, image_plugin};
 pub use output::{LineSplitter, OutputLine, StepOutput};

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use gantry_model::Digest;
+use gantry_model::{Digest, is_data_file};
 use gantry_store::{EntryKind, LayerError, Store, TocEntry};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use sha2::{Digest as _, Sha256};
@@ -107,20 +107,22 @@ pub(super) fn proved_content(
 }
 
 /// Proves every program that the layers (bottom first) have below `folder` of the rootfs, which ends with `/`: files that
-/// may be executed, and those named like shell scripts.
+/// may be executed, those named like shell scripts, and those in `named`; none of them where its name says that it is data.
 pub(super) fn prove_programs(
     store: &Store,
     layers: &[Digest],
     rootfs: &Path,
     folder: &str,
+    named: &BTreeSet<String>,
 ) -> Result<(), ProofError> {
     let mut programs = BTreeSet::new();
     for layer in layers {
         let toc = store.layer_toc(layer)?;
         let is_program = |entry: &&TocEntry| {
-            let runs = entry.mode & 0o111 != 0 || is_shell_script(&entry.path);
+            let path = &entry.path;
+            let runs = entry.mode & 0o111 != 0 || is_shell_script(path) || named.contains(path);
             let is_file = matches!(entry.kind, EntryKind::File { .. } | EntryKind::HardLink { .. });
-            is_file && runs && entry.path.starts_with(folder)
+            is_file && runs && path.starts_with(folder) && !is_data_file(path)
         };
         programs.extend(
             toc.entries()
@@ -297,6 +299,8 @@ mod tests {
                 Entry::File("apps/web/gone.sh", ""),
                 Entry::File("apps/web/up.SH", "up"),
                 Entry::File("apps/web/values.yaml", "a: 1"),
+                Entry::File("apps/web/run", "run"),
+                Entry::File("apps/web/notes", ""),
                 Entry::File("apps/db/up.sh", "db"),
             ],
             &[Entry::Whiteout("apps/web/gone.sh")],
@@ -304,10 +308,15 @@ mod tests {
         let rootfs = image.folder.path().join("rootfs");
         let web = rootfs.join("apps/web");
         fs::create_dir_all(&web).unwrap();
-        let prove = || prove_programs(&image.store, &image.layers, &rootfs, "apps/web/");
+        let named = BTreeSet::from(["apps/web/run".to_owned()]);
+        let prove = || prove_programs(&image.store, &image.layers, &rootfs, "apps/web/", &named);
+        fs::write(web.join("run"), "run").unwrap();
         fs::write(web.join("up.SH"), "up").unwrap();
         fs::write(web.join("values.yaml"), "a: 2").unwrap();
         prove().unwrap();
+        fs::write(web.join("run"), "other").unwrap();
+        assert!(matches!(prove(), Err(ProofError::Changed { .. })));
+        fs::write(web.join("run"), "run").unwrap();
         fs::write(web.join("up.SH"), "other").unwrap();
         assert!(matches!(prove(), Err(ProofError::Changed { .. })));
         fs::remove_file(web.join("up.SH")).unwrap();

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use gantry_model::{CommandOrigin, ShellCommand};
+use gantry_model::{ApplicationLaunch, CommandOrigin, ShellCommand};
 
 use super::command::with_kubeconfig;
 use super::{Program, SECRET, SecretFile, check_environment};
@@ -13,11 +13,13 @@ use super::{Program, SECRET, SecretFile, check_environment};
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn check_shell_command(command: &ShellCommand) -> Result<(), String> {
-    let name = match &command.origin {
-        CommandOrigin::Plugin(name) | CommandOrigin::Application(name) => name.as_str(),
-        CommandOrigin::Listed(_) => "listed",
+    let (name, is_name) = match &command.origin {
+        CommandOrigin::Plugin(name) => (name.as_str(), ShellCommand::is_name(name)),
+        // It is that of a folder, too.
+        CommandOrigin::Application(name) => (name.as_str(), ApplicationLaunch::is_name(name)),
+        CommandOrigin::Listed(_) => ("listed", true),
     };
-    if !ShellCommand::is_name(name) {
+    if !is_name {
         let name: String = name.chars().take(ShellCommand::MAX_NAME_LEN).collect();
         return Err(format!(
             "{name:?} cannot be the name of a plugin or an application"

@@ -26,6 +26,7 @@ use gantry_template::{FOLDERS, MAX_RENDERED_LEN};
 
 pub use error::TemplatesError;
 
+use template::Template;
 use walk::walk;
 
 use crate::configs::Configs;
@@ -46,10 +47,11 @@ pub fn render_all(
     render(rootfs, &FOLDERS, values, configs)
 }
 
-/// Renders the templates of the application `name`, which is a name of one, with `values`.
+/// Renders the templates of the application `name`, which is a name of one, with `values`. Those that would make a program
+/// are left alone.
 ///
 /// # Errors
-/// As [`render_all`], or when a template makes a program: hosts run those that they can prove, and no others.
+/// As [`render_all`].
 pub fn render_application(
     rootfs: &Path,
     name: &str,
@@ -57,7 +59,6 @@ pub fn render_application(
     configs: &Configs,
 ) -> Result<Rendered, TemplatesError> {
     let folder = format!("{APPLICATIONS}/{name}");
-    walk(rootfs, &[&folder], &mut |template| template.check_no_program())?;
     render(rootfs, &[&folder], values, configs)
 }
 
@@ -67,11 +68,19 @@ fn render(
     values: &BTreeMap<String, String>,
     configs: &Configs,
 ) -> Result<Rendered, TemplatesError> {
+    let is_left_alone =
+        |template: &Template<'_>| template.path.starts_with(APPLICATIONS) && template.makes_a_program();
     walk(rootfs, folders, &mut |template| {
+        if is_left_alone(template) {
+            return Ok(());
+        }
         template.rendered(values).map(drop)
     })?;
     let mut made = Rendered::new();
     walk(rootfs, folders, &mut |template| {
+        if is_left_alone(template) {
+            return Ok(());
+        }
         let text = template.rendered(values)?;
         let place = template.place(configs);
         if !template.is_in_place(&text, &place)? {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use gantry_model::is_data_file;
 use gantry_template::{MAX_TEMPLATE_LEN, render, target};
 use rustix::fs::Stat;
 
@@ -37,18 +38,10 @@ impl Template<'_> {
         TemplatesError::io(action, &self.path)
     }
 
-    /// That what it makes is data.
-    pub(super) fn check_no_program(&self) -> Result<(), TemplatesError> {
+    /// Whether what it makes is run: hosts run programs of applications only as the image has them.
+    pub(super) fn makes_a_program(&self) -> bool {
         let runs = self.stat.st_mode & 0o111 != 0 || is_shell_script(self.target());
-        if runs {
-            return Err(TemplatesError::Refused {
-                path: self.path.clone(),
-                reason: "makes a program, and hosts run programs only as the image has them: give it its values as \
-                         variables, which it is run with"
-                    .to_owned(),
-            });
-        }
-        Ok(())
+        runs && !is_data_file(self.target())
     }
 
     pub(super) fn rendered(&self, values: &BTreeMap<String, String>) -> Result<String, TemplatesError> {

@@ -56,6 +56,17 @@ pub enum ConfigPathError {
     Script,
 }
 
+/// How names of files end that are read and not run, whatever their mode says: folders that came from elsewhere have all of
+/// their files executable.
+const DATA: [&str; 5] = [".yaml", ".yml", ".json", ".toml", ".txt"];
+
+/// Whether a file of an application is data by its name.
+#[must_use]
+pub fn is_data_file(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    DATA.iter().any(|ending| path.ends_with(ending))
+}
+
 /// Whether `path` can be that of a [`ConfigFile`]: strictly inside the rootfs, and not where programs, scripts and
 /// container images are.
 ///

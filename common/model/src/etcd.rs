@@ -102,6 +102,26 @@ impl EtcdMembers {
         }
     }
 
+    /// That etcd serves while the member at `address` is stopped and comes back. Where there are two, it cannot, and that
+    /// is no error.
+    ///
+    /// # Errors
+    /// When etcd has no quorum, or would not have one meanwhile.
+    pub fn pausing(&self, address: IpAddr) -> Result<(), QuorumError> {
+        let left = self.without(address)?;
+        let ((all, needed, _), (_, _, serving)) = (self.votes(), left.votes());
+        if all > 2 && serving < needed {
+            return Err(QuorumError::WouldBeLost {
+                address,
+                serving,
+                left: all,
+                needed,
+                problems: left.problems(),
+            });
+        }
+        Ok(())
+    }
+
     /// Whether more than half of the members serve.
     #[must_use]
     pub fn has_quorum(&self) -> bool {

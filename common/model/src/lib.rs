@@ -30,7 +30,7 @@ mod variable;
 pub use application_launch::ApplicationLaunch;
 pub use certificate::{CertificateKeeper, CertificateRecord};
 pub use cluster_health::{ClusterHealth, NodeHealth};
-pub use config_file::{ConfigFile, ConfigPathError, check_config_path};
+pub use config_file::{ConfigFile, ConfigPathError, check_config_path, is_data_file};
 pub use digest::{Digest, DigestError};
 pub use etcd::{EtcdMember, EtcdMembers, QuorumError};
 pub use etcd_snapshot::{BEFORE_RESTORE, SnapshotCheck, SnapshotError, SnapshotName};

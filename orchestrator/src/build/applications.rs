@@ -260,9 +260,11 @@ impl Contents {
     }
 }
 
-/// What `file` of an application is called when it is launched: what a template makes is there by then.
+/// What `file` of an application is called when it is launched: what a template makes is there by then. Hosts make no
+/// scripts.
 fn when_launched(file: String) -> String {
-    gantry_template::target(&file).map(str::to_owned).unwrap_or(file)
+    let made = gantry_template::target(&file).filter(|made| !made.to_ascii_lowercase().ends_with(".sh"));
+    made.map(str::to_owned).unwrap_or(file)
 }
 
 #[cfg(test)]

@@ -66,6 +66,17 @@ impl ImageCommands {
         }))
     }
 
+    /// Whether the application `name` is launched, by its name or by a line that names its folder.
+    pub(super) fn launches(&self, clusterfile: &Clusterfile, name: &str) -> bool {
+        let known = self.applications.iter().find(|one| one.name == name);
+        let in_line = |application: &Application| {
+            let folder = application.folder();
+            clusterfile.applications.launched.is_none()
+                && self.lines.iter().any(|line| line.contains(&folder))
+        };
+        self.launched(clusterfile).iter().any(|one| one == name) || known.is_some_and(in_line)
+    }
+
     /// The names of the applications that are launched: those that `clusterfile` names, or else those of the image.
     fn launched<'a>(&'a self, clusterfile: &'a Clusterfile) -> &'a [String] {
         clusterfile

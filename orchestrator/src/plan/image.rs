@@ -12,6 +12,7 @@ use super::image_file::{self, ImageFile};
 use super::kubeadm::ImageKubernetes;
 use super::registry;
 use super::templates::Templates;
+use crate::clusterfile::application::application_of;
 use crate::clusterfile::image_check::Offer;
 use crate::clusterfile::{Clusterfile, WithPlugins};
 
@@ -118,6 +119,21 @@ impl PlanImage {
     #[must_use]
     pub fn with_plugins(&self, clusterfile: &Clusterfile) -> WithPlugins {
         clusterfile.with_plugins(&self.reference.to_string(), &self.plugins)
+    }
+
+    /// The mistakes in templates that are rendered for `clusterfile`: those of applications that it does not launch are not.
+    pub(super) fn template_mistakes_for(&self, clusterfile: &Clusterfile) -> Vec<String> {
+        let is_rendered = |mistake: &&String| {
+            application_of(mistake).is_none_or(|name| {
+                let commands = self.commands.as_ref();
+                commands.is_some_and(|commands| commands.launches(clusterfile, name))
+            })
+        };
+        self.template_mistakes
+            .iter()
+            .filter(is_rendered)
+            .cloned()
+            .collect()
     }
 
     /// What a Clusterfile may name of it.

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_model::ImagePlugin;
+use gantry_model::{ImagePlugin, is_data_file};
 use gantry_protocol::limits::MAX_CONFIG_FILES_LEN;
-use gantry_store::extension::APPLICATIONS;
 use gantry_store::{ChunkSource, EntryKind, Image, LayerError, Rootfs, Store, TocEntry};
 use serde::{Deserialize, Serialize};
 
 use super::templates::is_place;
+use crate::clusterfile::application::application_of;
 use crate::clusterfile::spelling::closest;
 
 /// Behind the name of a file that a template makes.
@@ -96,7 +96,7 @@ fn file(rootfs: &Rootfs, path: &str) -> Result<ImageFile, LayerError> {
     }
     let is_program = |entry: &TocEntry| {
         let is_file = matches!(entry.kind, EntryKind::File { .. });
-        is_file && entry.mode & 0o111 != 0 && path.starts_with(APPLICATIONS)
+        is_file && entry.mode & 0o111 != 0 && application_of(path).is_some() && !is_data_file(path)
     };
     if rootfs.get(path).is_some_and(is_program) {
         // Hosts prove them before they launch the application.

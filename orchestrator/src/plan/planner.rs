@@ -84,13 +84,14 @@ fn make(
     max_unavailable: NonZeroUsize,
     back: Option<&Back>,
 ) -> anyhow::Result<Plan> {
-    if !image.template_mistakes.is_empty() {
+    let mistakes = image.template_mistakes_for(clusterfile);
+    if !mistakes.is_empty() {
         return Err(failure_hint(
             ExitCode::Input,
             format!(
                 "templates of image {} have mistakes:\n  {}",
                 image.reference,
-                image.template_mistakes.join("\n  ")
+                mistakes.join("\n  ")
             ),
             "put them right and build the image again; nothing was changed",
         ));
@@ -104,7 +105,11 @@ fn make(
     let mut bases: BTreeMap<IpAddr, Vec<StepId>> = BTreeMap::new();
     let mut ways: BTreeMap<IpAddr, Way> = BTreeMap::new();
     let files = configs::of_hosts(clusterfile, image)?;
-    let first_files = files.first().cloned().unwrap_or_default();
+    let on_first = clusterfile
+        .hosts
+        .iter()
+        .position(|host| host.address == registry_host);
+    let first_files = on_first.and_then(|at| files.get(at)).cloned().unwrap_or_default();
     let mut upgrade = kubeadm::Upgrade::of(clusterfile, image, inventory, back.is_some())?;
     for (host, files) in clusterfile.hosts.iter().zip(files) {
         let report = inventory.report(host.address);

@@ -83,16 +83,17 @@ const fn other_in_place(action: &StepAction) -> &'static str {
     }
 }
 
-/// Whether a step may have left its state on the host: a failed one did not. Of nodes some may be marked, and of an
-/// application a part may be launched.
+/// Whether a step may have left its state on the host: one that failed before it began did not, nor did a failed one, but of
+/// an application a part may be launched, and of nodes some may be marked.
 fn changed_the_host(record: &StepRecord, action: &StepAction) -> bool {
-    let may_be_half_done = matches!(
+    let launches = matches!(
         action,
-        StepAction::MarkNodes { .. } | StepAction::LaunchApplication(_) | StepAction::RunShellCommand(_)
+        StepAction::LaunchApplication(_) | StepAction::RunShellCommand(_)
     );
     match &record.outcome {
         None | Some(StepOutcome::Unknown) => true,
-        Some(_) if may_be_half_done => true,
+        Some(_) if matches!(action, StepAction::MarkNodes { .. }) => true,
+        Some(StepOutcome::Script(_)) if launches => true,
         Some(outcome) => outcome.succeeded(),
     }
 }

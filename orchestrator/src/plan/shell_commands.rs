@@ -11,7 +11,7 @@ use super::environment::environment;
 use super::progress::{NOT_DONE, why_to_do};
 use super::scripts::SCRIPT_TIME_LIMIT_S;
 use super::{Mark, PlanImage, PlannedStep, Wave};
-use crate::clusterfile::{Clusterfile, Command, Host};
+use crate::clusterfile::{Clusterfile, Host};
 use crate::inventory::{ClusterInventory, HostReport};
 use crate::report::printable;
 
@@ -69,9 +69,13 @@ pub(super) fn steps(
             None => shown,
         };
         let title = command.origin.title();
-        // Of a command that comes at other moments, too, its title does not say at which it ran.
-        let is_other = |other: &Command| other.origin == command.origin && other.when != when;
-        let once = on_the_way && !clusterfile.commands.iter().any(is_other);
+        // Of a command that comes at other moments, too, or has the name of another, its title does not say which ran.
+        let same = clusterfile
+            .commands
+            .iter()
+            .filter(|other| other.origin == command.origin);
+        let same = same.filter(|other| !are_never_both(when, other.when));
+        let once = on_the_way && same.count() == 1;
         let came = || came_behind(&clusterfile.name, &title, after.first().copied(), report);
         steps.push(if once && came() {
             PlannedStep::new(host.address, step, Mark::Done, shown)
@@ -80,6 +84,14 @@ pub(super) fn steps(
         });
     }
     steps
+}
+
+/// Whether a host that came to its image by the one way did not come by the other.
+fn are_never_both(one: CommandMoment, other: CommandMoment) -> bool {
+    use CommandMoment::{AfterRollback, AfterUpgrade, BeforeUpgrade};
+    let back = |moment| moment == AfterRollback;
+    let there = |moment| matches!(moment, BeforeUpgrade | AfterUpgrade);
+    (back(one) && there(other)) || (there(one) && back(other))
 }
 
 /// Whether the step with this title ended well since the host came to the rootfs that the step `rootfs` assembled.

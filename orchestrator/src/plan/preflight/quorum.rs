@@ -40,19 +40,20 @@ pub(crate) fn check(etcd: &EtcdMembers, absences: &[Absence]) -> Vec<Finding> {
     let mut left = etcd.clone();
     let mut findings = Vec::new();
     for &Absence { host, for_good } in absences {
-        match left.without(host) {
-            Ok(others) if for_good => left = others,
-            Ok(_) => {}
-            Err(error) => findings.push(Finding {
-                check: Check::Quorum,
-                host,
-                message: if for_good {
-                    format!("it cannot leave: {error}")
-                } else {
-                    format!("etcd cannot do without it for a while: {error}")
-                },
-            }),
-        }
+        let error = if for_good {
+            left.without(host).map(|others| left = others)
+        } else {
+            left.pausing(host)
+        };
+        findings.extend(error.err().map(|error| Finding {
+            check: Check::Quorum,
+            host,
+            message: if for_good {
+                format!("it cannot leave: {error}")
+            } else {
+                format!("etcd cannot do without it for a while: {error}")
+            },
+        }));
     }
     findings
 }

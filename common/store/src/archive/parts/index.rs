@@ -248,7 +248,9 @@ impl PartsIndex {
         }
         let whole = self.parts.len() as u64 == self.size.div_ceil(self.part_size);
         let as_cut = (1..).zip(&self.parts).all(|(number, part)| {
-            let left = self.size.saturating_sub((u64::from(number) - 1).saturating_mul(self.part_size));
+            let left = self
+                .size
+                .saturating_sub((u64::from(number) - 1).saturating_mul(self.part_size));
             part.name == part_name(&self.archive, number) && part.size == left.min(self.part_size)
         });
         if !whole || !as_cut {
