@@ -89,7 +89,7 @@ fn path(node: &Node, below: &str, mistakes: &mut Vec<Mistake>) -> Option<(String
             "it is a template, and templates are rendered before".into(),
             format!(
                 "write what is made of it: `{}`",
-                made.strip_prefix(&below).unwrap_or(made)
+                made.strip_prefix(below).unwrap_or(made)
             ),
         );
         return None;
