@@ -47,6 +47,10 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
             ..
         } => return kubeadm::check_version(before),
         StepAction::MarkNodes { groups, .. } => return kubeadm::check_groups(groups),
+        StepAction::TrustClusterCas { authorities, .. }
+        | StepAction::PublishClusterCas { authorities, .. } => {
+            return kubeadm::check_cluster_cas(authorities);
+        }
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
         StepAction::SetRegistry { domain, port, .. } => return registry::check(domain, *port),
         StepAction::WriteConfigs { files, .. } => return configs::check(files),
@@ -138,7 +142,16 @@ pub(super) fn already_done(
         | StepAction::CordonNode { .. }
         | StepAction::RestartKubelet { .. }
         | StepAction::UncordonNode { .. }
+        | StepAction::PublishClusterCas { .. }
+        | StepAction::SignByClusterCa { .. }
+        | StepAction::RenewKubeletCertificate { .. }
         | StepAction::RestoreEtcd { .. } => Ok(journal.done(step.id()).cloned()),
+        StepAction::MakeClusterCa { replaces, .. } => done(kubeadm::is_cluster_ca_made(replaces)),
+        // What runs has to have started since, too.
+        StepAction::TrustClusterCas { authorities, .. } => {
+            let outcome = journal.done(step.id()).cloned();
+            Ok(outcome.filter(|_| kubeadm::trusts_cluster_cas(authorities)))
+        }
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {
             cluster,

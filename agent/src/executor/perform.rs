@@ -87,6 +87,23 @@ pub(super) async fn perform(
             programs::run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
         }
         StepAction::RenewCertificates { cluster, .. } => ended(kubeadm::renew(&host, &cluster).await),
+        // Not left off half way: each of them goes on to where the host serves again.
+        StepAction::MakeClusterCa { cluster, replaces } => {
+            ended(kubeadm::make_cluster_ca(&host, &cluster, &replaces).await)
+        }
+        StepAction::TrustClusterCas { cluster, authorities } => {
+            ended(kubeadm::trust_cluster_cas(&host, &cluster, &authorities).await)
+        }
+        StepAction::PublishClusterCas { cluster, authorities } => {
+            ended(kubeadm::publish_cluster_cas(&host, &cluster, &authorities).await)
+        }
+        StepAction::SignByClusterCa { cluster, ca, from } => match (from, &attempt.pass) {
+            (Some(_), None) => StepOutcome::Failed("the CA's key comes by a pass only; run it again".into()),
+            (_, pass) => ended(kubeadm::sign_by_cluster_ca(&host, &cluster, &ca, pass.as_ref()).await),
+        },
+        StepAction::RenewKubeletCertificate { cluster, ca } => {
+            ended(kubeadm::renew_kubelet_certificate(&host, &cluster, &ca).await)
+        }
         StepAction::KeepEtcdSnapshot { cluster, before } => {
             ended(host.etcd_snapshots.keep(&cluster, &before).await)
         }

@@ -107,6 +107,16 @@ pub enum StepKind {
     RestoreEtcd,
     /// Lets the API server run again.
     StartApiServer,
+    /// Makes another CA of the cluster.
+    MakeClusterCa,
+    /// Makes the host trust CAs of the cluster.
+    TrustClusterCas,
+    /// Tells the cluster of its CAs.
+    PublishClusterCas,
+    /// Lets another CA sign.
+    SignByClusterCa,
+    /// Gets kubelet another certificate.
+    RenewKubeletCertificate,
 }
 
 impl StepKind {
@@ -156,6 +166,11 @@ impl StepKind {
             StepAction::StopApiServer { .. } => Self::StopApiServer,
             StepAction::RestoreEtcd { .. } => Self::RestoreEtcd,
             StepAction::StartApiServer { .. } => Self::StartApiServer,
+            StepAction::MakeClusterCa { .. } => Self::MakeClusterCa,
+            StepAction::TrustClusterCas { .. } => Self::TrustClusterCas,
+            StepAction::PublishClusterCas { .. } => Self::PublishClusterCas,
+            StepAction::SignByClusterCa { .. } => Self::SignByClusterCa,
+            StepAction::RenewKubeletCertificate { .. } => Self::RenewKubeletCertificate,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

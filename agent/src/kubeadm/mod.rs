@@ -5,10 +5,12 @@
 //! control plane ─▶ marks: labels and taints of nodes
 //! control plane ─▶ cordon: keeps pods away from a node while it is upgraded · kubelet: starts it anew
 //! control plane ─▶ api_server: stops and starts it around a restore of etcd
+//! every member ─▶ cluster_ca: replaces the cluster's own CA
 //! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
 //! ```
 
 mod api_server;
+mod cluster_ca;
 mod command;
 mod cordon;
 mod health;
@@ -24,6 +26,10 @@ mod statics;
 mod traces;
 
 pub(crate) use api_server::{start as start_api_server, stop as stop_api_server};
+pub(crate) use cluster_ca::{
+    check_cluster_cas, cluster_cas, is_cluster_ca_made, make_cluster_ca, publish_cluster_cas,
+    renew_kubelet_certificate, sign_by_cluster_ca, trust_cluster_cas, trusts_cluster_cas,
+};
 pub(crate) use command::{check, check_version, program};
 pub(crate) use cordon::{cordon, uncordon};
 pub(crate) use health::health;
@@ -31,7 +37,7 @@ pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::{KubectlCall, check_node};
 pub(crate) use kubelet::restart as restart_kubelet;
 pub(crate) use marks::{check_groups, mark_nodes};
-pub use pass::{PassError, issue};
+pub(crate) use pass::{PassError, issue};
 pub(crate) use renew::renew;
 pub(crate) use statics::{place as place_statics, remove as remove_statics};
 pub(crate) use traces::traces;

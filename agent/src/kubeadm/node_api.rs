@@ -134,7 +134,7 @@ impl NodeApi {
         self.call(&words, "ask whether it is".into()).await.map(drop)
     }
 
-    async fn get(&self, path: &str, what: String) -> Result<Value, NodeError> {
+    pub(super) async fn get(&self, path: &str, what: String) -> Result<Value, NodeError> {
         let text = self.call(&["get", "--raw", path], what).await?;
         serde_json::from_slice(&text).map_err(|error| NodeError::Answer(error.to_string()))
     }
@@ -145,7 +145,7 @@ impl NodeApi {
         self.call(&words, format!("change node {node}")).await.map(drop)
     }
 
-    async fn call(&self, words: &[&str], what: String) -> Result<Vec<u8>, NodeError> {
+    pub(super) async fn call(&self, words: &[&str], what: String) -> Result<Vec<u8>, NodeError> {
         let mut command = Command::new(&self.program);
         command
             .args(["--kubeconfig", ADMIN, "--cache-dir"])

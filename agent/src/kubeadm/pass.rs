@@ -29,7 +29,7 @@ const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// Why there is no pass.
 #[derive(Debug, thiserror::Error)]
-pub enum PassError {
+pub(crate) enum PassError {
     /// This host has no cluster to let anybody into.
     #[error("this host is no control plane of cluster {cluster}: there is no {ADMIN}")]
     NoControlPlane {
@@ -52,13 +52,15 @@ pub enum PassError {
     },
     /// The control plane does not serve with its new certificates.
     #[error(
-        "the certificates are new, but the control plane of this host does not serve with them: {reason}; \
-         `journalctl -u kubelet` says more"
+        "the control plane of this host was to start anew and does not serve: {reason}; `journalctl -u kubelet` says more"
     )]
     NotUp {
         /// What it waits for.
         reason: String,
     },
+    /// Its kubeconfigs cannot be made to trust the cluster's CAs.
+    #[error(transparent)]
+    Cas(Box<super::cluster_ca::ClusterCaError>),
     /// The cluster's CA certificate is no certificate.
     #[error("{CA} is no certificate: {0}")]
     Ca(String),
@@ -78,7 +80,11 @@ pub enum PassError {
 ///
 /// # Errors
 /// When this host is no control plane of the cluster, or its API server does not answer.
-pub async fn issue(host: &Host, cluster: &ClusterName, control_plane: bool) -> Result<JoinPass, PassError> {
+pub(crate) async fn issue(
+    host: &Host,
+    cluster: &ClusterName,
+    control_plane: bool,
+) -> Result<JoinPass, PassError> {
     if !Path::new(ADMIN).is_file() {
         return Err(PassError::NoControlPlane {
             cluster: cluster.clone(),

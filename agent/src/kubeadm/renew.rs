@@ -12,6 +12,7 @@ use sysinfo::System;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use super::cluster_ca::Pki;
 use super::pass::{io, proved, run};
 use super::{ADMIN, KUBECTL, PROGRAM, PassError};
 use crate::etcd;
@@ -50,12 +51,27 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName) -> Result<(), Pass
             cluster: cluster.clone(),
         });
     }
-    let (kubeadm, kubectl) = (proved(host, cluster, PROGRAM)?, proved(host, cluster, KUBECTL)?);
+    let kubeadm = proved(host, cluster, PROGRAM)?;
     let version = run(&kubeadm, &["version", "--output", "short"], "version").await?;
     run(&kubeadm, words(version.trim()), "new certificates").await?;
+    // kubeadm gives kubeconfigs one CA only, whatever they had; while it is replaced there are two.
+    let pki = Pki::here();
+    if pki.cas().are_replaced() {
+        pki.embed().map_err(|error| PassError::Cas(Box::new(error)))?;
+    }
+    tracing::info!(%cluster, "certificates renewed");
+    start_anew(host, cluster, &PODS).await
+}
+
+/// Lets these pods of the control plane of this host start anew, and waits until they serve.
+///
+/// # Errors
+/// When one does not come back.
+pub(super) async fn start_anew(host: &Host, cluster: &ClusterName, pods: &[&str]) -> Result<(), PassError> {
+    let kubectl = proved(host, cluster, KUBECTL)?;
     let mark = clock::now_s().to_string();
-    let pods = mark_all(Path::new(MANIFESTS), &mark)?;
-    tracing::info!(%cluster, pods, "certificates renewed; the control plane starts anew");
+    let pods = mark_all(Path::new(MANIFESTS), pods, &mark)?;
+    tracing::info!(%cluster, pods, "the control plane starts anew");
     let deadline = Instant::now() + RESTART_LIMIT;
     loop {
         match is_up(&kubectl, &mark, pods).await {
@@ -80,11 +96,11 @@ fn words(version: &str) -> &'static [&'static str] {
     }
 }
 
-/// Marks every manifest that is there; gives how many.
-fn mark_all(folder: &Path, mark: &str) -> Result<usize, PassError> {
-    let present = PODS
+/// Marks those manifests that are there; gives how many.
+fn mark_all(folder: &Path, pods: &[&str], mark: &str) -> Result<usize, PassError> {
+    let present = pods
+        .iter()
         .map(|name| folder.join(name))
-        .into_iter()
         .filter(|path| path.is_file());
     let paths: Vec<PathBuf> = present.collect();
     for path in &paths {
@@ -152,7 +168,7 @@ async fn is_up(kubectl: &Path, mark: &str, pods: usize) -> Result<(), String> {
             .filter(|line| !line.split('\t').skip(1).eq([mark, "True"]));
         let waiting: Vec<&str> = waiting.filter_map(|line| line.split('\t').next()).collect();
         return Err(format!(
-            "{up} of {pods} pods serve with new certificates; not yet: {}",
+            "{up} of {pods} pods serve that were to start anew; not yet: {}",
             waiting.join(", ")
         ));
     }

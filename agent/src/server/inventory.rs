@@ -6,7 +6,7 @@ use gantry_system::clock;
 
 use super::Server;
 use crate::host::Host;
-use crate::{certificates, facts};
+use crate::{certificates, facts, kubeadm};
 
 pub(super) async fn gather(server: &Server) -> Result<Box<Inventory>, Refusal> {
     let steps = server.executor.records().await?;
@@ -39,5 +39,6 @@ fn look(host: &Host) -> anyhow::Result<Inventory> {
         steps: Vec::new(),
         certificates: certificates::certificates(&host.own_certificate),
         etcd_snapshots: host.etcd_snapshots.kept()?,
+        cluster_cas: kubeadm::cluster_cas(),
     })
 }

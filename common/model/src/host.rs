@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CertificateRecord, Digest, Generation, GenerationId, IpRange, StepRecord};
+use crate::{CertificateRecord, ClusterCas, Digest, Generation, GenerationId, IpRange, StepRecord};
 
 /// The name of a cluster: a DNS label, because it becomes folder names, unit names and host names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,6 +168,8 @@ pub struct Inventory {
     pub certificates: Vec<CertificateRecord>,
     /// Snapshots of etcd that were kept before something, oldest first.
     pub etcd_snapshots: Vec<KeptSnapshot>,
+    /// The authorities of the Kubernetes cluster that the host is a member of; none where it is of none.
+    pub cluster_cas: ClusterCas,
 }
 
 /// A snapshot of etcd that was kept before something.

@@ -5,6 +5,7 @@
 
 mod application_launch;
 mod certificate;
+mod cluster_ca;
 mod cluster_health;
 mod config_file;
 mod digest;
@@ -29,6 +30,7 @@ mod variable;
 
 pub use application_launch::ApplicationLaunch;
 pub use certificate::{CertificateKeeper, CertificateRecord};
+pub use cluster_ca::{ClusterCa, ClusterCas};
 pub use cluster_health::{ClusterHealth, NodeHealth};
 pub use config_file::{ConfigFile, ConfigPathError, check_config_path, is_data_file};
 pub use digest::{Digest, DigestError};

@@ -289,6 +289,46 @@ pub enum StepAction {
     LaunchApplication(ApplicationLaunch),
     /// Run a command of a plugin that the image brings.
     RunImagePlugin(ImagePlugin),
+    /// Make another CA of the Kubernetes cluster on this host, a control plane. Nothing uses it yet.
+    MakeClusterCa {
+        /// The cluster.
+        cluster: ClusterName,
+        /// SHA-256 of the certificate (DER) of the CA that it will replace.
+        replaces: Digest,
+    },
+    /// Make these the CAs of the Kubernetes cluster that everything on this host trusts, and let it start anew. The one that
+    /// signs stays the one that signs.
+    TrustClusterCas {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Their certificates, PEM, one in each.
+        authorities: Vec<String>,
+    },
+    /// Let clients and nodes of the cluster know these as its CAs; with more than one, start the cluster's own pods anew so
+    /// that they do. Done on a control plane, when all of them trust these.
+    PublishClusterCas {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Their certificates, PEM, one in each.
+        authorities: Vec<String>,
+    },
+    /// Let another CA sign on this host, a control plane, make every certificate of the control plane anew by it, and let
+    /// them be taken up.
+    SignByClusterCa {
+        /// The cluster.
+        cluster: ClusterName,
+        /// SHA-256 of the CA's certificate (DER).
+        ca: Digest,
+        /// The control plane that has its key, by way of a pass; none where that is this host.
+        from: Option<IpAddr>,
+    },
+    /// Get kubelet of this host a certificate of this CA, from the cluster, and let it start anew.
+    RenewKubeletCertificate {
+        /// The cluster.
+        cluster: ClusterName,
+        /// SHA-256 of the CA's certificate (DER).
+        ca: Digest,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -349,7 +389,12 @@ impl StepAction {
             | Self::UncordonNode { cluster, .. }
             | Self::StopApiServer { cluster }
             | Self::RestoreEtcd { cluster, .. }
-            | Self::StartApiServer { cluster } => Some(cluster),
+            | Self::StartApiServer { cluster }
+            | Self::MakeClusterCa { cluster, .. }
+            | Self::TrustClusterCas { cluster, .. }
+            | Self::PublishClusterCas { cluster, .. }
+            | Self::SignByClusterCa { cluster, .. }
+            | Self::RenewKubeletCertificate { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunShellCommand(command) => Some(&command.cluster),
@@ -398,6 +443,13 @@ impl StepAction {
             Self::StartApiServer { .. } => "start API server".into(),
             Self::LaunchApplication(launch) => format!("application {}", launch.application),
             Self::RunImagePlugin(plugin) => plugin.command.title(),
+            Self::MakeClusterCa { .. } => "new cluster CA".into(),
+            Self::TrustClusterCas { authorities, .. } if authorities.len() > 1 => "trust both CAs".into(),
+            Self::TrustClusterCas { .. } => "drop old CA".into(),
+            Self::PublishClusterCas { authorities, .. } if authorities.len() > 1 => "publish both CAs".into(),
+            Self::PublishClusterCas { .. } => "publish CA".into(),
+            Self::SignByClusterCa { .. } => "new CA signs".into(),
+            Self::RenewKubeletCertificate { .. } => "kubelet certificate".into(),
         }
     }
 }

@@ -24,6 +24,10 @@ pub const MAX_HOSTS_ENTRIES: usize = 1024;
 pub const MAX_SCRIPT_WORDS: usize = 1024;
 /// Longest configuration of kubeadm, in bytes.
 pub const MAX_KUBEADM_CONFIG_LEN: usize = 64 << 10;
+/// Most CAs that a cluster has at a time: one, and one that takes its place; more where somebody has added his own.
+pub const MAX_CLUSTER_CAS: usize = 8;
+/// Longest certificate of one of them, in bytes of PEM.
+pub const MAX_CLUSTER_CA_LEN: usize = 8 << 10;
 /// Longest kubeconfig, in bytes.
 pub const MAX_KUBECONFIG_LEN: u64 = 64 << 10;
 /// Most nodes that one step marks: twice what Kubernetes is made for.

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use gantry_model::{ImageEvidence, JoinPass, KubeadmAct, StepAction, StepOutcome};
+use gantry_model::{ImageEvidence, JoinPass, KubeadmAct, KubeadmSpec, StepAction, StepOutcome};
 use gantry_protocol::StepEvent;
 use tokio::sync::mpsc;
 
@@ -165,16 +165,24 @@ impl StepRun<'_> {
         }
     }
 
-    /// For a step by which its host joins a cluster: what a control plane makes to let it in. Every attempt has its own.
+    /// For a step by which its host joins a cluster, or gets the key of its CA: what a control plane makes to let it in. Every
+    /// attempt has its own.
     async fn pass<S: Sessions>(&self, sessions: &S) -> Result<Option<JoinPass>, SessionError> {
-        let StepAction::Kubeadm(spec) = &self.step.step.action else {
-            return Ok(None);
-        };
-        let KubeadmAct::Join { from, control_plane } = spec.act else {
-            return Ok(None);
+        let (cluster, from, control_plane) = match &self.step.step.action {
+            StepAction::Kubeadm(KubeadmSpec {
+                cluster,
+                act: KubeadmAct::Join { from, control_plane },
+                ..
+            }) => (cluster, *from, *control_plane),
+            StepAction::SignByClusterCa {
+                cluster,
+                from: Some(from),
+                ..
+            } => (cluster, *from, true),
+            _ => return Ok(None),
         };
         let session = sessions.session(from).await?;
-        session.join_pass(&spec.cluster, control_plane).await.map(Some)
+        session.join_pass(cluster, control_plane).await.map(Some)
     }
 
     async fn forward(&mut self, event: StepEvent) {

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod check;
+pub mod cluster_ca;
 mod commands;
 mod configs;
 mod environment;
@@ -82,6 +83,8 @@ pub enum Purpose {
     Renew,
     /// Make etcd hold what a snapshot holds.
     Restore,
+    /// Replace the CA of the Kubernetes cluster.
+    ReplaceCa,
 }
 
 /// The image of a plan.

@@ -20,7 +20,7 @@ use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
 };
-use super::{commands, configs, hostname, kubeadm, leave, renew, shell_commands};
+use super::{cluster_ca, commands, configs, hostname, kubeadm, leave, renew, shell_commands};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -238,7 +238,7 @@ fn make(
         }
     }
     hosts.extend(leave.hosts);
-    Ok(Plan {
+    let plan = Plan {
         version: PLAN_VERSION,
         purpose: Purpose::Apply,
         cluster: clusterfile.name.clone(),
@@ -250,7 +250,9 @@ fn make(
         kubernetes: kubeadm::needs(clusterfile, image)?,
         hosts,
         waves: waves.into_iter().filter(|wave| !wave.steps.is_empty()).collect(),
-    })
+    };
+    cluster_ca::refuse_meanwhile(&plan, inventory)?;
+    Ok(plan)
 }
 
 /// The hosts of a plan, each with the latest rootfs step that its journal has.

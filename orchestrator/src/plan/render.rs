@@ -15,6 +15,7 @@ pub fn render(plan: &Plan) -> String {
         (Purpose::Apply, None) => "no image".into(),
         (Purpose::Reset, _) => "taken down".into(),
         (Purpose::Renew, _) => "new certificates".into(),
+        (Purpose::ReplaceCa, _) => "another CA".into(),
         (Purpose::Restore, _) => "back to a snapshot of etcd".into(),
     };
     let count = plan.hosts.len() - plan.skipped().count();

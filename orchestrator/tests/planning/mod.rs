@@ -10,8 +10,8 @@ use gantry::clusterfile::Clusterfile;
 use gantry::inventory::{ClusterInventory, HostReport, HostState};
 use gantry::plan::{ImageKubernetes, KubeadmFile, Plan, PlanImage, PlanLayer, check, planner};
 use gantry_model::{
-    Digest, DiskSpace, Generation, GenerationId, HostFacts, Inventory, LayerDescriptor, StepAction,
-    StepOutcome, StepRecord, TocLocation,
+    ClusterCas, Digest, DiskSpace, Generation, GenerationId, HostFacts, Inventory, LayerDescriptor,
+    StepAction, StepOutcome, StepRecord, TocLocation,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -160,6 +160,7 @@ pub(crate) fn report(host: IpAddr) -> HostReport {
             steps: vec![],
             certificates: vec![],
             etcd_snapshots: vec![],
+            cluster_cas: ClusterCas::default(),
         },
         drift: vec![],
         skew_ms: 0,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use gantry_model::{
-    ApplicationLaunch, CertificateKeeper, CertificateRecord, ClusterHealth, ClusterName, CommandMoment,
-    CommandOrigin, ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers, Generation, GenerationId,
-    HostFacts, HostNetwork, HostsEntry, ImageCommand, ImageEvidence, ImagePlugin, ImageSignature, Inventory,
-    JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor, ListeningPort, NodeGroup, NodeHealth,
-    NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName, Step, StepAction, StepId, StepOutcome,
-    StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
+    ApplicationLaunch, CertificateKeeper, CertificateRecord, ClusterCa, ClusterCas, ClusterHealth,
+    ClusterName, CommandMoment, CommandOrigin, ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers,
+    Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand, ImageEvidence, ImagePlugin,
+    ImageSignature, Inventory, JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor,
+    ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
+    Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -81,6 +81,42 @@ fn snapshots(to: &mut Vec<Sample>) {
             "Run/StartApiServer",
             StepAction::StartApiServer {
                 cluster: cluster.clone(),
+            },
+        ),
+        (
+            "Run/MakeClusterCa",
+            StepAction::MakeClusterCa {
+                cluster: cluster.clone(),
+                replaces: digest(5),
+            },
+        ),
+        (
+            "Run/TrustClusterCas",
+            StepAction::TrustClusterCas {
+                cluster: cluster.clone(),
+                authorities: vec!["a CA\n".into(), "another\n".into()],
+            },
+        ),
+        (
+            "Run/PublishClusterCas",
+            StepAction::PublishClusterCas {
+                cluster: cluster.clone(),
+                authorities: vec!["a CA\n".into()],
+            },
+        ),
+        (
+            "Run/SignByClusterCa",
+            StepAction::SignByClusterCa {
+                cluster: cluster.clone(),
+                ca: digest(6),
+                from: Some([10, 0, 0, 2].into()),
+            },
+        ),
+        (
+            "Run/RenewKubeletCertificate",
+            StepAction::RenewKubeletCertificate {
+                cluster: cluster.clone(),
+                ca: digest(6),
             },
         ),
     ] {
@@ -645,6 +681,19 @@ fn inventory() -> Inventory {
             at: 1_795_478_400,
             len: 4 << 20,
         }],
+        cluster_cas: ClusterCas {
+            trusted: vec![cluster_ca(5)],
+            next: Some(cluster_ca(6)),
+        },
+    }
+}
+
+fn cluster_ca(of: u8) -> ClusterCa {
+    ClusterCa {
+        pem: "a CA\n".into(),
+        fingerprint: digest(of),
+        not_before: 1_795_478_400,
+        not_after: 2_110_838_400,
     }
 }
 

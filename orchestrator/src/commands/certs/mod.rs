@@ -2,6 +2,7 @@
 
 mod list;
 mod rotate_ca;
+mod rotate_cluster_ca;
 pub mod rotation;
 
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ Examples:
   gantry certs renew               new ones, one control plane after the other
   gantry certs renew --due -y      only those that end within 30 days
   gantry certs rotate-ca           another CA of Gantry's own, whose old one was seen by somebody, or ends
+  gantry certs rotate-cluster-ca   another CA of the Kubernetes cluster
 
 `gantry apply` renews what ends within 30 days, too; and so does gantry-renew.timer, daily, for the
 clusters that root has applied, where Gantry was installed as a package.";
@@ -52,6 +54,9 @@ enum Command {
     /// Replace Gantry's own CA, by overlap: no host is cut off, and one that is off is waited for
     #[command(name = "rotate-ca")]
     RotateCa(rotate_ca::Args),
+    /// Replace the CA of the Kubernetes cluster, by overlap: hosts that are off are waited for
+    #[command(name = "rotate-cluster-ca")]
+    RotateClusterCa(rotate_cluster_ca::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,6 +117,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         Some(Command::List(args)) => list::list(args, context),
         Some(Command::Renew(args)) => renew(args, context),
         Some(Command::RotateCa(args)) => rotate_ca::rotate(args, context),
+        Some(Command::RotateClusterCa(args)) => rotate_cluster_ca::rotate(args, context),
     }
 }
 

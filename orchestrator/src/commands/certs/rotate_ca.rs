@@ -30,7 +30,7 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "\
 This replaces the CA by which Gantry's agents and orchestrators know each other. The cluster's own
-(/etc/kubernetes/pki/ca.crt) stays as it is.
+(/etc/kubernetes/pki/ca.crt) stays as it is: `gantry certs rotate-cluster-ca` replaces that.
 
   1. A new CA is made, and the old one vouches for it. From now on the new one signs.
   2. Every host enrolled from here is told to trust both, and its agent gets a certificate of the

@@ -1,0 +1,129 @@
+//! The Kubernetes cluster's own CA is replaced, by overlap (kubernetes.io, "Manual Rotation of CA Certificates", fitted to the
+//! files of kubeadm).
+//!
+//! ```text
+//! make ─▶ pki/next-ca/ca.{crt,key}            nobody uses it yet
+//! trust [old, new] ─▶ pki/ca.crt, kubeconfigs; control plane and kubelet start anew
+//! publish [old, new] ─▶ cluster-info; the cluster's own pods start anew
+//! sign ─▶ pki/ca.{crt,key}: the new one first; kubeadm makes every certificate of the control plane anew
+//! kubelet_certificate ─▶ kubelet's, signed by the cluster
+//! trust [new], publish [new] ─▶ the old one is gone
+//! ```
+//!
+//! kubeadm reads the first certificate in `ca.crt` as the one whose key is in `ca.key`. The controller manager takes exactly one
+//! as its signing certificate, so that has a file of its own while there are two.
+
+mod authority;
+mod kubelet_certificate;
+mod make;
+mod pki;
+mod publish;
+mod sign;
+mod trust;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gantry_model::{ClusterCas, Digest};
+use gantry_system::processes::ProcessError;
+
+pub(crate) use authority::check as check_cluster_cas;
+pub(crate) use kubelet_certificate::renew as renew_kubelet_certificate;
+pub(crate) use make::make as make_cluster_ca;
+pub(crate) use publish::publish as publish_cluster_cas;
+pub(crate) use sign::sign as sign_by_cluster_ca;
+pub(crate) use trust::trust as trust_cluster_cas;
+
+use super::PassError;
+use super::kubelet::KubeletError;
+use super::node_api::NodeError;
+pub(super) use pki::Pki;
+
+/// Why the cluster's CA is not replaced as it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterCaError {
+    /// A file cannot be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A certificate is none, or no CA's.
+    #[error("{what}: {reason}")]
+    Certificate {
+        /// Where it is from.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The CA that signs here would no longer be trusted.
+    #[error("the CA that signs on this host is not among those that are to be trusted; it was not changed")]
+    StillSigns,
+    /// Another one signs already than the one that is to be replaced.
+    #[error(
+        "the CA of this host is not the one that is to be replaced; look again with `gantry certs rotate-cluster-ca`"
+    )]
+    Another,
+    /// The key of the CA that is to sign is not here.
+    #[error("this host has no key of CA {}", _0.short())]
+    NoKey(Digest),
+    /// A file is not as kubeadm makes it.
+    #[error("{}: {what}", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// kubeadm cannot be used, or the control plane does not come back.
+    #[error(transparent)]
+    Kubeadm(#[from] PassError),
+    /// kubelet does not come back.
+    #[error(transparent)]
+    Kubelet(#[from] KubeletError),
+    /// The API server refuses.
+    #[error(transparent)]
+    Api(#[from] NodeError),
+    /// kubectl fails as kubelet.
+    #[error("kubelet's access to the cluster cannot {what}: {source}")]
+    AsKubelet {
+        /// What was asked.
+        what: &'static str,
+        /// What it said.
+        source: ProcessError,
+    },
+    /// Something takes too long.
+    #[error("after {limit_s} s {what}")]
+    TooLate {
+        /// How long it was waited for, in seconds.
+        limit_s: u64,
+        /// What is not as it should be.
+        what: String,
+    },
+}
+
+/// The CAs of the cluster that this host is a member of. What cannot be read is not there.
+pub(crate) fn cluster_cas() -> ClusterCas {
+    Pki::here().cas()
+}
+
+/// Whether everything on this host that is a file trusts `authorities`, and nothing else.
+pub(crate) fn trusts_cluster_cas(authorities: &[String]) -> bool {
+    Pki::here().trusts(authorities)
+}
+
+/// Whether a CA that will replace `replaces` was made here.
+pub(crate) fn is_cluster_ca_made(replaces: &Digest) -> bool {
+    let cas = cluster_cas();
+    let signs = cas.trusted.first().is_some_and(|ca| ca.fingerprint == *replaces);
+    cas.next.is_some() && signs
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterCaError {
+    let path = path.to_owned();
+    move |source| ClusterCaError::Io { action, path, source }
+}

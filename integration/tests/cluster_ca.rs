@@ -1,0 +1,222 @@
+//! The CA of a Kubernetes cluster is replaced while the cluster runs, with a host that is off meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gantry_integration::{Host, Snapshot, Testbed, wait_until};
+
+/// The agent's own stays when the cluster goes.
+const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
+/// Name and readiness of every node.
+const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} \
+                     {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
+/// Exit code while hosts are missing.
+const HOSTS_MISSING: i32 = 4;
+/// Asks the API server as whoever a kubeconfig is for, by what is in that file alone.
+const ASK: &str = "kubectl --cache-dir /run/kubectl --request-timeout=10s get nodes -o name --kubeconfig";
+
+#[test]
+fn a_clusters_ca_is_replaced_with_a_worker_off_and_the_old_one_is_refused_at_the_end() {
+    a_ca_is_replaced(1);
+}
+
+/// The key goes to the second one by way of the cluster. Takes twice as long: `make long-test`.
+#[test]
+fn with_two_control_planes_a_clusters_ca_is_replaced_on_one_after_the_other() {
+    a_ca_is_replaced(2);
+}
+
+/// In a cluster with so many control planes and a worker.
+fn a_ca_is_replaced(masters: u8) {
+    let bed = Testbed::for_kubernetes(masters, 1).unwrap();
+    let (operator, first) = (bed.operator(), bed.host(1));
+    let (last, worker) = (bed.host(masters.into()), bed.host(usize::from(masters) + 1));
+    let control_planes = &bed.hosts()[..masters.into()];
+    let before: Vec<_> = bed
+        .hosts()
+        .iter()
+        .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
+        .collect();
+    bed.apply_kubernetes().unwrap();
+    let old = fingerprint(first);
+    first
+        .must("mkdir /root/old && cp /etc/kubernetes/admin.conf /root/old/ && cp /etc/kubernetes/pki/ca.crt /root/old/")
+        .unwrap();
+    let proxies = "get pods -n kube-system -l k8s-app=kube-proxy -o jsonpath='{.items[*].metadata.uid}'";
+    let proxies_before = first.kubectl(proxies).unwrap();
+
+    // Its agent is off, its node is not.
+    worker.must("systemctl stop gantry-agent").unwrap();
+    let begun = operator
+        .gantry("certs rotate-cluster-ca -y --connect-timeout 2s")
+        .unwrap();
+    assert_eq!(
+        begun.status,
+        Some(HOSTS_MISSING),
+        "{begun}{}",
+        bed.kubernetes_logs()
+    );
+    assert!(
+        begun
+            .stderr
+            .contains(&format!("{} is left as it is", worker.address())),
+        "{begun}"
+    );
+    // The new one signs, and both are trusted.
+    let new = fingerprint(first);
+    assert_ne!(new, old);
+    for host in control_planes {
+        assert_eq!(fingerprint(host), new);
+        assert_eq!(count_of_cas(host), 2, "{}", host.name());
+        assert!(ca_of_the_api_server(host, "/etc/kubernetes/pki/ca.crt"));
+    }
+    assert!(
+        !ca_of_the_api_server(first, "/root/old/ca.crt"),
+        "the old one signs no more"
+    );
+    first.must(&format!("{ASK} /etc/kubernetes/admin.conf")).unwrap();
+    for uid in proxies_before.split(' ') {
+        let now = first.kubectl(proxies).unwrap();
+        assert!(!now.contains(uid), "kube-proxy {uid} started anew: {now}");
+    }
+    // What the old CA signed is good for whoever has not moved.
+    first.must(&with_cas_of_now("/root/old/admin.conf")).unwrap();
+
+    worker.must("systemctl start gantry-agent").unwrap();
+    worker.wait_for_agent().unwrap();
+    // The agent of a control plane is killed while it changes something: the same command goes on.
+    let rotate = operator.start("certs rotate-cluster-ca -y").unwrap();
+    wait_until(
+        "a control plane drops the old CA",
+        Duration::from_secs(240),
+        || {
+            let begun = last.run("tail -n 1 /var/lib/gantry/agent/journal.jsonl | grep 'drop old CA'")?;
+            Ok(begun.succeeded().then_some(()))
+        },
+    )
+    .unwrap();
+    last.kill_agent().unwrap();
+    last.wait_for_agent().unwrap();
+    drop(rotate.finish(Duration::from_secs(600)).unwrap());
+    let done = operator.gantry("certs rotate-cluster-ca -y").unwrap();
+    assert!(done.succeeded(), "{done}{}", bed.kubernetes_logs());
+    assert!(done.stderr.contains("is the only one"), "{done}");
+
+    for host in bed.hosts() {
+        assert_eq!(
+            (fingerprint(host), count_of_cas(host)),
+            (new.clone(), 1),
+            "{}",
+            host.name()
+        );
+        let left = host
+            .run("ls -d /etc/kubernetes/pki/*next-ca* /etc/kubernetes/pki/signing-ca.crt")
+            .unwrap();
+        assert_eq!(left.stdout, "", "{}", host.name());
+        host.must(&format!("{ASK} /etc/kubernetes/kubelet.conf")).unwrap();
+    }
+    let all_ready: String = bed
+        .hosts()
+        .iter()
+        .map(|host| format!("{} True;", host.name()))
+        .collect();
+    wait_until("every node is ready", Duration::from_secs(120), || {
+        Ok((first.kubectl(NODES)? == all_ready).then_some(()))
+    })
+    .with_context(|| bed.kubernetes_logs())
+    .unwrap();
+    // Who has a certificate of the old one only is refused, and nothing that the old one vouches for is believed.
+    let refused = first.run(&with_cas_of_now("/root/old/admin.conf")).unwrap();
+    assert!(!refused.succeeded(), "{refused}");
+    assert!(
+        refused.all_output().contains("Unauthorized") || refused.all_output().contains("logged in"),
+        "{refused}"
+    );
+    let refused = first.run(&format!("{ASK} /root/old/admin.conf")).unwrap();
+    assert!(!refused.succeeded(), "{refused}");
+    // The key of the old one is nowhere.
+    let keys = "openssl x509 -noout -pubkey -in /root/old/ca.crt >/root/old/ca.pub; for key in $(find /etc/kubernetes -name '*.key'); do \
+                openssl pkey -in $key -pubout | cmp -s - /root/old/ca.pub && echo $key; done; true";
+    assert_eq!(first.must(keys).unwrap(), "");
+    for host in bed.hosts() {
+        let told = host
+            .run("grep -rl 'PRIVATE KEY' /var/lib/gantry/agent/journal.jsonl /var/lib/gantry/agent/steps")
+            .unwrap();
+        assert_eq!(told.stdout, "");
+    }
+
+    let ends = first
+        .must(
+            "date -u +%F -d \"$(openssl x509 -noout -enddate -in /etc/kubernetes/pki/ca.crt | cut -d= -f2)\"",
+        )
+        .unwrap();
+    let listed = operator.must("certs").unwrap();
+    let line = listed
+        .lines()
+        .find(|line| line.contains("/etc/kubernetes/pki/ca.crt"))
+        .unwrap();
+    assert!(line.contains(ends.trim()), "{line}: {ends}");
+
+    let again = operator.gantry("certs rotate-cluster-ca -y").unwrap();
+    assert!(
+        again.succeeded() && again.stderr.contains("Nothing to do"),
+        "{again}"
+    );
+    assert_eq!(fingerprint(first), new);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    // Pods come to every node with the new CA, also those of before.
+    let hello = format!(
+        "run hello --image=sea.hub:5000/hello:1.0 --overrides='{{\"spec\":{{\"nodeName\":\"{}\"}}}}' \
+         --command -- /bin/busybox sleep 3600",
+        worker.name()
+    );
+    first.kubectl(&hello).unwrap();
+    first
+        .kubectl("wait --for=condition=Ready --timeout=180s pod/hello")
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
+
+    first.must("rm -r /root/old").unwrap();
+    operator.must("reset -f Clusterfile -y").unwrap();
+    for (host, before) in bed.hosts().iter().zip(&before) {
+        let changes = Snapshot::of(host, AGENTS_OWN).unwrap().changes_since(before);
+        assert!(
+            changes.is_empty(),
+            "{}: {:#?}",
+            host.name(),
+            &changes[..changes.len().min(20)]
+        );
+    }
+}
+
+/// Of the CA that is first in the file of a host.
+fn fingerprint(host: &Host) -> String {
+    host.must("openssl x509 -noout -fingerprint -sha256 -in /etc/kubernetes/pki/ca.crt")
+        .unwrap()
+}
+
+fn count_of_cas(host: &Host) -> usize {
+    let count = host
+        .must("grep --count BEGIN /etc/kubernetes/pki/ca.crt")
+        .unwrap();
+    count.trim().parse().unwrap()
+}
+
+/// Whether what the API server of a host shows was signed by a CA in this file.
+fn ca_of_the_api_server(host: &Host, file: &str) -> bool {
+    let shown = host.run(&format!(
+        "openssl s_client -connect 127.0.0.1:6443 -CAfile {file} -verify_return_error </dev/null"
+    ));
+    shown.unwrap().succeeded()
+}
+
+/// Asks with the client's certificate of an older kubeconfig, and the CAs that are trusted by now.
+fn with_cas_of_now(kubeconfig: &str) -> String {
+    format!(
+        "sed \"s|certificate-authority-data:.*|certificate-authority: /etc/kubernetes/pki/ca.crt|\" {kubeconfig} >/root/old/mixed.conf && \
+         {ASK} /root/old/mixed.conf"
+    )
+}

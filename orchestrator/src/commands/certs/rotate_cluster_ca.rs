@@ -1,0 +1,203 @@
+//! `gantry certs rotate-cluster-ca`: another CA of the Kubernetes cluster takes the place of the present one.
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+
+use gantry_model::ExitCode;
+use gantry_system::clock::now_s;
+
+use super::ClusterArgs;
+use crate::commands::apply::ExecuteArgs;
+use crate::commands::confirm::confirm;
+use crate::commands::connect::{self, ConnectArgs};
+use crate::commands::which::Which;
+use crate::context::Context;
+use crate::exit::failure;
+use crate::inventory::gather::gather;
+use crate::output::date;
+use crate::plan::cluster_ca::{Replacement, Stage};
+use crate::plan::{Plan, check, render};
+use crate::session::Dialer;
+use crate::state::State;
+
+/// A CA that took the place of another less than this ago, in seconds, is not replaced by a command that is run once more.
+const RECENT_S: i64 = 24 * 3600;
+/// Plans that a replacement consists of.
+const STAGES: usize = 4;
+
+/// Flags of `gantry certs rotate-cluster-ca`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    /// How many workers start kubelet anew at the same time; control planes are one after the other
+    #[arg(long, value_name = "N", default_value = "1")]
+    max_unavailable: NonZeroUsize,
+
+    /// Replace a CA, too, that took the place of another within the last day
+    #[arg(long)]
+    again: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+
+    #[command(flatten)]
+    execute: ExecuteArgs,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+const EXAMPLES: &str = "\
+This replaces the CA of the Kubernetes cluster (/etc/kubernetes/pki/ca.crt), in four plans. Each is
+shown and asked about.
+
+  1. The first control plane makes another CA. Its key goes to the other control planes alone, as
+     it does when they join. Nobody uses it yet.
+  2. Every host trusts both, control planes one after the other, then workers: API server,
+     controller manager, scheduler and kubelet start anew. Then cluster-info (kube-public) and the
+     service accounts know both, and the pods of kube-system (kube-proxy, DNS, the pods' network)
+     start anew, one after the other.
+  3. The new CA signs: every certificate of the control planes and of kubelets is made anew.
+  4. When every host has moved, the old CA is dropped. What it signed is refused from then on.
+
+Applications go on. Those that ask the API server themselves (operators, ingress controllers, a pods'
+network outside kube-system) read its CA when they start: start them anew between 2 and 3, with
+`kubectl --namespace NAME rollout restart deployment,daemonset,statefulset`. Copies of a kubeconfig
+end with the old CA: `gantry kubeconfig` gives another one from 3 on, good for after 4.
+
+Every control plane has to answer. Workers that are off keep 4 from being done, and are named: run
+it again when they are back, or take them out of the Clusterfile and apply. Until then their
+kubelets do not believe the API servers, so their nodes are not ready. It goes on where it stopped,
+whatever was killed. Meanwhile no host joins, and no version changes. The CAs of etcd and of
+aggregated API servers (front-proxy) stay as they are.
+
+Examples:
+  gantry certs rotate-cluster-ca      begin, or go on
+  gantry certs rotate-cluster-ca -y   from a script: exit code 4 while hosts are missing; nothing is
+                                      done again within a day
+  gantry certs                        when the CA ends, and what it signed";
+
+/// What came of a plan.
+enum Went {
+    /// It was done.
+    Well,
+    /// It was not begun, or did not come to its end.
+    Not(ExitCode),
+}
+
+/// Runs `gantry certs rotate-cluster-ca`.
+///
+/// # Errors
+/// When a control plane does not answer, another command changes the hosts, or nobody can answer a question.
+pub(super) fn rotate(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let which = args.cluster.find(context)?;
+    let state = State::new(context.root());
+    let dialer = connect::dialer(context, &args.connect)?;
+    let _lock = state.cluster(&which.cluster).lock("certs rotate-cluster-ca")?;
+    let detached = "what runs on the hosts goes on, and both CAs are trusted where they were; run the same command again";
+    connect::block_on(
+        async {
+            let code = go_on(&args, &which, &dialer).await;
+            dialer.close().await;
+            code
+        },
+        detached,
+    )
+}
+
+async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<ExitCode> {
+    // One more look than there are plans: the last finds nothing to do.
+    for done in 0..=STAGES {
+        let inventory = gather(dialer, &which.hosts, Some(&which.cluster)).await;
+        let replacement = Replacement::new(
+            &which.cluster,
+            &which.hosts,
+            &which.masters,
+            &inventory,
+            args.max_unavailable,
+        )?;
+        let missing = replacement.missing();
+        let (plan, question) = match replacement.stage()? {
+            Stage::Make(plan) => (plan, "Make another CA for the cluster? Nothing uses it yet."),
+            Stage::Replaced { at, again } if done == 0 && (args.again || now_s() - at >= RECENT_S) => {
+                (*again, "Make another CA for the cluster? Nothing uses it yet.")
+            }
+            Stage::Replaced { at, .. } => {
+                let ends = replacement.newest().map_or(0, |ca| ca.not_after);
+                anstream::eprintln!(
+                    "{}: the CA that took the place of another on {} is the only one; it ends on {}.{}",
+                    which.cluster,
+                    date(at),
+                    date(ends),
+                    if done == 0 {
+                        " Nothing to do; --again replaces it, too."
+                    } else {
+                        ""
+                    }
+                );
+                if done == 0 {
+                    args.execute.nothing()?;
+                }
+                return Ok(inventory.exit_code());
+            }
+            Stage::Trust(plan) => (
+                plan,
+                "Let every host trust both CAs? Control planes start anew, one after the other, then pods of kube-system.",
+            ),
+            Stage::Sign(plan) => (
+                plan,
+                "Let the new CA sign? Pods outside kube-system that ask the API server, and did not start since both are trusted, \
+                 are to be started anew before.",
+            ),
+            Stage::Drop(plan) => (
+                plan,
+                "Drop the old CA? Who has nothing but a certificate of it is refused then.",
+            ),
+            Stage::Wait => {
+                tell_missing(missing);
+                anstream::eprintln!(
+                    "Every other host has moved. Both CAs stay trusted until these have, too: run this again when they are back. \
+                     A host that is gone for good: take it out of the Clusterfile, and `gantry apply --force`."
+                );
+                return Ok(ExitCode::SomeHostsFailed);
+            }
+        };
+        if done == 0 {
+            tell_missing(missing);
+        }
+        match run(args, &plan, question, dialer).await? {
+            Went::Well => {}
+            Went::Not(code) => return Ok(code),
+        }
+    }
+    Err(failure(
+        ExitCode::Failed,
+        "the plans were done, and there is still something to do; `gantry status` shows the hosts",
+    ))
+}
+
+async fn run(args: &Args, plan: &Plan, question: &'static str, dialer: &Dialer) -> anyhow::Result<Went> {
+    check::check(plan)?;
+    anstream::eprintln!("{}", render::render(plan));
+    if !confirm(question, args.yes).await? {
+        anstream::eprintln!("Nothing more was done.");
+        return Ok(Went::Not(ExitCode::Interrupted));
+    }
+    match args.execute.run(plan, dialer).await?.exit_code() {
+        ExitCode::Done => Ok(Went::Well),
+        code => {
+            anstream::eprintln!("The replacement of the CA stopped here. The same command goes on.");
+            Ok(Went::Not(code))
+        }
+    }
+}
+
+fn tell_missing(missing: &[(IpAddr, String)]) {
+    for (host, reason) in missing {
+        anstream::eprintln!("{host} is left as it is: {reason}");
+    }
+}

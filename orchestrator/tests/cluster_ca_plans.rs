@@ -1,0 +1,248 @@
+//! Plans that replace the CA of a Kubernetes cluster, as text. See `plans.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod planning;
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+
+use gantry::exit::Failure;
+use gantry::inventory::{ClusterInventory, HostState};
+use gantry::plan::cluster_ca::{Replacement, Stage};
+use gantry::plan::{Plan, check, planner, render};
+use gantry_model::{
+    CertificateKeeper, CertificateRecord, ClusterCa, ClusterName, Digest, ExitCode, StepAction, StepOutcome,
+};
+
+use planning::*;
+
+fn ca(name: &str, not_before: i64) -> ClusterCa {
+    ClusterCa {
+        pem: format!("{name}\n"),
+        fingerprint: Digest::of(name.as_bytes()),
+        not_before,
+        not_after: not_before + 1000,
+    }
+}
+
+fn old() -> ClusterCa {
+    ca("old", 100)
+}
+
+fn new() -> ClusterCa {
+    ca("new", 200)
+}
+
+/// A cluster that runs, with two control planes and two workers.
+fn running() -> (ClusterInventory, Vec<IpAddr>) {
+    let (clusterfile, image) = kubernetes(2, 2, "");
+    let mut inventory = fresh(&clusterfile);
+    execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    let hosts: Vec<IpAddr> = clusterfile.hosts.iter().map(|host| host.address).collect();
+    for (index, host) in hosts.iter().enumerate() {
+        let found = &mut on(&mut inventory, &host.to_string()).inventory;
+        found.cluster_cas.trusted = vec![old()];
+        if index < 2 {
+            found.certificates.push(CertificateRecord {
+                file: "/etc/kubernetes/pki/apiserver.crt".into(),
+                subject: "kube-apiserver".into(),
+                not_after: 1 << 40,
+                keeper: CertificateKeeper::Kubeadm,
+            });
+        }
+    }
+    (inventory, hosts)
+}
+
+fn stage(inventory: &ClusterInventory, hosts: &[IpAddr]) -> anyhow::Result<Stage> {
+    let cluster: ClusterName = "demo".parse()?;
+    Replacement::new(&cluster, hosts, &hosts[..2], inventory, NonZeroUsize::MIN)?.stage()
+}
+
+/// What the hosts have after `plan` was executed; a step for which `fails` gives an outcome ends so.
+fn replace(plan: &Plan, inventory: &mut ClusterInventory, fails: impl Fn(&str, &str) -> Option<StepOutcome>) {
+    check::check(plan).unwrap();
+    for step in plan.steps().filter(|step| step.is_to_do()) {
+        let host = step.host.to_string();
+        if fails(&host, &step.title).is_some() {
+            break;
+        }
+        let cas = &mut on(inventory, &host).inventory.cluster_cas;
+        match &step.step.action {
+            StepAction::MakeClusterCa { .. } => cas.next = Some(new()),
+            StepAction::TrustClusterCas { authorities, .. } => {
+                let wanted = |ca: &ClusterCa| authorities.contains(&ca.pem);
+                let first = cas.trusted[0].clone();
+                let others = [old(), new()].into_iter().filter(|ca| *ca != first);
+                cas.trusted = std::iter::once(first.clone())
+                    .chain(others)
+                    .filter(wanted)
+                    .collect();
+            }
+            StepAction::SignByClusterCa { .. } => {
+                cas.next = None;
+                cas.trusted = vec![new(), old()];
+            }
+            _ => {}
+        }
+    }
+    execute(plan, inventory, fails);
+}
+
+/// The plan of a stage, and its name.
+fn next(inventory: &ClusterInventory, hosts: &[IpAddr]) -> Option<(&'static str, Plan)> {
+    match stage(inventory, hosts).unwrap() {
+        Stage::Make(plan) => Some(("make", plan)),
+        Stage::Trust(plan) => Some(("trust", plan)),
+        Stage::Sign(plan) => Some(("sign", plan)),
+        Stage::Drop(plan) => Some(("drop", plan)),
+        Stage::Wait | Stage::Replaced { .. } => None,
+    }
+}
+
+#[test]
+fn a_ca_is_replaced_in_four_plans_and_the_old_one_goes_last() {
+    let (mut inventory, hosts) = running();
+    let mut text = String::new();
+    let mut names = Vec::new();
+    while let Some((name, plan)) = next(&inventory, &hosts) {
+        text.push_str(&render::render(&plan));
+        names.push(name);
+        replace(&plan, &mut inventory, well);
+    }
+    assert_eq!(names, ["make", "trust", "sign", "drop"]);
+    expect("cluster-ca", &text);
+    let ended = stage(&inventory, &hosts).unwrap();
+    assert!(matches!(ended, Stage::Replaced { .. }), "{ended:?}");
+    // Nothing that is secret is in a plan.
+    assert!(!text.contains("key"), "{text}");
+}
+
+#[test]
+fn wherever_it_is_cut_off_it_goes_on_and_ends_the_same() {
+    let (start, hosts) = running();
+    let mut whole = start.clone();
+    let mut steps = Vec::new();
+    while let Some((_, plan)) = next(&whole, &hosts) {
+        steps.extend(
+            plan.steps()
+                .map(|step| (step.host.to_string(), step.title.clone())),
+        );
+        replace(&plan, &mut whole, well);
+    }
+    assert!(steps.len() > 15, "{steps:?}");
+    let cas = |inventory: &ClusterInventory| -> Vec<_> {
+        inventory
+            .reached()
+            .map(|(_, report)| report.inventory.cluster_cas.clone())
+            .collect()
+    };
+    for (at_host, at_title) in &steps {
+        let mut inventory = start.clone();
+        let mut failed = false;
+        for _ in 0..10 {
+            let Some((_, plan)) = next(&inventory, &hosts) else {
+                break;
+            };
+            let is_here = plan.steps().any(|step| {
+                step.is_to_do() && (step.host.to_string(), &step.title) == (at_host.clone(), at_title)
+            });
+            if is_here && !failed {
+                failed = true;
+                // What comes after the one that failed is not run.
+                let mut begun = plan.clone();
+                let here = |step: &gantry::plan::PlannedStep| {
+                    step.host.to_string() == *at_host && step.title == *at_title
+                };
+                let at = begun
+                    .waves
+                    .iter()
+                    .position(|wave| wave.steps.iter().any(here))
+                    .unwrap();
+                begun.waves.truncate(at + 1);
+                replace(&begun, &mut inventory, |host, title| {
+                    (host == at_host && title == at_title)
+                        .then(|| StepOutcome::Failed("it was cut off".into()))
+                });
+            } else {
+                replace(&plan, &mut inventory, well);
+            }
+        }
+        assert!(failed, "{at_title} on {at_host}");
+        assert_eq!(cas(&inventory), cas(&whole), "{at_title} on {at_host}");
+        assert!(next(&inventory, &hosts).is_none(), "{at_title} on {at_host}");
+    }
+}
+
+#[test]
+fn while_a_worker_is_off_both_are_trusted_and_its_return_ends_it() {
+    let (start, hosts) = running();
+    let off = hosts[3];
+    let mut inventory = start.clone();
+    inventory
+        .hosts
+        .insert(off, HostState::Unreachable("no route to host".into()));
+    let mut names = Vec::new();
+    while let Some((name, plan)) = next(&inventory, &hosts) {
+        assert!(plan.steps().all(|step| step.host != off));
+        names.push(name);
+        replace(&plan, &mut inventory, well);
+    }
+    assert_eq!(names, ["make", "trust", "sign"]);
+    assert_eq!(stage(&inventory, &hosts).unwrap(), Stage::Wait);
+
+    inventory.hosts.insert(off, start.hosts[&off].clone());
+    let (_, back) = next(&inventory, &hosts).unwrap();
+    expect("cluster-ca-worker-back", &render::render(&back));
+    let mut names = Vec::new();
+    while let Some((name, plan)) = next(&inventory, &hosts) {
+        names.push(name);
+        replace(&plan, &mut inventory, well);
+    }
+    assert_eq!(names, ["trust", "sign", "drop"]);
+}
+
+#[test]
+fn every_control_plane_has_to_answer() {
+    let (mut inventory, hosts) = running();
+    inventory
+        .hosts
+        .insert(hosts[1], HostState::Unreachable("no route to host".into()));
+    let error = stage(&inventory, &hosts).unwrap_err();
+    assert_eq!(
+        error.downcast_ref::<Failure>().unwrap().code(),
+        ExitCode::Unreachable
+    );
+}
+
+#[test]
+fn cas_that_somebody_else_put_there_are_left_alone() {
+    let (mut inventory, hosts) = running();
+    for host in &hosts {
+        on(&mut inventory, &host.to_string())
+            .inventory
+            .cluster_cas
+            .trusted = vec![old(), ca("theirs", 300)];
+    }
+    let error = stage(&inventory, &hosts).unwrap_err().to_string();
+    assert!(error.contains("trust several CAs"), "{error}");
+}
+
+#[test]
+fn nobody_joins_while_the_ca_is_replaced() {
+    let (mut inventory, hosts) = running();
+    let (_, make) = next(&inventory, &hosts).unwrap();
+    replace(&make, &mut inventory, well);
+    let planned = |nodes: u8, inventory: &ClusterInventory| {
+        let (clusterfile, image) = kubernetes(2, nodes, "");
+        planner::plan(&clusterfile, &image, inventory, &[], NonZeroUsize::MIN)
+    };
+    assert_eq!(planned(2, &inventory).unwrap().to_do(), 0);
+    let late: IpAddr = "10.0.0.6".parse().unwrap();
+    inventory
+        .hosts
+        .insert(late, HostState::Reached(Box::new(report(late))));
+    let error = planned(3, &inventory).unwrap_err().to_string();
+    assert!(error.contains("kubeadm join of 10.0.0.6 has to wait"), "{error}");
+}
