@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use gantry_model::{Digest, ImageEvidence, LayerDescriptor, Step, StepAction};
 use gantry_signing::{Accepted, Policy, PolicyError, Rejection};
-use gantry_store::Descriptor;
 use gantry_store::manifest::{MAX_LAYERS, Manifest};
+use gantry_store::{Descriptor, Store};
 
 /// Images whose evidence is kept: those of an apply and of what others do meanwhile. The oldest goes first.
 const MAX_SHOWN: usize = 8;
@@ -24,7 +24,8 @@ pub(crate) enum TrustError {
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// The policy asks for signatures, and none came.
-    #[error("image {} is refused by {policy}, which asks for signatures: none were shown; run the same command again", image.short())]
+    #[error("image {} is refused by {policy}, which asks for signatures: none were shown; run the same command again, \
+             with a `gantry` that is as new as this agent", image.short())]
     NotShown {
         /// The image.
         image: Digest,
@@ -50,6 +51,19 @@ pub(crate) enum TrustError {
         /// The image.
         image: Digest,
         /// The layer in its manifest.
+        layer: Digest,
+    },
+    /// A layer came here before with other files than those that were signed.
+    #[error(
+        "layer {} of image {} is on this host with other contents than were signed; \
+         `gantry reset` its cluster, which removes layers that nothing uses, and apply again",
+        layer.short(),
+        image.short()
+    )]
+    OtherContents {
+        /// The image.
+        image: Digest,
+        /// The layer.
         layer: Digest,
     },
     /// What is asked for is not what was signed.
@@ -94,11 +108,11 @@ impl ImageTrust {
         Ok(())
     }
 
-    /// Whether `step` brings, or builds on, nothing but what the policy accepts.
+    /// Whether `step` brings, or builds on, nothing but what the policy accepts; what `store` has of it already among it.
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn check(&self, step: &Step) -> Result<(), TrustError> {
+    pub(crate) fn check(&self, step: &Step, store: &Store) -> Result<(), TrustError> {
         let image = match &step.action {
             StepAction::Stage { image, .. } | StepAction::AssembleRootfs { image, .. } => *image,
             _ => return Ok(()),
@@ -123,11 +137,24 @@ impl ImageTrust {
             StepAction::AssembleRootfs { layers, .. } => signed.iter().map(|layer| &layer.digest).eq(layers),
             _ => true,
         };
-        if same {
-            Ok(())
-        } else {
-            Err(TrustError::OtherLayers { image })
+        if !same {
+            return Err(TrustError::OtherLayers { image });
         }
+        signed
+            .iter()
+            .filter(|layer| store.has_layer(&layer.digest))
+            .try_for_each(|layer| check_held(layer, image, store))
+    }
+}
+
+/// That the layer that `store` has is the one that was signed: it came with a table of contents, and under another policy that may
+/// have been any.
+fn check_held(signed: &Descriptor, image: Digest, store: &Store) -> Result<(), TrustError> {
+    let layer = signed.digest;
+    let held = store.layer_descriptor(&layer).ok();
+    match held {
+        Some(held) if signed_form(signed, image, held.diff_id)? == held => Ok(()),
+        _ => Err(TrustError::OtherContents { image, layer }),
     }
 }
 
@@ -177,6 +204,7 @@ mod tests {
     use gantry_store::manifest::{MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST};
 
     use super::*;
+    use crate::test_layers::unpacked;
 
     /// A host that wants images signed by one key, and an image.
     struct Case {
@@ -241,6 +269,14 @@ mod tests {
             }
         }
 
+        fn check(&self, step: &Step) -> Result<(), TrustError> {
+            self.trust.check(step, &self.store())
+        }
+
+        fn store(&self) -> Store {
+            Store::open(&self.folder.path().join("store")).unwrap()
+        }
+
         fn signed(&mut self) -> Digest {
             let layers = [1, 2].map(|number| Descriptor::of_chunked_layer(&layer(number)));
             let evidence = self.evidence(manifest(layers.to_vec()));
@@ -275,8 +311,8 @@ mod tests {
     fn what_was_signed_is_accepted_whole_and_in_its_order() {
         let mut case = Case::new();
         let image = case.signed();
-        case.trust.check(&stage(image, &[layer(1), layer(2)])).unwrap();
-        case.trust.check(&assemble(image, &[1, 2])).unwrap();
+        case.check(&stage(image, &[layer(1), layer(2)])).unwrap();
+        case.check(&assemble(image, &[1, 2])).unwrap();
         let mut other_contents = layer(2);
         other_contents.toc.digest = Digest::of(b"other contents");
         for layers in [
@@ -285,17 +321,58 @@ mod tests {
             vec![layer(1), layer(2), layer(3)],
             vec![layer(1), other_contents],
         ] {
-            let refused = case.trust.check(&stage(image, &layers));
+            let refused = case.check(&stage(image, &layers));
             assert!(
                 matches!(refused, Err(TrustError::OtherLayers { .. })),
                 "{layers:?}"
             );
         }
         for layers in [[1].as_slice(), &[2, 1], &[1, 2, 3], &[]] {
-            let refused = case.trust.check(&assemble(image, layers));
+            let refused = case.check(&assemble(image, layers));
             assert!(
                 matches!(refused, Err(TrustError::OtherLayers { .. })),
                 "{layers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_came_under_another_policy_has_to_be_what_was_signed() {
+        let mut case = Case::new();
+        let held = unpacked(&case.store(), &[("etc/a", "whatever")]);
+        let steps = |image: Digest, layer: &LayerDescriptor| {
+            let assemble = StepAction::AssembleRootfs {
+                cluster: "demo".parse().unwrap(),
+                image,
+                layers: vec![layer.digest],
+            };
+            let after = vec![];
+            [
+                stage(image, std::slice::from_ref(layer)),
+                Step {
+                    action: assemble,
+                    after,
+                },
+            ]
+        };
+        let show = |case: &mut Case, layer: &LayerDescriptor| {
+            let evidence = case.evidence(manifest(vec![Descriptor::of_chunked_layer(layer)]));
+            let image = evidence.image();
+            case.trust.show(evidence).unwrap();
+            image
+        };
+        let image = show(&mut case, &held);
+        for step in steps(image, &held) {
+            case.check(&step).unwrap();
+        }
+        let mut signed = held.clone();
+        signed.toc.digest = Digest::of(b"what the vendor made");
+        let image = show(&mut case, &signed);
+        for step in steps(image, &signed) {
+            let refused = case.check(&step);
+            assert!(
+                matches!(refused, Err(TrustError::OtherContents { .. })),
+                "{refused:?}"
             );
         }
     }
@@ -305,14 +382,14 @@ mod tests {
         let mut case = Case::new();
         let image = Digest::of(b"never shown");
         for step in [stage(image, &[layer(1)]), assemble(image, &[1])] {
-            let refused = case.trust.check(&step);
+            let refused = case.check(&step);
             assert!(matches!(refused, Err(TrustError::NotShown { .. })), "{refused:?}");
         }
         let mut evidence = case.evidence(manifest(vec![Descriptor::of_chunked_layer(&layer(1))]));
         evidence.signatures.clear();
         let image = evidence.image();
         assert!(matches!(case.trust.show(evidence), Err(TrustError::Rejected(_))));
-        let refused = case.trust.check(&stage(image, &[layer(1)]));
+        let refused = case.check(&stage(image, &[layer(1)]));
         assert!(matches!(refused, Err(TrustError::NotShown { .. })));
     }
 
@@ -323,12 +400,11 @@ mod tests {
         let step = stage(image, &[layer(1), layer(2)]);
         let policy = case.folder.path().join("policy.json");
         fs::write(&policy, r#"{"default": [{"type": "reject"}]}"#).unwrap();
-        assert!(matches!(case.trust.check(&step), Err(TrustError::Rejected(_))));
+        assert!(matches!(case.check(&step), Err(TrustError::Rejected(_))));
         fs::write(&policy, "{").unwrap();
-        assert!(matches!(case.trust.check(&step), Err(TrustError::Policy(_))));
+        assert!(matches!(case.check(&step), Err(TrustError::Policy(_))));
         fs::write(&policy, r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
-        case.trust
-            .check(&stage(Digest::of(b"never shown"), &[layer(7)]))
+        case.check(&stage(Digest::of(b"never shown"), &[layer(7)]))
             .unwrap();
     }
 
@@ -355,7 +431,7 @@ mod tests {
             case.trust.show(evidence).unwrap();
         }
         assert_eq!(case.trust.shown.len(), MAX_SHOWN);
-        let refused = case.trust.check(&stage(first, &[layer(1), layer(2)]));
+        let refused = case.check(&stage(first, &[layer(1), layer(2)]));
         assert!(matches!(refused, Err(TrustError::NotShown { .. })));
     }
 }

@@ -50,6 +50,8 @@ impl Bed {
             ..Config::default()
         };
         fs::write(&config.hosts_file, "127.0.0.1 localhost\n").unwrap();
+        let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+        fs::write(&config.policy_file, policy).unwrap();
         let authority = Authority::open_or_create(&path("pki")).unwrap();
         let stop = CancellationToken::new();
         let agent = tokio::spawn(run_until(config.clone(), stop.clone()));

@@ -152,7 +152,7 @@ impl Task {
             return refuse(RefusalKind::Forbidden, reason);
         }
         // Also where everything is here: what the policy says now is what counts.
-        if let Err(error) = self.trust.check(&step) {
+        if let Err(error) = self.trust.check(&step, &self.host.store) {
             tracing::warn!(step = %id.short(), "{error}");
             return Err(untrusted(error));
         }

@@ -29,6 +29,8 @@ impl Bed {
             ..Config::default()
         };
         std::fs::create_dir_all(config.agent()).unwrap();
+        let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+        std::fs::write(&config.policy_file, policy).unwrap();
         Self {
             _folder: folder,
             config,

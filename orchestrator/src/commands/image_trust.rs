@@ -33,7 +33,8 @@ pub(crate) fn guard(path: PathBuf) -> Guard {
     })
 }
 
-/// The hosts of the plan whose own policies refuse its image. Asked are those that are to get it.
+/// The hosts of the plan whose own policies refuse its image. Those that have it are asked, too: their
+/// policies may be newer.
 pub(super) async fn refusals<S: Sessions>(
     plan: &Plan,
     evidence: &ImageEvidence,
@@ -41,7 +42,7 @@ pub(super) async fn refusals<S: Sessions>(
 ) -> Vec<Finding> {
     let mut hosts: Vec<IpAddr> = plan
         .steps()
-        .filter(|step| step.is_to_do() && brings_image(&step.step.action))
+        .filter(|step| brings_image(&step.step.action))
         .map(|step| step.host)
         .collect();
     hosts.sort_unstable();

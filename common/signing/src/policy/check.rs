@@ -1,6 +1,6 @@
 //! This module owns the decision about one image.
 
-use gantry_model::{Digest, ImageEvidence};
+use gantry_model::{Digest, ImageEvidence, ImageReference};
 use serde::Deserialize;
 
 use super::scope::full;
@@ -51,6 +51,11 @@ impl Policy {
             reason,
         };
         evidence.check().map_err(rejected)?;
+        let subjects = subjects(evidence);
+        // Entries for one digest are found by the name.
+        if let Some(digest) = evidence.name.digest().filter(|digest| !subjects.contains(digest)) {
+            return Err(rejected(format!("its name says that it is {}", digest.short())));
+        }
         let mut accepted = Accepted::Unasked;
         // All of them have to hold.
         for requirement in self.requirements(&evidence.name) {
@@ -58,7 +63,7 @@ impl Policy {
                 Requirement::AcceptAnything => {}
                 Requirement::Reject => return Err(rejected("no image of this name is accepted".to_owned())),
                 Requirement::Signed(by) => {
-                    by.check(evidence).map_err(rejected)?;
+                    by.check(evidence, &subjects).map_err(rejected)?;
                     accepted = Accepted::Signed;
                 }
             }
@@ -67,19 +72,24 @@ impl Policy {
     }
 }
 
-impl SignedBy {
-    fn check(&self, evidence: &ImageEvidence) -> Result<(), String> {
-        let mut subjects = vec![evidence.image()];
-        if let Some(index) = &evidence.index {
-            let named = serde_json::from_slice::<Index>(index)
-                .is_ok_and(|index| index.manifests.iter().any(|entry| entry.digest == subjects[0]));
-            if named {
-                subjects.push(Digest::of(index));
-            }
+/// What a signature may be over: the image, and the index that names it.
+fn subjects(evidence: &ImageEvidence) -> Vec<Digest> {
+    let mut subjects = vec![evidence.image()];
+    if let Some(index) = &evidence.index {
+        let named = serde_json::from_slice::<Index>(index)
+            .is_ok_and(|index| index.manifests.iter().any(|entry| entry.digest == subjects[0]));
+        if named {
+            subjects.push(Digest::of(index));
         }
+    }
+    subjects
+}
+
+impl SignedBy {
+    fn check(&self, evidence: &ImageEvidence, subjects: &[Digest]) -> Result<(), String> {
         let mut reason = None;
         for signature in &evidence.signatures {
-            for subject in &subjects {
+            for subject in subjects {
                 match self.key.verify(subject, signature) {
                     Ok(payload) if self.identity.fits(evidence.name.name(), &payload.identity) => {
                         return Ok(());
@@ -113,7 +123,11 @@ impl SignedBy {
 impl Identity {
     /// Whether `signed` is what an image that is used by the repository `used` has to be signed as.
     fn fits(&self, used: &str, signed: &str) -> bool {
-        let (used, signed) = (full(used), full(signed));
+        // podman signs names with their tags.
+        let Ok(signed) = signed.parse::<ImageReference>() else {
+            return false;
+        };
+        let (used, signed) = (full(used), full(signed.name()));
         match self {
             Self::Match => used == signed,
             Self::Exact(repository) => full(repository) == signed,

@@ -11,7 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Identity, MAX_POLICY_LEN, Policy, PolicyError, Requirement, Scope, SignedBy};
+use super::{
+    DEFAULT_POLICY_PATH, Identity, MAX_POLICY_LEN, Policy, PolicyError, Requirement, Scope, SignedBy,
+};
 use crate::{KeyError, MAX_KEY_FILE_LEN, VerificationKey};
 
 #[derive(Deserialize)]
@@ -76,8 +78,14 @@ struct IdentityFields {
 const KINDS: [&str; 3] = ["insecureAcceptAnything", "reject", "sigstoreSigned"];
 const IDENTITIES: [&str; 3] = ["matchRepository", "exactRepository", "remapIdentity"];
 
+/// Whether there is nothing at `path`, not even a link that leads nowhere.
+fn is_absent(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 impl Policy {
-    /// Reads the policy file at `path` and the keys that it names. Where there is no file, everything is accepted.
+    /// Reads the policy file at `path` and the keys that it names. Where [`DEFAULT_POLICY_PATH`] is no file, everything is
+    /// accepted; one that somebody chose has to be there.
     ///
     /// # Errors
     /// When it cannot be read, or says what is not understood.
@@ -85,7 +93,9 @@ impl Policy {
         let file = path.display().to_string();
         let text = match read_bounded(path, MAX_POLICY_LEN) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::accept_anything()),
+            Err(_) if path == Path::new(DEFAULT_POLICY_PATH) && is_absent(path) => {
+                return Ok(Self::accept_anything());
+            }
             Err(source) => return Err(PolicyError::Io { file, source }),
         };
         Self::parse(&text, &file, &|path| {

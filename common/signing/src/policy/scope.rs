@@ -22,6 +22,16 @@ impl Scope {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if let Some((host, port)) = text.split_once(':')
+            && !host.contains('.')
+            && host != "localhost"
+            && is_registry(text)
+        {
+            return Err(format!(
+                "{text:?} may be a registry and a tag: write {DEFAULT_REGISTRY}/{DEFAULT_NAMESPACE}/{host}:{port} for the image, \
+                 or {text}/PATH for what lies in the registry"
+            ));
+        }
         if text.is_empty() || is_registry(text) {
             return Ok(Self(text.to_owned()));
         }
@@ -171,11 +181,21 @@ mod tests {
 
     #[test]
     fn what_is_no_scope_is_refused() {
-        for text in ["Demo", "*.", "*.hub:5000", "a//b", "hub.example/a:", "/a"] {
+        for text in [
+            "Demo",
+            "*.",
+            "*.hub:5000",
+            "a//b",
+            "hub.example/a:",
+            "/a",
+            "kubernetes:131",
+        ] {
             assert!(Scope::parse(text).is_err(), "{text}");
         }
         for text in [
-            "hub:5000",
+            "hub.example:5000",
+            "hub:5000/a",
+            "localhost:5000",
             "localhost",
             "hub.example/a/b@sha256:0000000000000000000000000000000000000000000000000000000000000000",
         ] {

@@ -227,12 +227,15 @@ fn what_is_not_understood_is_refused_with_its_place() {
 }
 
 #[test]
-fn where_there_is_no_file_everything_is_accepted_and_a_broken_one_accepts_nothing() {
+fn a_policy_that_is_not_there_or_broken_accepts_nothing_unless_nobody_chose_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.json");
-    let policy = Policy::read(&path).unwrap();
-    assert!(policy.accepts_anything());
+    assert!(matches!(Policy::read(&path), Err(PolicyError::Io { .. })));
+    let policy = Policy::accept_anything();
     assert_eq!(policy.check(&evidence("demo:v1", vec![])), Ok(Accepted::Unasked));
+    let pinned = format!("demo@{}", Digest::of(b"another image"));
+    let refused = policy.check(&evidence(&pinned, vec![])).unwrap_err().to_string();
+    assert!(refused.contains("its name says that it is"), "{refused}");
     std::fs::write(&path, "{").unwrap();
     assert!(matches!(Policy::read(&path), Err(PolicyError::Wrong { .. })));
     std::fs::write(&path, " ".repeat(2 << 20)).unwrap();
