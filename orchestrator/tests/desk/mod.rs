@@ -31,7 +31,10 @@ impl Desk {
         };
         fs::create_dir(desk.path("base")).unwrap();
         // Whatever this machine's own policy is.
-        desk.file("policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
+        desk.file(
+            "policy.json",
+            r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
+        );
         desk
     }
 

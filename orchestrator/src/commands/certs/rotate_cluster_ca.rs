@@ -64,10 +64,10 @@ shown and asked about.
   3. The new CA signs: every certificate of the control planes and of kubelets is made anew.
   4. When every host has moved, the old CA is dropped. What it signed is refused from then on.
 
-Applications go on. Those that ask the API server themselves (operators, ingress controllers, a pods'
-network outside kube-system) read its CA when they start: start them anew between 2 and 3, with
-`kubectl --namespace NAME rollout restart deployment,daemonset,statefulset`. Copies of a kubeconfig
-end with the old CA: `gantry kubeconfig` gives another one from 3 on, good for after 4.
+Applications go on. Those that ask the API server themselves (operators, ingress controllers, the
+pods' network outside kube-system) read its CA when they start: start them anew between 2 and 3,
+with `kubectl --namespace NAME rollout restart deployment,daemonset,statefulset`. Copies of a
+kubeconfig end with the old CA: `gantry kubeconfig` gives another one from 3 on, good for after 4.
 
 Every control plane has to answer. Workers that are off keep 4 from being done, and are named: run
 it again when they are back, or take them out of the Clusterfile and apply. Until then their
