@@ -189,7 +189,7 @@ fn while_a_worker_is_off_both_are_trusted_and_its_return_ends_it() {
         names.push(name);
         replace(&plan, &mut inventory, well);
     }
-    assert_eq!(names, ["make", "trust", "sign"]);
+    assert_eq!(names, ["make", "trust"], "what the new one signs it would refuse");
     assert_eq!(stage(&inventory, &hosts).unwrap(), Stage::Wait);
 
     inventory.hosts.insert(off, start.hosts[&off].clone());
@@ -201,6 +201,46 @@ fn while_a_worker_is_off_both_are_trusted_and_its_return_ends_it() {
         replace(&plan, &mut inventory, well);
     }
     assert_eq!(names, ["trust", "sign", "drop"]);
+}
+
+#[test]
+fn a_worker_that_goes_off_while_the_new_one_signs_is_waited_for_before_the_old_one_goes() {
+    let (mut inventory, hosts) = running();
+    for name in ["make", "trust"] {
+        let (found, plan) = next(&inventory, &hosts).unwrap();
+        assert_eq!(found, name);
+        replace(&plan, &mut inventory, well);
+    }
+    let (_, mut sign) = next(&inventory, &hosts).unwrap();
+    sign.waves.truncate(1);
+    replace(&sign, &mut inventory, well);
+    let back = inventory.hosts[&hosts[3]].clone();
+    inventory
+        .hosts
+        .insert(hosts[3], HostState::Unreachable("no route to host".into()));
+    let (name, sign) = next(&inventory, &hosts).unwrap();
+    assert_eq!(name, "sign", "the other control plane must not stay behind");
+    replace(&sign, &mut inventory, well);
+    assert_eq!(stage(&inventory, &hosts).unwrap(), Stage::Wait);
+    inventory.hosts.insert(hosts[3], back);
+    assert_eq!(next(&inventory, &hosts).unwrap().0, "sign");
+}
+
+#[test]
+fn a_host_whose_join_did_not_end_is_named_and_nothing_begins() {
+    let (mut inventory, hosts) = running();
+    let half = &mut on(&mut inventory, &hosts[2].to_string()).inventory;
+    let join = half
+        .steps
+        .iter_mut()
+        .rfind(|record| record.title.starts_with("kubeadm join"));
+    join.unwrap().outcome = Some(StepOutcome::Unknown);
+    let error = stage(&inventory, &hosts).unwrap_err();
+    assert_eq!(
+        error.downcast_ref::<Failure>().unwrap().code(),
+        ExitCode::Preflight
+    );
+    assert!(error.to_string().contains("is half a member"), "{error}");
 }
 
 #[test]

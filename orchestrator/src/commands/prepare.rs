@@ -136,6 +136,7 @@ impl Wanted {
         if matches!(self, Self::Plan(_)) {
             plan::check::check_current(&plan, inventory)?;
             plan::refresh(&mut plan, inventory);
+            plan::cluster_ca::refuse_meanwhile(&plan, inventory)?;
         }
         Ok(plan)
     }

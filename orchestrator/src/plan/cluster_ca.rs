@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! new CA       the first control plane makes it; nobody uses it yet
-//! both CAs     every host trusts both; then hosts that join and the cluster's own pods do
+//! both CAs     every host trusts both; then hosts that join and the cluster's own pods do. Hosts that are off are waited for
 //! new CA signs every control plane, then every kubelet, has certificates of the new one
 //! old CA goes  every host has moved: nobody trusts the old one any more
 //! ```
@@ -31,7 +31,8 @@ pub enum Stage {
     Trust(Plan),
     /// Some certificates are of the old one.
     Sign(Plan),
-    /// Every host that answers has moved. The old one stays for those that do not.
+    /// Every host that answers trusts both. The new one signs when those that do not answer trust both, too: what it signs they
+    /// would refuse.
     Wait,
     /// The old one goes.
     Drop(Plan),
@@ -85,6 +86,22 @@ impl<'a> Replacement<'a> {
             missing.push((host, reason.to_owned()));
         }
         let member = |host: &IpAddr| kubeadm::is_member(cluster, inventory.report(*host));
+        // Something of the cluster runs there, and trusts what it trusted then.
+        let half = |host: &&IpAddr| {
+            let found = inventory
+                .report(**host)
+                .map(|report| &report.inventory.cluster_cas);
+            !member(host) && found.is_some_and(|cas| !cas.trusted.is_empty())
+        };
+        if let Some(host) = hosts.iter().find(half) {
+            return Err(failure_hint(
+                ExitCode::Preflight,
+                format!(
+                    "{host} is half a member of cluster {cluster}: its kubeadm join, or reset, did not end well"
+                ),
+                "`gantry apply` ends it; while a CA is being replaced: take the host out of the Clusterfile and apply",
+            ));
+        }
         let is_control_plane = |host: &IpAddr| inventory.report(*host).and_then(first_to_end).is_some();
         let members = hosts.iter().copied().filter(member);
         let (control_planes, workers): (Vec<IpAddr>, Vec<IpAddr>) = members.partition(is_control_plane);
@@ -159,9 +176,20 @@ impl<'a> Replacement<'a> {
                 &self.members(),
             ))));
         }
+        let signs = |host: &IpAddr| {
+            let report = self.inventory.report(*host);
+            report.is_some_and(|report| report.inventory.cluster_cas.trusted.first() == Some(new))
+        };
+        let has_begun = self.control_planes.iter().any(signs);
         let trust = self.plan(self.trust_waves(first));
-        if trust.to_do() > 0 {
+        let trusts = |step: &PlannedStep| matches!(step.step.action, StepAction::TrustClusterCas { .. });
+        // It was published before anything was signed; that a host is off since asks for nothing.
+        let published = has_begun && trust.steps().all(|step| !trusts(step) || !step.is_to_do());
+        if trust.to_do() > 0 && !published {
             return Ok(Stage::Trust(trust));
+        }
+        if !self.missing.is_empty() && !has_begun {
+            return Ok(Stage::Wait);
         }
         let sign = self.plan(self.sign_waves(first, new));
         if sign.to_do() > 0 {
@@ -442,7 +470,7 @@ impl<'a> Replacement<'a> {
 ///
 /// # Errors
 /// When it is, and `plan` would.
-pub(super) fn refuse_meanwhile(plan: &Plan, inventory: &ClusterInventory) -> anyhow::Result<()> {
+pub(crate) fn refuse_meanwhile(plan: &Plan, inventory: &ClusterInventory) -> anyhow::Result<()> {
     let mut reports = inventory
         .reached()
         .filter(|(_, report)| kubeadm::is_member(&plan.cluster, Some(report)));

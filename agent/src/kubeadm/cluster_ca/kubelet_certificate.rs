@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use gantry_model::{ClusterName, Digest};
+use gantry_model::{ClusterCa, ClusterName, Digest};
 use gantry_system::{clock, files};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls_pki_types::pem::PemObject as _;
@@ -69,6 +69,13 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName, ca: &Digest) -> Re
     answers(host, cluster).await?;
     tracing::info!(%cluster, "kubelet has a certificate of the new CA");
     Ok(())
+}
+
+/// Whether kubelet's certificate is of one of `cas`. One that kubelet does not renew itself is elsewhere, and not looked at.
+pub(super) fn is_of(cas: &[ClusterCa]) -> bool {
+    fs::read_to_string(CURRENT).map_or(true, |present| {
+        cas.iter().any(|ca| is_signed_by(&present, &ca.pem))
+    })
 }
 
 /// A certificate for the node `name`, and its key, both PEM.

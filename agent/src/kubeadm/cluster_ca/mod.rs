@@ -16,6 +16,7 @@
 mod authority;
 mod kubelet_certificate;
 mod make;
+mod own_pods;
 mod pki;
 mod publish;
 mod sign;
@@ -68,6 +69,12 @@ pub(crate) enum ClusterCaError {
         "the CA of this host is not the one that is to be replaced; look again with `gantry certs rotate-cluster-ca`"
     )]
     Another,
+    /// kubelet would be refused.
+    #[error(
+        "kubelet's certificate on this host is of a CA that is to go: the cluster would refuse it, so nothing was changed; \
+         `gantry delete` takes the host out of the cluster, and `gantry join` brings it back"
+    )]
+    KubeletHasNotMoved,
     /// The key of the CA that is to sign is not here.
     #[error("this host has no key of CA {}", _0.short())]
     NoKey(Digest),

@@ -10,31 +10,25 @@ use tokio::time::{Instant, sleep};
 
 use super::authority::{are_same, bundle, given, to_bundle};
 use super::pki::embed_in;
-use super::{ClusterCaError, Pki};
+use super::{ClusterCaError, Pki, own_pods};
 use crate::host::Host;
 use crate::kubeadm::node_api::{NodeApi, NodeError};
 
 /// What hosts that join read first (kubeadm, "Sharing information: cluster-info").
 const CLUSTER_INFO: &str =
     "/api/v1/namespaces/kube-public/configmaps?fieldSelector=metadata.name%3Dcluster-info";
-/// Where the cluster's own pods are.
-const PODS: &str = "/api/v1/namespaces/kube-system/pods";
 /// The CAs in tokens of pods, before v1.24: a line for each. The tokens themselves are not asked for.
 const IN_TOKENS: &str = "jsonpath={range .items[*]}{.data.ca\\.crt}{\"\\n\"}{end}";
 /// And since.
 const ROOT_CA: &str =
     "/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt";
-/// Controllers whose pods come again when they are deleted.
-const OWNERS: [&str; 3] = ["DaemonSet", "ReplicaSet", "StatefulSet"];
 /// How long the controller manager may take to hand CAs to service accounts.
 const TOKENS_LIMIT: Duration = Duration::from_secs(300);
-/// How long a pod may take to come again.
-const POD_LIMIT: Duration = Duration::from_secs(180);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Publishes `authorities`, which every control plane trusts by now. With more than one, the pods of kube-system are started
-/// anew, one after the other: what they read when they started is one only.
+/// anew: what they read when they started is one only.
 ///
 /// # Errors
 /// When this host is no control plane, an API server refuses, or a pod does not come again.
@@ -50,22 +44,13 @@ pub(crate) async fn publish(
         return Ok(());
     }
     wait_for_tokens(&api, &cas).await?;
-    let pods = pods(&api).await?;
     let nodes = api.nodes().await?;
     let ready_nodes: Vec<&str> = nodes
         .iter()
         .filter(|node| is_ready(node))
         .filter_map(name)
         .collect();
-    for pod in &pods {
-        let (Some(name), Some(owner)) = (name(pod), owner(pod)) else {
-            continue;
-        };
-        let node = pod["spec"]["nodeName"].as_str();
-        // Those of a node that is away start anew when it is back.
-        let is_awaited = node.is_some_and(|node| ready_nodes.contains(&node));
-        start_anew(&api, pod, name, owner, is_awaited).await?;
-    }
+    own_pods::start_anew(&api, &ready_nodes).await?;
     tracing::info!(%cluster, "the cluster's own pods know its CAs");
     Ok(())
 }
@@ -142,69 +127,6 @@ fn knows(text: Option<&str>, cas: &[ClusterCa]) -> bool {
         .is_some_and(|found| are_same(&found, cas))
 }
 
-async fn pods(api: &NodeApi) -> Result<Vec<Value>, NodeError> {
-    let mut list = api.get(PODS, "list pods of kube-system".into()).await?;
-    match list["items"].take() {
-        Value::Array(pods) => Ok(pods),
-        _ => Err(NodeError::Answer("it has no items".into())),
-    }
-}
-
-/// Deletes a pod, and waits, if it `is_awaited`, until its controller has as many that are ready as before.
-async fn start_anew(
-    api: &NodeApi,
-    pod: &Value,
-    name: &str,
-    owner: &str,
-    is_awaited: bool,
-) -> Result<(), ClusterCaError> {
-    let before = ready_of(&pods(api).await?, owner);
-    let words = [
-        "delete",
-        "pod",
-        name,
-        "--namespace=kube-system",
-        "--ignore-not-found",
-        "--wait=false",
-    ];
-    api.call(&words, format!("delete pod {name}")).await?;
-    if !is_awaited {
-        return Ok(());
-    }
-    let uid = pod["metadata"]["uid"].as_str();
-    let deadline = Instant::now() + POD_LIMIT;
-    loop {
-        if let Ok(found) = pods(api).await {
-            let is_gone = found.iter().all(|pod| pod["metadata"]["uid"].as_str() != uid);
-            if is_gone && ready_of(&found, owner) >= before {
-                return Ok(());
-            }
-        }
-        if Instant::now() >= deadline {
-            return Err(ClusterCaError::TooLate {
-                limit_s: POD_LIMIT.as_secs(),
-                what: format!(
-                    "pod {name} of kube-system did not come again; `kubectl --namespace kube-system get pods` says more"
-                ),
-            });
-        }
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-/// The controller that makes a pod anew; static pods have none, and have started anew already.
-fn owner(pod: &Value) -> Option<&str> {
-    let owners = pod["metadata"]["ownerReferences"].as_array()?;
-    let owner = owners.iter().find(|owner| owner["controller"] == true)?;
-    let kind = owner["kind"].as_str()?;
-    OWNERS.contains(&kind).then(|| owner["uid"].as_str())?
-}
-
-fn ready_of(pods: &[Value], owner_uid: &str) -> usize {
-    let of_owner = pods.iter().filter(|pod| owner(pod) == Some(owner_uid));
-    of_owner.filter(|pod| is_ready(pod)).count()
-}
-
 fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.is_some_and(|conditions| {
@@ -221,19 +143,6 @@ fn name(object: &Value) -> Option<&str> {
 mod tests {
     use super::super::authority::tests::ca;
     use super::*;
-
-    #[test]
-    fn pods_that_come_again_are_started_anew_and_static_ones_are_not() {
-        let pod = |kind: &str, controller: bool| {
-            json!({ "metadata": { "ownerReferences": [{ "kind": kind, "uid": "u", "controller": controller }] },
-                "status": { "conditions": [{ "type": "Ready", "status": "True" }] } })
-        };
-        assert_eq!(owner(&pod("DaemonSet", true)), Some("u"));
-        for other in [pod("Node", true), pod("DaemonSet", false), json!({})] {
-            assert_eq!(owner(&other), None);
-        }
-        assert_eq!(ready_of(&[pod("DaemonSet", true), pod("Node", true)], "u"), 1);
-    }
 
     #[test]
     fn a_service_account_knows_the_cas_in_any_order_but_all_of_them() {

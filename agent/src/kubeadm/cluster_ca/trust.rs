@@ -8,7 +8,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::authority::given;
-use super::{ClusterCaError, Pki};
+use super::{ClusterCaError, Pki, kubelet_certificate};
 use crate::facts::PATH;
 use crate::host::Host;
 use crate::kubeadm::pass::proved;
@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Makes everything on this host trust `authorities` and nothing else, and waits until what started anew serves.
 ///
 /// # Errors
-/// When the CA that signs here is not among them, a file cannot be changed, or something does not come back.
+/// When the CA that signs here is not among them, or kubelet's certificate is of none of them, a file cannot be changed, or something does not come back.
 pub(crate) async fn trust(
     host: &Host,
     cluster: &ClusterName,
@@ -41,6 +41,10 @@ pub(crate) async fn trust(
     let (pki, control_plane) = (Pki::here(), is_control_plane());
     let cas = pki.in_order(given(authorities)?, control_plane)?;
     let alone = cas.len() == 1;
+    if let ([only], false) = (&cas[..], kubelet_certificate::is_of(&cas)) {
+        tracing::warn!(%cluster, ca = %only.fingerprint.short(), "kubelet has no certificate of it");
+        return Err(ClusterCaError::KubeletHasNotMoved);
+    }
     if let (true, false, Some(signing)) = (control_plane, alone, cas.first()) {
         pki.part_signing(signing)?;
     }

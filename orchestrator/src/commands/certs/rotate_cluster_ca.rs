@@ -60,7 +60,7 @@ shown and asked about.
   2. Every host trusts both, control planes one after the other, then workers: API server,
      controller manager, scheduler and kubelet start anew. Then cluster-info (kube-public) and the
      service accounts know both, and the pods of kube-system (kube-proxy, DNS, the pods' network)
-     start anew, one after the other.
+     start anew, one of ten at a time.
   3. The new CA signs: every certificate of the control planes and of kubelets is made anew.
   4. When every host has moved, the old CA is dropped. What it signed is refused from then on.
 
@@ -69,11 +69,11 @@ pods' network outside kube-system) read its CA when they start: start them anew 
 with `kubectl --namespace NAME rollout restart deployment,daemonset,statefulset`. Copies of a
 kubeconfig end with the old CA: `gantry kubeconfig` gives another one from 3 on, good for after 4.
 
-Every control plane has to answer. Workers that are off keep 4 from being done, and are named: run
-it again when they are back, or take them out of the Clusterfile and apply. Until then their
-kubelets do not believe the API servers, so their nodes are not ready. It goes on where it stopped,
-whatever was killed. Meanwhile no host joins, and no version changes. The CAs of etcd and of
-aggregated API servers (front-proxy) stay as they are.
+Every control plane has to answer. Workers that are off keep 3 from being done, and are named: both
+are trusted until then, and everything works. Run it again when they are back, or take them out of
+the Clusterfile and apply. It goes on where it stopped, whatever was killed. Meanwhile no host
+joins, and no version changes. The CAs of etcd and of aggregated API servers (front-proxy) stay as
+they are, and so do serving certificates that kubelets have of the cluster (serverTLSBootstrap).
 
 Examples:
   gantry certs rotate-cluster-ca      begin, or go on
@@ -160,8 +160,8 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
             Stage::Wait => {
                 tell_missing(missing);
                 anstream::eprintln!(
-                    "Every other host has moved. Both CAs stay trusted until these have, too: run this again when they are back. \
-                     A host that is gone for good: take it out of the Clusterfile, and `gantry apply --force`."
+                    "Every other host has done its part. It goes on when these are back: run this again then; until then everything \
+                     works. A host that is gone for good: take it out of the Clusterfile, and `gantry apply --force`."
                 );
                 return Ok(ExitCode::SomeHostsFailed);
             }
