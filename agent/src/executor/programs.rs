@@ -43,17 +43,8 @@ pub(super) async fn run_image_command(
     spec: &ImageCommand,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let (store, generations) = (host.store.clone(), host.rootfs.clone());
-    let program = |rootfs: &Path, generation: &Generation| {
-        let site = LaunchSite {
-            store: &store,
-            generation,
-            rootfs,
-            configs: &configs(&generations, &spec.cluster)?,
-        };
-        scripts::image_command(spec, &site)
-    };
-    run_program(host, id, &spec.cluster, program, cancel).await
+    let program = |site: &LaunchSite<'_>| scripts::image_command(spec, site);
+    launch(host, id, &spec.cluster, program, cancel).await
 }
 
 pub(super) async fn launch_application(
@@ -62,17 +53,8 @@ pub(super) async fn launch_application(
     spec: &ApplicationLaunch,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let (store, generations) = (host.store.clone(), host.rootfs.clone());
-    let program = |rootfs: &Path, generation: &Generation| {
-        let site = LaunchSite {
-            store: &store,
-            generation,
-            rootfs,
-            configs: &configs(&generations, &spec.cluster)?,
-        };
-        scripts::launch_program(spec, &site)
-    };
-    run_program(host, id, &spec.cluster, program, cancel).await
+    let program = |site: &LaunchSite<'_>| scripts::launch_program(spec, site);
+    launch(host, id, &spec.cluster, program, cancel).await
 }
 
 pub(super) async fn run_image_plugin(
@@ -149,6 +131,26 @@ pub(super) async fn run_kubectl(
     let folder = host.scripts.folder(id);
     let program = |rootfs: &Path, _: &Generation| Ok(call.program(cluster, rootfs, &folder));
     run_program(host, id, cluster, program, cancel).await
+}
+
+/// Runs what `program` makes of the place where applications are launched, to its end.
+async fn launch(
+    host: Host,
+    id: StepId,
+    cluster: &ClusterName,
+    program: impl FnOnce(&LaunchSite<'_>) -> Result<Program, String>,
+    cancel: CancellationToken,
+) -> StepOutcome {
+    let (store, generations) = (host.store.clone(), host.rootfs.clone());
+    let at_site = |rootfs: &Path, generation: &Generation| {
+        program(&LaunchSite {
+            store: &store,
+            generation,
+            rootfs,
+            configs: &configs(&generations, cluster)?,
+        })
+    };
+    run_program(host, id, cluster, at_site, cancel).await
 }
 
 fn configs(generations: &Rootfs, cluster: &ClusterName) -> Result<Configs, String> {
