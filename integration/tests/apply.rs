@@ -136,3 +136,39 @@ fn staged_the_day_before_nothing_travels_in_the_change_window() {
     assert_eq!(applied.received_bytes(), 0, "{}", applied.finished);
     bed.hosts()[0].must("grep init.sh /var/log/scripts").unwrap();
 }
+
+#[test]
+fn an_image_and_hosts_are_run_without_a_clusterfile() {
+    let bed = Testbed::enrolled(2).unwrap();
+    let operator = bed.operator();
+    let tree = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    tree.file(
+        "etc/Clusterfile",
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {name: shop}\nspec:\n  image: demo:v0\n  \
+         hosts: [{ips: [192.0.2.1], roles: [master]}]\n---\nkind: Config\nspec: {path: etc/site, data: ours}\n",
+    )
+    .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    let (first, second) = (bed.host(1).address(), bed.host(2).address());
+    let run = |words: &str| {
+        let run = operator.gantry(&format!("run demo:v1 -y --progress json {words}"));
+        Applied::read(run.unwrap())
+    };
+    let ran = run(&format!("-m {first}")).ok().unwrap();
+    assert!(ran.received_bytes() > 0);
+    let site = "cat /var/lib/gantry/data/shop/rootfs/etc/site";
+    assert_eq!(bed.host(1).must(site).unwrap(), "ours");
+    let again = run(&format!("-m {first}")).ok().unwrap();
+    assert_eq!((again.received_bytes(), again.steps()), (0, 0));
+
+    // Another host comes by the command that says so, with the Clusterfile that was kept.
+    let refused = run(&format!("-m {first} -n {second}")).finished;
+    assert_eq!(refused.status, Some(2), "{refused}");
+    let kept = operator.root().join("orchestrator/clusters/shop/Clusterfile");
+    operator
+        .must(&format!("join -y -f {} -n {second}", kept.display()))
+        .unwrap();
+    assert_eq!(bed.host(2).must(site).unwrap(), "ours");
+    let same = run(&format!("-m {first} -n {second}")).ok().unwrap();
+    assert_eq!(same.steps(), 0, "{}", same.finished);
+}

@@ -116,6 +116,12 @@ pub enum Command {
     /// Where the image brings kubeadm, they become one Kubernetes cluster. Hosts that are new in the file join it; hosts
     /// that are no longer in the file are drained, leave it and are given back as they were. The plan is shown first.
     Apply(commands::apply::Args),
+    /// Make a cluster of an image and hosts, without a Clusterfile at hand
+    ///
+    /// Makes the Clusterfile that the image brings (`etc/Clusterfile`), or a plain one, say what the command line says, and applies
+    /// it: the plan is shown first, and the same command again goes on where it stopped, or does nothing. A cluster that
+    /// was applied from here with other hosts, or with another image, is not changed.
+    Run(Box<commands::run::Args>),
     /// Add hosts to a cluster: edits its Clusterfile and applies it
     #[command(visible_alias = "scale-up")]
     Join(commands::scale::JoinArgs),

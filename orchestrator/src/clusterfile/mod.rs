@@ -7,6 +7,7 @@
 
 pub mod application;
 pub mod command;
+pub mod compose;
 pub mod config;
 pub mod document;
 pub mod edit;

@@ -126,6 +126,43 @@ impl Yaml {
         }
     }
 
+    /// The items of a list; none for anything else.
+    #[must_use]
+    pub fn items(&self) -> &[Self] {
+        match self {
+            Self::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The field `name`, which is nothing where there was none. What is no mapping becomes one.
+    pub fn field_mut(&mut self, name: &str) -> &mut Self {
+        if !matches!(self, Self::Map(_)) {
+            *self = Self::Map(Vec::new());
+        }
+        let Self::Map(fields) = self else {
+            unreachable!("it was made a mapping");
+        };
+        let index = fields.iter().position(|(key, _)| key.text == name);
+        let index = index.unwrap_or_else(|| {
+            fields.push((Scalar::plain(name), Self::Null));
+            fields.len() - 1
+        });
+        &mut fields[index].1
+    }
+
+    /// Makes `value` the field `name` of a mapping.
+    pub fn set(&mut self, name: &str, value: Self) {
+        *self.field_mut(name) = value;
+    }
+
+    /// Takes the field `name` out of a mapping.
+    pub fn remove(&mut self, name: &str) {
+        if let Self::Map(fields) = self {
+            fields.retain(|(key, _)| key.text != name);
+        }
+    }
+
     /// What it is, in words.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

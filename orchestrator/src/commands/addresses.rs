@@ -1,12 +1,13 @@
 //! This module owns [`Addresses`]: hosts as people write them on a command line: `10.0.0.2,10.0.0.5-10.0.0.9`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// Most hosts of one range: a slip of a digit should not become a plan for a million.
 const MAX_IN_A_RANGE: u128 = 1024;
 
-/// Hosts by address.
+/// Hosts by address, each once, in the order in which they were named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Addresses(pub(super) Vec<IpAddr>);
 
@@ -21,16 +22,23 @@ impl FromStr for Addresses {
                 None => addresses.push(address(part)?),
             }
         }
-        addresses.sort_unstable();
-        addresses.dedup();
+        let mut seen = BTreeSet::new();
+        addresses.retain(|address| seen.insert(*address));
         Ok(Self(addresses))
     }
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| format!("{:?} is no address of a host", text.trim()))
+    let text = text.trim();
+    text.parse().map_err(|_| {
+        if text.parse::<u32>().is_ok() {
+            return format!("{text:?} is a number: hosts are not created, name each by its address");
+        }
+        if text.parse::<SocketAddr>().is_ok() {
+            return format!("{text:?} has a port; leave it out: agents are found by --agent-port");
+        }
+        format!("{text:?} is no address of a host")
+    })
 }
 
 fn range(first: IpAddr, last: IpAddr) -> Result<Vec<IpAddr>, String> {

@@ -14,7 +14,7 @@ use super::connect::{self, ConnectArgs};
 use super::prepare::{PlanningArgs, Wanted, prepare};
 use super::restore;
 use super::scale;
-use crate::clusterfile::Source;
+use crate::clusterfile::{Clusterfile, Source};
 use crate::context::Context;
 use crate::execute::{self, MAX_WAITING_EVENTS, RunOutcome, Settings};
 use crate::output::print;
@@ -92,6 +92,20 @@ pub(super) fn apply_edited(
         args,
         context,
     )
+}
+
+/// Applies a Clusterfile that no file holds.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn apply_composed(
+    source: Source,
+    clusterfile: Clusterfile,
+    args: &ApplyArgs,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
+    let wanted = Wanted::Clusterfile(source, Box::new(clusterfile));
+    apply(&wanted, None, args, context)
 }
 
 fn apply(

@@ -40,6 +40,7 @@ pub mod restore;
 pub mod rmi;
 pub mod rollback;
 mod rootfs;
+pub mod run;
 pub mod save;
 pub mod scale;
 pub mod search;
@@ -94,6 +95,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan::run(args, context),
         Command::Stage(args) => stage::run(args, context),
         Command::Apply(args) => apply::run(args, context),
+        Command::Run(args) => run::run(*args, context),
         Command::Join(args) => scale::join(args, context),
         Command::Delete(args) => scale::delete(args, context),
         Command::Status(args) => status::run(args, context),

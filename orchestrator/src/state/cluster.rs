@@ -23,7 +23,8 @@ pub struct ClusterState {
     dir: PathBuf,
 }
 
-/// What is kept of images and of a rollback.
+/// What is kept of what was applied, of images and of a rollback.
+const CLUSTERFILE: &str = "Clusterfile";
 const FORMER_IMAGES: &str = "former-images.json";
 const ROLLBACK: &str = "rollback.json";
 /// How many images are remembered that a cluster had.
@@ -118,13 +119,19 @@ impl ClusterState {
     pub fn save(&self, source: Option<&Source>, plan: &Plan) -> anyhow::Result<()> {
         create_dir(&self.dir)?;
         if let Some(source) = source {
-            let path = self.dir.join("Clusterfile");
+            let path = self.clusterfile();
             write_atomically(&path, source.without_secrets().as_bytes(), SECRET_MODE)
                 .with_context(|| format!("cannot write {}", path.display()))
                 .or_exit(ExitCode::Failed)?;
         }
         self.remember_image(plan)?;
         write_json(&self.dir.join("plan.json"), plan)
+    }
+
+    /// Where the Clusterfile that was applied last is kept, without secrets.
+    #[must_use]
+    pub fn clusterfile(&self) -> PathBuf {
+        self.dir.join(CLUSTERFILE)
     }
 
     /// The image the cluster had before the one it was given last, by what was applied from here.
@@ -211,7 +218,7 @@ impl ClusterState {
     /// # Errors
     /// When its files cannot be removed.
     pub fn forget(&self) -> anyhow::Result<()> {
-        for name in ["Clusterfile", "plan.json", FORMER_IMAGES, ROLLBACK] {
+        for name in [CLUSTERFILE, "plan.json", FORMER_IMAGES, ROLLBACK] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).context(format!("cannot forget cluster {}", self.name));

@@ -29,7 +29,11 @@ pub(in crate::clusterfile) fn is(document: &Node) -> bool {
 }
 
 /// `document`, which is of the first version, as the second would say it.
-pub(super) fn to_second(document: &Node, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) -> Node {
+pub(in crate::clusterfile) fn to_second(
+    document: &Node,
+    mistakes: &mut Vec<Mistake>,
+    notes: &mut Vec<String>,
+) -> Node {
     let Some(spec) = document.get("spec") else {
         return document.clone();
     };
