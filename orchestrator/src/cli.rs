@@ -69,6 +69,11 @@ pub enum Command {
     Tree(commands::tree::Args),
     /// Print a file of an image, without unpacking it
     Cat(commands::cat::Args),
+    /// Mount an image's rootfs on this machine, read-only; without an image, list what is mounted
+    Mount(commands::mount::MountArgs),
+    /// Unmount images
+    #[command(visible_alias = "unmount")]
+    Umount(commands::mount::UmountArgs),
     /// Show what another image changes, and what hosts would be sent
     Diff(commands::diff::Args),
     /// Give an image another name

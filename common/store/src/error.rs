@@ -124,6 +124,14 @@ pub enum StoreError {
         /// The exit code of a command that ends so.
         code: ExitCode,
     },
+    /// An image cannot be removed, because it is mounted.
+    #[error("image {image} is mounted at {}; `gantry umount {image}` first", target.display())]
+    Mounted {
+        /// Its name.
+        image: String,
+        /// Where.
+        target: PathBuf,
+    },
     /// Something is larger than the store accepts.
     #[error("{what} is larger than {limit} bytes, the most that is accepted")]
     TooLarge {
@@ -167,6 +175,7 @@ impl StoreError {
         match self {
             Self::Layer { source, .. } => source.exit_code(),
             Self::Refused { code, .. } => *code,
+            Self::Mounted { .. } => ExitCode::Locked,
             Self::Io { .. } | Self::Read { .. } | Self::Write { .. } | Self::NoSpace { .. } => {
                 ExitCode::Failed
             }

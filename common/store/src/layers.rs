@@ -81,9 +81,13 @@ impl Store {
     /// there is no error.
     ///
     /// # Errors
-    /// When somebody receives it now, or the file system fails.
+    /// When somebody receives it now, an image that has it is mounted, or the file system fails.
     pub fn remove_layer(&self, layer: &Digest) -> Result<(), LayerError> {
         let _lock = self.share()?;
+        if self.layers_of_mounts()?.contains(layer) {
+            let mounted = io::Error::other("an image that has it is mounted; see `gantry mount`");
+            return Err(LayerError::io("remove", self.layer_dir(layer))(mounted));
+        }
         self.remove_locked_layer(layer)
     }
 

@@ -51,8 +51,9 @@ impl Store {
     /// Removes the name, then the blobs and unpacked layers that no other image and no generation uses.
     ///
     /// # Errors
-    /// When there is no such image, or something cannot be removed.
+    /// When there is no such image, it is mounted and has no other name, or something cannot be removed.
     pub fn remove_image(&self, reference: &ImageReference) -> Result<Removal, StoreError> {
+        self.refuse_mounted(reference)?;
         let mut removed = None;
         self.change_references(|references| removed = references.images.remove(reference))?;
         let Some(target) = removed else {
@@ -63,6 +64,27 @@ impl Store {
             image: Some(target.digest),
             ..removal
         })
+    }
+
+    /// An image that is mounted keeps its last name.
+    fn refuse_mounted(&self, reference: &ImageReference) -> Result<(), StoreError> {
+        let references = self.references()?;
+        let Some(target) = references.images.get(reference) else {
+            return Ok(());
+        };
+        let mut others = references.images.iter();
+        if others.any(|(name, other)| name != reference && other.digest == target.digest) {
+            return Ok(());
+        }
+        let mounted = self.mounted()?.into_iter();
+        let mut mounted = mounted.filter(|one| one.named == target.digest || one.image == target.digest);
+        match mounted.next() {
+            None => Ok(()),
+            Some(mounted) => Err(StoreError::Mounted {
+                image: reference.to_string(),
+                target: mounted.target,
+            }),
+        }
     }
 
     /// Removes what only the images at `targets`, which have lost a name, needed, and blobs that nothing needs.
@@ -124,7 +146,8 @@ impl Store {
             steps: self.sweep_cache(&still_needed)?,
             ..Removal::default()
         };
-        let in_use = self.layers_of_generations()?;
+        let mut in_use = self.layers_of_generations()?;
+        in_use.extend(self.layers_of_mounts()?);
         for layer in layers {
             if !still_needed.layers.contains(&layer) && !in_use.contains(&layer) && self.has_layer(&layer) {
                 self.remove_locked_layer(&layer)

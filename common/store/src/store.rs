@@ -20,6 +20,7 @@ use crate::{Blobs, Guard, StoreError, StoreLock};
 /// ROOT/store/partial/<hex>/         layers whose transfer was interrupted
 /// ROOT/store/arriving/<hex>         beginnings of blobs that registries send; see [`crate::PartialBlob`]
 /// ROOT/store/parts/<hex>/           archives that come in parts, not complete yet; see [`crate::PartsIndex`]
+/// ROOT/store/mounts/<hex>.json      images that are mounted; see [`crate::MountedImage`]
 /// ROOT/store/origins.json           blob -> repositories that hold it
 /// ROOT/store/{lock,images.lock}     see [`StoreLock`]
 /// ROOT/store/tmp/                   what is being written

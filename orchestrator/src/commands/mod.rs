@@ -27,6 +27,7 @@ pub mod ls;
 pub mod manifest;
 mod membership;
 pub mod merge;
+pub mod mount;
 pub mod operator;
 mod part_size;
 pub mod plan;
@@ -75,6 +76,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ls(args) => ls::run(args, context),
         Command::Tree(args) => tree::run(args, context),
         Command::Cat(args) => cat::run(args, context),
+        Command::Mount(args) => mount::mount(args, context),
+        Command::Umount(args) => mount::umount(args, context),
         Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Merge(args) => merge::run(args, context),

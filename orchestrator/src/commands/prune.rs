@@ -52,6 +52,10 @@ pub fn run(_: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let beginnings = store.remove_partial_blobs().map_err(super::store_error)?;
     let parts = store.remove_parts().map_err(super::store_error)?;
     output::print(&said(&removal, beginnings, parts))?;
+    for mounted in store.mounted().map_err(super::store_error)? {
+        let (name, target) = (&mounted.name, mounted.target.display());
+        anstream::eprintln!("{name} is mounted at {target}; its layers stay");
+    }
     Ok(ExitCode::Done)
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 pub use overlay::{MAX_LOWER, OverlayMount};
 pub use table::{MountPoint, parse_mountinfo};
@@ -40,6 +40,22 @@ pub fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
     let path = real(path);
     Ok(table()?.iter().any(|mount| mount.target == path))
+}
+
+/// Lets nobody gain rights by what is mounted at `target`: it is read-only, its programs give nobody another user's rights, and
+/// it has no devices.
+///
+/// # Errors
+/// When nothing is mounted there, or the kernel refuses.
+pub fn harmless(target: &Path) -> io::Result<()> {
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount_remount(target, flags, "").map_err(|error| {
+        let reason = io::Error::from(error);
+        io::Error::new(
+            reason.kind(),
+            format!("cannot take rights away from {}: {reason}", target.display()),
+        )
+    })
 }
 
 /// Unmounts what is on top at `target`; links are not followed.

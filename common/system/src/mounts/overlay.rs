@@ -311,6 +311,7 @@ mod tests {
                 ..overlay(root, 1)
             };
             overlay.mount().unwrap();
+            mounts::harmless(&overlay.target).unwrap();
             assert!(overlay.target.join("only-0").exists());
             assert!(fs::write(overlay.target.join("which"), "mine").is_err());
             assert!(mounts::unmount_all(root).unwrap().is_empty());
