@@ -202,3 +202,87 @@ fn an_image_that_the_policy_of_this_machine_refuses_is_not_loaded() {
         "{said}"
     );
 }
+
+#[test]
+fn a_name_that_is_signed_has_no_tag() {
+    let desk = desk();
+    for (name, tag) in [("hub.example/demo:v1", ":v1"), ("demo:latest", ":latest")] {
+        let said = desk.fails(2, &["sign", "--key", "gantry.key", "--as", name, "demo:v1"]);
+        assert!(said.contains(&format!("leave out \"{tag}\"")), "{said}");
+    }
+    desk.fails(6, &["verify", "--key", "gantry.pub", "demo:v1"]);
+}
+
+#[test]
+fn that_an_image_is_signed_is_seen_and_where_signatures_are_lost_is_said() {
+    let desk = desk();
+    let list = |desk: &Desk| desk.json(&["images", "-o", "json"])[0]["signedAs"].clone();
+    assert_eq!(list(&desk), serde_json::json!([]));
+    let quiet = desk.run(&["save", "--format", "docker-archive", "-o", "plain.tar", "demo:v1"]);
+    assert!(!String::from_utf8(quiet.stderr).unwrap().contains("signatures"));
+    desk.ok(&[
+        "sign",
+        "--key",
+        "gantry.key",
+        "--as",
+        "hub.example/demo",
+        "demo:v1",
+    ]);
+    assert_eq!(list(&desk), serde_json::json!(["hub.example/demo"]));
+    let table = desk.ok(&["images"]);
+    assert!(table.contains("SIGNED") && table.contains("yes"), "{table}");
+    let said = desk.ok(&["inspect", "--no-unpack", "demo:v1"]);
+    assert!(said.contains("Signed as  hub.example/demo"), "{said}");
+    assert_eq!(
+        desk.ok(&["inspect", "-f", "{{join .SignedAs \",\"}}", "demo:v1"])
+            .trim(),
+        "hub.example/demo"
+    );
+    let lossy = desk.run(&["save", "--format", "docker-archive", "-o", "demo.tar", "demo:v1"]);
+    let said = String::from_utf8(lossy.stderr).unwrap();
+    assert!(
+        lossy.status.success() && said.contains("saved without its signatures"),
+        "{said}"
+    );
+}
+
+#[test]
+fn damaged_signatures_block_nothing_and_are_pruned() {
+    let desk = desk();
+    desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    let notes = fs::read_dir(desk.path("root/store/signatures")).unwrap();
+    let note = notes.into_iter().next().unwrap().unwrap().path();
+    let note: Value = serde_json::from_slice(&fs::read(note).unwrap()).unwrap();
+    let hex = note["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    fs::write(desk.path("root/store/blobs/sha256").join(hex), "{").unwrap();
+    let saved = desk.run(&["save", "-o", "demo.tar", "demo:v1"]);
+    let said = String::from_utf8(saved.stderr).unwrap();
+    assert!(
+        saved.status.success()
+            && said.contains("warning: signatures over demo:v1")
+            && said.contains("gantry prune"),
+        "{said}"
+    );
+    desk.fails(6, &["verify", "--key", "gantry.pub", "demo:v1"]);
+    let pruned = desk.ok(&["prune"]);
+    assert!(pruned.contains("damaged signatures over 1 image"), "{pruned}");
+    desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    desk.ok(&["verify", "--key", "gantry.pub", "demo:v1"]);
+    desk.ok(&["store", "check"]);
+}
+
+#[test]
+fn a_pair_of_keys_that_cannot_be_written_leaves_no_half() {
+    let desk = desk();
+    fs::create_dir(desk.path("full")).unwrap();
+    let said = desk.fails(5, &["keys", "generate", "-o", "nowhere/release"]);
+    assert!(said.contains("cannot write nowhere/release.key"), "{said}");
+    // Its public half has no place.
+    std::os::unix::fs::symlink("nowhere/at-all", desk.path("full/release.pub")).unwrap();
+    let said = desk.fails(5, &["keys", "generate", "-o", "full/release"]);
+    assert!(said.contains("cannot write full/release.pub"), "{said}");
+    assert!(
+        !desk.path("full/release.key").exists(),
+        "a private key that nobody was told of"
+    );
+}

@@ -21,6 +21,9 @@ impl ImageEvidence {
     /// Most signatures: those over the manifest, and those over the index.
     pub const MAX_SIGNATURES: usize = 2 * ImageSignature::MAX_SIGNATURES;
 
+    /// Most bytes of signatures, with their payloads, that are shown of an image: a quarter of a message, and room for some hundred.
+    pub const MAX_SIGNATURE_BYTES: usize = 256 << 10;
+
     /// Digest of its manifest.
     #[must_use]
     pub fn image(&self) -> Digest {

@@ -177,4 +177,12 @@ impl RegistryError {
     pub(crate) const fn is_of_this_registry(&self) -> bool {
         !matches!(self, Self::Store(_) | Self::Name(_) | Self::Config { .. })
     }
+
+    /// Whether it is about what lies in the registry, and not about the registry or the way to it.
+    pub(crate) const fn is_of_what_was_asked(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. } | Self::WrongDigest { .. } | Self::TooLarge { .. } | Self::Malformed { .. }
+        )
+    }
 }

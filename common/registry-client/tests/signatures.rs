@@ -80,7 +80,7 @@ async fn several_sign_the_same_image_and_no_signature_is_lost() {
 }
 
 #[tokio::test]
-async fn what_lies_in_the_place_of_signatures_and_is_none_is_refused() {
+async fn what_lies_in_the_place_of_signatures_and_is_none_is_passed_over() {
     let (registry, desk) = (FakeRegistry::start().await, Desk::new());
     let image = desk.image(&format!("{}/team/a:v1", registry.host), &[("etc/a", b"a")]);
     let digest = desk.store.target(&image).unwrap().digest;
@@ -89,43 +89,70 @@ async fn what_lies_in_the_place_of_signatures_and_is_none_is_refused() {
     let tag = signature_tag(&digest);
     let bytes = desk.store.signature_contents(&digest).unwrap().unwrap().bytes;
     let text = String::from_utf8(bytes).unwrap();
+    let payload = Digest::of(&desk.store.signatures(&digest).unwrap()[0].payload).to_string();
 
     // Those of another image.
     let image_b = desk.image(&format!("{}/team/a:v2", registry.host), &[("etc/a", b"b")]);
     let digest_b = desk.store.target(&image_b).unwrap().digest;
     push(&desk, &image_b).await;
-    for (tag, text, said) in [
-        (&signature_tag(&digest_b), text.clone(), "over another image"),
+    for (tag, text) in [
+        (&signature_tag(&digest_b), text.clone()),
         (
             &tag,
             text.replace(
                 "vnd.dev.cosign.simplesigning.v1+json",
                 "vnd.oci.image.layer.v1.tar",
             ),
-            "no payloads of signatures",
         ),
-        (
-            &tag,
-            text.replacen("\"size\":", "\"size\":99999999", 2),
-            "the most that is accepted",
-        ),
+        (&tag, text.replacen("\"size\":", "\"size\":99999999", 2)),
         (
             &tag,
             text.replace("cosign/signature\":\"", "cosign/signature\":\"!"),
-            "not a signature in base64",
         ),
+        (&tag, text.replace(&payload, &Digest::of(b"nowhere").to_string())),
+        (&tag, "{".to_owned()),
     ] {
-        registry.set_manifest("team/a", tag, MEDIA_TYPE_MANIFEST, text.into_bytes());
+        registry.set_manifest("team/a", tag, MEDIA_TYPE_MANIFEST, text.clone().into_bytes());
         let wanted = if *tag == signature_tag(&digest_b) {
             &image_b
         } else {
             &image
         };
         let other = Desk::new();
-        let error = pull(&other, wanted).await.unwrap_err().to_string();
-        assert!(error.contains(said), "{said}: {error}");
-        assert!(other.store.target(wanted).is_err(), "no name leads to it");
+        pull(&other, wanted).await.unwrap();
+        let found = other.store.target(wanted).unwrap().digest;
+        assert_eq!(signers(&other, &found), [""; 0], "{text}");
+        assert!(other.store.check().unwrap().damage.is_empty());
     }
+    // Who signs it comes before what is there.
+    push(&desk, &image).await;
+    let other = Desk::new();
+    pull(&other, &image).await.unwrap();
+    assert_eq!(signers(&other, &digest), ["vendor"]);
+}
+
+#[tokio::test]
+async fn strangers_neither_fail_a_pull_nor_take_the_place_of_who_is_known() {
+    let (registry, mut vendor, stranger) = (FakeRegistry::start().await, Desk::new(), Desk::new());
+    let image = vendor.image(&format!("{}/team/a:v1", registry.host), &[("etc/a", b"a")]);
+    let digest = vendor.store.target(&image).unwrap().digest;
+    push(&vendor, &image).await;
+    pull(&stranger, &image).await.unwrap();
+    for number in 0..ImageSignature::MAX_SIGNATURES {
+        sign(&stranger, digest, &format!("stranger {number}"));
+    }
+    push(&stranger, &image).await;
+    // The vendor knows itself; there is room for 64.
+    let guard = Guard::new(|_| Ok(()))
+        .knowing(|_, signatures| signatures.iter().map(|one| one.signature == b"vendor").collect());
+    vendor.store = vendor.store.guarded(guard);
+    sign(&vendor, digest, "vendor");
+    push(&vendor, &image).await;
+    let other = Desk::new();
+    pull(&other, &image).await.unwrap();
+    let signers = signers(&other, &digest);
+    assert_eq!(signers.len(), ImageSignature::MAX_SIGNATURES);
+    assert!(signers.contains(&"vendor".to_owned()), "{signers:?}");
 }
 
 #[tokio::test]

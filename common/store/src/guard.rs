@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gantry_model::{Digest, ImageEvidence, ImageReference};
+use gantry_model::{Digest, ImageEvidence, ImageReference, ImageSignature};
 
 use crate::images::{is_index, parse};
 use crate::manifest::{Index, MAX_MANIFEST_LEN};
@@ -13,14 +13,32 @@ use crate::{Descriptor, Image, Store, StoreError};
 
 /// Decides about images, each by the name it is to have.
 #[derive(Clone)]
-pub struct Guard(Arc<Decide>);
+pub struct Guard {
+    decide: Arc<Decide>,
+    known: Option<Arc<Known>>,
+}
 
 type Decide = dyn Fn(&ImageEvidence) -> Result<(), StoreError> + Send + Sync;
+type Known = dyn Fn(&Digest, &[&ImageSignature]) -> Vec<bool> + Send + Sync;
 
 impl Guard {
     /// A guard that decides so.
     pub fn new(decide: impl Fn(&ImageEvidence) -> Result<(), StoreError> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(decide))
+        Self {
+            decide: Arc::new(decide),
+            known: None,
+        }
+    }
+
+    /// The same guard, which tells of signatures over an image whether they are by keys that it knows: where there are more than
+    /// there is room for, those are kept.
+    #[must_use]
+    pub fn knowing(
+        mut self,
+        known: impl Fn(&Digest, &[&ImageSignature]) -> Vec<bool> + Send + Sync + 'static,
+    ) -> Self {
+        self.known = Some(Arc::new(known));
+        self
     }
 }
 
@@ -50,7 +68,7 @@ impl Store {
         let what = format!("manifest of image {name}");
         let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
         if !is_index(&target.media_type) {
-            return guard.0(&self.evidence(name, target.digest, bytes, None)?);
+            return (guard.decide)(&self.evidence(name, target.digest, bytes, None)?);
         }
         let index: Index = parse(&bytes, &what)?;
         let here = index
@@ -60,7 +78,7 @@ impl Store {
         for entry in here {
             let manifest = self.blobs().read(&entry.digest, &what, MAX_MANIFEST_LEN)?;
             let index = Some((target.digest, bytes.clone()));
-            guard.0(&self.evidence(name, entry.digest, manifest, index)?)?;
+            (guard.decide)(&self.evidence(name, entry.digest, manifest, index)?)?;
         }
         Ok(())
     }
@@ -74,7 +92,7 @@ impl Store {
         let index = self.index_of(name, &digest)?;
         let evidence = self.evidence(name, digest, image.manifest_bytes.clone(), index)?;
         if let Some(guard) = &self.guard {
-            guard.0(&evidence)?;
+            (guard.decide)(&evidence)?;
         }
         Ok(evidence)
     }
@@ -98,6 +116,19 @@ impl Store {
         Ok(names_it.then_some((target.digest, bytes)))
     }
 
+    /// Which of these signatures over `image` are by keys that the guard knows; all, where there is nobody to tell.
+    pub(crate) fn known_signatures<'a>(
+        &self,
+        image: &Digest,
+        signatures: impl IntoIterator<Item = &'a ImageSignature>,
+    ) -> Vec<bool> {
+        let signatures: Vec<&ImageSignature> = signatures.into_iter().collect();
+        match self.guard.as_ref().and_then(|guard| guard.known.as_ref()) {
+            Some(known) => known(image, &signatures),
+            None => vec![true; signatures.len()],
+        }
+    }
+
     fn evidence(
         &self,
         name: &ImageReference,
@@ -105,10 +136,21 @@ impl Store {
         manifest: Vec<u8>,
         index: Option<(Digest, Vec<u8>)>,
     ) -> Result<ImageEvidence, StoreError> {
-        let mut signatures = self.signatures(&image)?;
-        if let Some((digest, _)) = &index {
-            signatures.extend(self.signatures(digest)?);
+        let mut signatures = Vec::new();
+        for subject in std::iter::once(&image).chain(index.iter().map(|(digest, _)| digest)) {
+            let of_subject = self.signatures(subject)?;
+            let known = self.known_signatures(subject, &of_subject);
+            signatures.extend(known.into_iter().zip(of_subject));
         }
+        // Hosts may know other keys, but strangers' signatures must not keep those out that are known here.
+        signatures.sort_by_key(|(known, _)| !known);
+        let mut room = ImageEvidence::MAX_SIGNATURE_BYTES;
+        let fits = |one: &ImageSignature| {
+            let left = room.checked_sub(one.payload.len() + one.signature.len());
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
+        let signatures = signatures.into_iter().map(|(_, one)| one).filter(fits).collect();
         Ok(ImageEvidence {
             name: name.clone(),
             manifest,

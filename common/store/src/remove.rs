@@ -19,6 +19,8 @@ pub struct Removal {
     pub layers: Vec<Digest>,
     /// Steps of builds that are no longer remembered.
     pub steps: usize,
+    /// Images whose signatures were damaged: what could not be read of them is forgotten.
+    pub damaged_signatures: usize,
     /// Bytes of the blobs that were removed.
     pub freed: u64,
     /// Why nothing but the name was removed, if so: the space is freed by a later removal.
@@ -108,12 +110,16 @@ impl Store {
         self.remove_unneeded(layers, true)
     }
 
-    /// As [`Store::sweep`], and what unfinished builds would go on from.
+    /// As [`Store::sweep`], and what unfinished builds would go on from, and what is damaged of signatures.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn prune(&self, layers: impl IntoIterator<Item = Digest>) -> Result<Removal, StoreError> {
-        self.remove_unneeded(layers, false)
+        let damaged_signatures = self.forget_damaged_signatures()?;
+        Ok(Removal {
+            damaged_signatures,
+            ..self.remove_unneeded(layers, false)?
+        })
     }
 
     fn remove_unneeded(

@@ -1,13 +1,14 @@
 //! Who accepts an image: this machine by its signature policy, and every host by its own.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use futures_util::{StreamExt as _, stream};
-use gantry_model::{ExitCode, ImageEvidence};
+use gantry_model::{Digest, ExitCode, ImageEvidence, ImageReference, SignedPayload};
 use gantry_protocol::RefusalKind;
 use gantry_signing::Policy;
-use gantry_store::{Guard, StoreError};
+use gantry_store::{Guard, Store, StoreError};
 
 use crate::execute::brings_image;
 use crate::plan::Plan;
@@ -20,7 +21,8 @@ const PARALLEL_HOSTS: usize = 64;
 /// The guard that goes by the policy file at `path`, as it is when it is asked.
 #[must_use]
 pub(crate) fn guard(path: PathBuf) -> Guard {
-    Guard::new(move |evidence| {
+    let keys_of = path.clone();
+    let guard = Guard::new(move |evidence| {
         let policy = Policy::read(&path).map_err(|error| StoreError::Refused {
             reason: error.to_string(),
             code: ExitCode::Input,
@@ -30,7 +32,43 @@ pub(crate) fn guard(path: PathBuf) -> Guard {
             reason: rejection.to_string(),
             code: ExitCode::Verification,
         })
+    });
+    guard.knowing(move |image, signatures| match Policy::read(&keys_of) {
+        Ok(policy) => signatures.iter().map(|one| policy.knows(image, one)).collect(),
+        // Whoever is asked to decide says what is wrong with the file.
+        Err(_) => vec![false; signatures.len()],
     })
+}
+
+/// What an image is signed as, by what its signatures say of themselves: they are not verified.
+pub(super) fn signed_as(
+    store: &Store,
+    name: Option<&ImageReference>,
+    image: &Digest,
+) -> Result<Vec<String>, StoreError> {
+    let index = name.map(|name| store.target(name)).transpose()?;
+    let subjects = std::iter::once(*image).chain(index.map(|target| target.digest));
+    let mut identities = BTreeSet::new();
+    for subject in subjects {
+        let signatures = store.signatures(&subject)?.into_iter();
+        identities
+            .extend(signatures.filter_map(|one| Some(SignedPayload::parse(&one.payload).ok()?.identity)));
+    }
+    Ok(identities.into_iter().collect())
+}
+
+/// Says which signatures over the image `name` are damaged: they count as not being there.
+pub(super) fn warn_of_damage(store: &Store, name: &ImageReference) -> Result<(), StoreError> {
+    let target = store.target(name)?;
+    let mut seen = BTreeSet::new();
+    for digest in
+        std::iter::once(target.digest).chain(store.platforms(name)?.iter().map(|entry| entry.digest))
+    {
+        if let Some(damage) = store.signature_damage(&digest)?.filter(|_| seen.insert(digest)) {
+            anstream::eprintln!("warning: signatures over {name} ({}): {damage}", digest.short());
+        }
+    }
+    Ok(())
 }
 
 /// The hosts of the plan whose own policies refuse its image. Those that have it are asked, too: their
@@ -54,6 +92,11 @@ pub(super) async fn refusals<S: Sessions>(
                 check: Check::Signature,
                 host,
                 message: refusal.message,
+            }),
+            Err(error @ SessionError::NotUnderstood { .. }) => Some(Finding {
+                check: Check::Agent,
+                host,
+                message: error.to_string(),
             }),
             // Anything else is told by the step that asks again.
             _ => None,

@@ -4,11 +4,14 @@ use gantry_model::ExitCode;
 use gantry_store::{Image, Store};
 use serde_json::json;
 
+use super::image_trust;
 use crate::context::Context;
 use crate::output::{self, OutputFormat, Table, bytes};
 
 /// Flags of `gantry images`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+SIGNED says that there are signatures, not that they hold: `gantry verify --key FILE IMAGE` does.")]
 pub struct Args {
     /// Form of the list
     #[arg(short, long, value_enum, default_value_t)]
@@ -22,13 +25,23 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let images = store.images().map_err(super::store_error)?;
-    let mut table = Table::new(["REPOSITORY", "TAG", "IMAGE ID", "PLATFORM", "CREATED", "SIZE"]);
+    let mut table = Table::new([
+        "REPOSITORY",
+        "TAG",
+        "IMAGE ID",
+        "PLATFORM",
+        "CREATED",
+        "SIZE",
+        "SIGNED",
+    ]);
     let mut list = Vec::new();
     let mut damaged = false;
     for (name, image) in images {
         let (repository, tag) = (name.name().to_owned(), name.tag().unwrap_or("-").to_owned());
         match image {
             Ok(image) => {
+                let signed_as = image_trust::signed_as(&store, Some(&name), &image.manifest_digest);
+                let signed_as = signed_as.map_err(super::store_error)?;
                 table.row([
                     repository.clone(),
                     tag.clone(),
@@ -36,6 +49,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     platform(&image),
                     created(&image),
                     bytes(image.size()),
+                    if signed_as.is_empty() { "-" } else { "yes" }.to_owned(),
                 ]);
                 list.push(json!({
                     "repository": repository,
@@ -44,6 +58,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     "platform": platform(&image),
                     "created": image.config.created,
                     "size": image.size(),
+                    "signedAs": signed_as,
                     "layers": image.layers.iter().map(|layer| layer.digest).collect::<Vec<_>>(),
                 }));
             }
@@ -54,6 +69,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     repository.clone(),
                     tag.clone(),
                     "damaged".into(),
+                    "-".into(),
                     "-".into(),
                     "-".into(),
                     "-".into(),

@@ -15,6 +15,7 @@ use crate::exit::OrExit as _;
 use crate::output::{self, OutputFormat, Table, bytes};
 use crate::report::printable;
 
+use super::image_trust;
 use super::images::{created, platform};
 use super::rootfs::PlatformArgs;
 
@@ -56,6 +57,9 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let _nothing_vanishes = store.share().map_err(super::store_error)?;
     let image = args.platform.find(&store, &args.image)?;
+    if let Some(name) = &image.reference {
+        image_trust::warn_of_damage(&store, name).map_err(super::store_error)?;
+    }
     if let Some(format) = &args.format {
         let fields = fields(&image, &store)?;
         if format == "json" {
@@ -111,6 +115,9 @@ fn table(image: &Image, store: &Store) -> anyhow::Result<String> {
     line("Platform", &platform(image));
     line("Created", &created(image));
     line("Size", &bytes(image.size()));
+    for identity in signed_as(image, store)? {
+        line("Signed as", &format!("{identity} (`gantry verify` says by whom)"));
+    }
     for (name, value) in &image.config.config.labels {
         line("Label", &format!("{name}={value}"));
     }
@@ -158,6 +165,11 @@ fn table(image: &Image, store: &Store) -> anyhow::Result<String> {
     Ok(text)
 }
 
+fn signed_as(image: &Image, store: &Store) -> anyhow::Result<Vec<String>> {
+    image_trust::signed_as(store, image.reference.as_ref(), &image.manifest_digest)
+        .map_err(super::store_error)
+}
+
 fn applications(image: &Image) -> anyhow::Result<Vec<Application>> {
     let extension = image.extension().map_err(super::store_error)?;
     Ok(extension
@@ -189,6 +201,7 @@ fn fields(image: &Image, store: &Store) -> anyhow::Result<Value> {
         "Env": image.config.config.env,
         "Commands": image.commands().map_err(super::store_error)?,
         "Applications": applications(image)?,
+        "SignedAs": signed_as(image, store)?,
         "ContainerImages": image.container_images().map_err(super::store_error)?,
         "Annotations": image.manifest().map_err(super::store_error)?.annotations,
         "Layers": layers,
@@ -226,6 +239,7 @@ fn document(image: &Image, store: &Store) -> anyhow::Result<Value> {
         "env": image.config.config.env,
         "commands": image.commands().map_err(super::store_error)?,
         "applications": applications(image)?,
+        "signedAs": signed_as(image, store)?,
         "layers": layers,
         "manifest": serde_json::from_slice::<Value>(&image.manifest_bytes)?,
         "config": serde_json::from_slice::<Value>(&image.config_bytes)?,

@@ -32,15 +32,20 @@ pub(crate) fn read<K: FromStr<Err = KeyError>>(path: &Path) -> anyhow::Result<K>
 /// When there is one, or it cannot be written.
 pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
+    let write = || {
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Half a key is none, and would stand in the way of the next one.
+            drop(std::fs::remove_file(path));
+        }
+        written
+    };
+    write()
         .with_context(|| format!("cannot write {}", path.display()))
-        .or_exit(ExitCode::Input)
+        .or_exit(ExitCode::Failed)
 }

@@ -83,7 +83,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let (key, text) = SigningKey::generate(kind).map_err(|error| failure(ExitCode::Failed, error))?;
     key_file::write_new(&private, &text, 0o600)?;
-    key_file::write_new(&public, &key.verification_key().to_pem(), 0o644)?;
+    if let Err(error) = key_file::write_new(&public, &key.verification_key().to_pem(), 0o644) {
+        // A private key that nobody was told of.
+        drop(std::fs::remove_file(&private));
+        return Err(error);
+    }
     output::print(&format!("{}\n{}\n", private.display(), public.display()))?;
     Ok(ExitCode::Done)
 }

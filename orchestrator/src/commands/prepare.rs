@@ -101,6 +101,9 @@ impl Wanted {
             Self::Plan(_) => BTreeSet::new(),
         };
         let stored_image = stored(image)?;
+        if let Self::Clusterfile(..) = self {
+            image_trust::warn_of_damage(store, &reference).map_err(super::store_error)?;
+        }
         let evidence = store.accepted(&reference, &stored_image).map_err(refused)?;
         let mut image = read_image(store, &stored_image, &reference, &files)?;
         image.evidence = Some(Arc::new(evidence));

@@ -76,6 +76,10 @@ fn said(removal: &Removal, beginnings: u64, archive_parts: u64) -> String {
     if archive_parts > 0 {
         parts.push(format!("{} of archives that came in part", bytes(archive_parts)));
     }
+    if removal.damaged_signatures > 0 {
+        let count = removal.damaged_signatures;
+        parts.push(format!("damaged signatures over {}", counted(count, "image")));
+    }
     if removal.steps > 0 {
         parts.push(counted(removal.steps, "cached step"));
     }

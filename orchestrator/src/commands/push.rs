@@ -6,8 +6,8 @@ use gantry_model::{ExitCode, ImageReference};
 use gantry_registry_client::PushOptions;
 use gantry_store::Platform;
 
-use super::connect;
 use super::registry::{RegistryArgs, registry_error};
+use super::{connect, image_trust};
 use crate::context::Context;
 use crate::output;
 use crate::report::transfers::Transfers;
@@ -50,6 +50,7 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = connect::store(context)?;
     let name = store.find_name(&args.image).map_err(super::store_error)?;
+    image_trust::warn_of_damage(&store, &name).map_err(super::store_error)?;
     let destination = args.destination.clone().unwrap_or_else(|| name.clone());
     let transfers = Arc::new(Transfers::new("pushed", args.quiet));
     let client = args.registry.client(None, &transfers)?;

@@ -10,7 +10,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{Platform, Store};
 
-use super::part_size;
+use super::{image_trust, part_size};
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure_hint};
 use crate::report::archive_progress::ArchiveProgress;
@@ -92,6 +92,12 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let names: Result<Vec<_>, _> = args.images.iter().map(|image| store.find_name(image)).collect();
     let names = names.map_err(super::store_error)?;
+    for name in &names {
+        image_trust::warn_of_damage(&store, name).map_err(super::store_error)?;
+    }
+    if args.format == Format::DockerArchive {
+        warn_of_loss(&store, &names, args.platform.as_ref())?;
+    }
     let progress = ArchiveProgress::new(args.quiet);
     let saving = Saving {
         store: &store,
@@ -132,6 +138,19 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         count => format!("{count} images saved"),
     });
     Ok(ExitCode::Done)
+}
+
+/// Says which images are saved without their signatures.
+fn warn_of_loss(store: &Store, names: &[ImageReference], platform: Option<&Platform>) -> anyhow::Result<()> {
+    for name in names {
+        let contents = store.contents(name, platform).map_err(super::store_error)?;
+        if !contents.signatures.is_empty() {
+            anstream::eprintln!(
+                "warning: {name} is saved without its signatures: a docker archive has no place for them, --format oci-archive has"
+            );
+        }
+    }
+    Ok(())
 }
 
 impl Saving<'_> {

@@ -7,7 +7,7 @@ use gantry_model::{Digest, ExitCode, ImageReference};
 use gantry_signing::SigningKey;
 use gantry_store::{Descriptor, Store};
 
-use super::{connect, key_file};
+use super::{connect, image_trust, key_file};
 use crate::context::Context;
 use crate::exit::failure;
 use crate::output;
@@ -35,8 +35,8 @@ pub struct Args {
     key: PathBuf,
 
     /// Name to sign it as, [REGISTRY/]PATH without a tag [default: its own]
-    #[arg(long = "as", value_name = "NAME")]
-    signed_as: Option<ImageReference>,
+    #[arg(long = "as", value_name = "NAME", value_parser = repository)]
+    signed_as: Option<String>,
 }
 
 /// Runs `gantry sign`.
@@ -47,7 +47,8 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let key: SigningKey = key_file::read(&args.key)?;
     let store = connect::store(context)?;
     let name = store.find_name(&args.image).map_err(super::store_error)?;
-    let identity = args.signed_as.as_ref().unwrap_or(&name).name();
+    image_trust::warn_of_damage(&store, &name).map_err(super::store_error)?;
+    let identity = args.signed_as.as_deref().unwrap_or_else(|| name.name());
     let mut signed = 0;
     for image in signable(&store, &name)? {
         if !is_signed(&store, &image, &key, identity)? {
@@ -70,6 +71,18 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::Done)
+}
+
+/// A name without tag and digest: what a signature says is one.
+fn repository(text: &str) -> Result<String, String> {
+    let parsed: ImageReference = text.parse().map_err(|error| format!("{error}"))?;
+    if parsed.name() == text {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "a signature holds for every tag of a repository: leave out {:?}",
+        text.strip_prefix(parsed.name()).unwrap_or_default()
+    ))
 }
 
 /// What is signed of an image: its manifest; or its index, and the manifests of it that are here.

@@ -7,7 +7,7 @@ use gantry_model::{Digest, ExitCode};
 use gantry_signing::VerificationKey;
 use gantry_store::Store;
 
-use super::{connect, key_file};
+use super::{connect, image_trust, key_file};
 use crate::context::Context;
 use crate::exit::failure_hint;
 use crate::output::{self, OutputFormat, Table};
@@ -63,6 +63,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = connect::store(context)?;
     let name = store.find_name(&args.image).map_err(super::store_error)?;
     let target = store.target(&name).map_err(super::store_error)?;
+    image_trust::warn_of_damage(&store, &name).map_err(super::store_error)?;
     let mut holding = holding(&store, target.digest, None, &keys)?;
     let whole = !holding.is_empty();
     for entry in store.platforms(&name).map_err(super::store_error)? {

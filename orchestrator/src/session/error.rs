@@ -21,6 +21,17 @@ pub enum SessionError {
     /// It began and did not come to its end.
     #[error("{0}")]
     Failed(String),
+    /// The agent is older than what it is asked.
+    #[error(
+        "its agent, version {version}, does not understand {asked}; install the package gantry-agent {} on it",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NotUnderstood {
+        /// The agent's program version.
+        version: String,
+        /// What it was asked, in words.
+        asked: &'static str,
+    },
     /// The agent answers something else than the protocol says.
     #[error("the agent does not follow the protocol: {0}")]
     Protocol(String),
@@ -34,7 +45,7 @@ impl SessionError {
             Self::Dial(error) => matches!(error, DialError::Unreachable { .. } | DialError::Refused { .. }),
             Self::Lost(_) => true,
             Self::Refused(refusal) => matches!(refusal.kind, RefusalKind::Draining | RefusalKind::Busy),
-            Self::Failed(_) | Self::Protocol(_) => false,
+            Self::Failed(_) | Self::Protocol(_) | Self::NotUnderstood { .. } => false,
         }
     }
 
@@ -72,7 +83,9 @@ impl SessionError {
             {
                 ExitCode::Input
             }
-            Self::Refused(_) | Self::Failed(_) | Self::Protocol(_) => ExitCode::Failed,
+            Self::Refused(_) | Self::Failed(_) | Self::Protocol(_) | Self::NotUnderstood { .. } => {
+                ExitCode::Failed
+            }
         }
     }
 }

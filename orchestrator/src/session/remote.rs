@@ -180,9 +180,21 @@ impl AgentSession for RemoteSession {
 
     async fn verify_image(&self, image: &ImageEvidence) -> Result<(), SessionError> {
         let image = image.clone();
-        match self.ask(&Request::VerifyImage { image }).await? {
-            (Reply::Done, _) => Ok(()),
-            (other, _) => Err(unexpected(&other)),
+        let (mut send, mut receive) = self.connection.open_bi().await.map_err(lost)?;
+        send.send(&Request::VerifyImage { image }).await.map_err(lost)?;
+        send.finish().await.map_err(lost)?;
+        match receive.recv::<Reply>().await {
+            Ok(Reply::Done) => Ok(()),
+            Ok(Reply::Refused(refusal)) => Err(SessionError::Refused(refusal)),
+            Ok(other) => Err(unexpected(&other)),
+            // An agent of before this request was made; over TCP a stream that is reset looks like one that ends.
+            Err(StreamError::Ended(CloseCode::Protocol) | StreamError::Early) if self.is_live() => {
+                Err(SessionError::NotUnderstood {
+                    version: self.version.to_string(),
+                    asked: "whether it accepts an image",
+                })
+            }
+            Err(error) => Err(lost(error)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! This module owns the decision about one image.
 
-use gantry_model::{Digest, ImageEvidence, ImageReference};
+use gantry_model::{Digest, ImageEvidence, ImageReference, ImageSignature};
 use serde::Deserialize;
 
 use super::scope::full;
@@ -69,6 +69,17 @@ impl Policy {
             }
         }
         Ok(accepted)
+    }
+
+    /// Whether a signature over `image` is by a key that some entry asks for.
+    #[must_use]
+    pub fn knows(&self, image: &Digest, signature: &ImageSignature) -> bool {
+        let asked = self.default.iter().chain(self.scopes.values().flatten());
+        let mut keys = asked.filter_map(|requirement| match requirement {
+            Requirement::Signed(by) => Some(&by.key),
+            Requirement::AcceptAnything | Requirement::Reject => None,
+        });
+        keys.any(|key| key.verify(image, signature).is_ok())
     }
 }
 

@@ -241,3 +241,14 @@ fn a_policy_that_is_not_there_or_broken_accepts_nothing_unless_nobody_chose_it()
     std::fs::write(&path, " ".repeat(2 << 20)).unwrap();
     assert!(matches!(Policy::read(&path), Err(PolicyError::Io { .. })));
 }
+
+#[test]
+fn keys_are_known_whatever_entry_asks_for_them() {
+    let keys = Keys::new();
+    let policy = keys.policy(SIGNED).unwrap();
+    let stranger = SigningKey::generate(KeyKind::Ed25519).unwrap().0;
+    let knows = |key: &SigningKey, of: Digest| policy.knows(&image(), &key.sign(of, "whatever").unwrap());
+    assert!(knows(&keys.vendor, image()) && knows(&keys.other, image()));
+    assert!(!knows(&stranger, image()) && !knows(&keys.vendor, Digest::of(b"another")));
+    assert!(!Policy::accept_anything().knows(&image(), &stranger.sign(image(), "demo").unwrap()));
+}

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use gantry_model::{Digest, ImageReference};
+use gantry_model::{Digest, ImageReference, ImageSignature};
 
 use super::arrivals::Arrivals;
 use super::sealer::YamlReader;
@@ -16,7 +16,7 @@ use super::{docker, is_signatures, sealer};
 use crate::images::parse;
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index, MAX_MANIFEST_LEN, Manifest};
 use crate::reachable::Reachable;
-use crate::signatures::is_of_signatures;
+use crate::signatures::{candidates, is_of_signatures};
 use crate::{Descriptor, Platform, Store, StoreError};
 
 /// One image that [`Store::load`] brought in.
@@ -239,9 +239,16 @@ impl Store {
         for entry in signatures {
             let what = format!("manifest {} of {archive}", entry.digest);
             let bytes = self.blobs().read(&entry.digest, &what, MAX_MANIFEST_LEN)?;
-            let image = self.signed_image(&bytes, archive)?;
-            if came.blobs.contains(&image) {
-                self.add_signature_manifest(&image, &bytes)?;
+            let manifest: Manifest = parse(&bytes, &what)?;
+            // What an archive names it has to have.
+            for payload in candidates(&manifest) {
+                self.blobs()
+                    .read(&payload.digest, &what, ImageSignature::MAX_PAYLOAD_LEN)?;
+            }
+            for image in self.signed_images(&manifest)? {
+                if came.blobs.contains(&image) {
+                    self.add_signature_manifest(&image, &bytes)?;
+                }
             }
         }
         Ok(())

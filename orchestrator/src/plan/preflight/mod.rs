@@ -36,6 +36,9 @@ pub enum Check {
     /// Agents and this program trust each other (cannot be skipped)
     #[value(skip)]
     Trusted,
+    /// Agents know everything that they will be asked (cannot be skipped)
+    #[value(skip)]
+    Agent,
     /// The host's signature policy accepts the image (cannot be skipped)
     #[value(skip)]
     Signature,
@@ -78,6 +81,7 @@ impl fmt::Display for Check {
         f.write_str(match self {
             Self::Reachable => "reachable",
             Self::Trusted => "trusted",
+            Self::Agent => "agent",
             Self::Signature => "signature",
             Self::Arch => "arch",
             Self::Disk => "disk",
