@@ -69,6 +69,8 @@ pub enum Command {
     Tree(commands::tree::Args),
     /// Print a file of an image, without unpacking it
     Cat(commands::cat::Args),
+    /// Write down what an image consists of, as an SBOM
+    Sbom(commands::sbom::Args),
     /// Mount an image's rootfs on this machine, read-only; without an image, list what is mounted
     Mount(commands::mount::MountArgs),
     /// Unmount images

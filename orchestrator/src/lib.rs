@@ -9,7 +9,7 @@
 //! - [`clusterfile`] reads what the operator wants, [`inventory`] asks agents what is there
 //! - [`plan`] is the difference, as data; [`execute`] does it, [`report`] shows it
 //! - [`session`] is the only way to a host, [`state`] what this machine keeps
-//! - [`build`] makes images from Kubefiles
+//! - [`build`] makes images from Kubefiles, [`sbom`] says what is in them
 //! - [`exit`] is the one place for exit codes and errors, [`output`] for what goes to standard output
 
 pub mod build;
@@ -24,5 +24,6 @@ pub mod log;
 pub mod output;
 pub mod plan;
 pub mod report;
+pub mod sbom;
 pub mod session;
 pub mod state;

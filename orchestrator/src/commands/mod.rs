@@ -43,6 +43,7 @@ pub mod rollback;
 mod rootfs;
 pub mod run;
 pub mod save;
+pub mod sbom;
 pub mod scale;
 pub mod search;
 pub mod sign;
@@ -78,6 +79,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cat(args) => cat::run(args, context),
         Command::Mount(args) => mount::mount(args, context),
         Command::Umount(args) => mount::umount(args, context),
+        Command::Sbom(args) => sbom::run(args, context),
         Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Merge(args) => merge::run(args, context),
