@@ -236,6 +236,11 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster() {
     let (operator, host) = (bed.operator(), bed.host(1));
     let before = Snapshot::of(host, AGENTS_OWN).unwrap();
     with_plugins(&bed);
+    // The control plane's own: kubeadm was asked.
+    let checked = operator.gantry("check kubernetes-containerd:v1.20.2").unwrap();
+    let checked = checked.ok().unwrap();
+    assert!(checked.starts_with("6 container images named"), "{checked}");
+    assert!(!checked.contains("NOT KNOWN"), "{checked}");
 
     bed.apply_kubernetes().unwrap();
     let runtime = "get nodes -o jsonpath='{range .items[*]}{.status.nodeInfo.containerRuntimeVersion};{end}'";

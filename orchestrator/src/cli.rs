@@ -76,6 +76,11 @@ pub enum Command {
     /// Unmount images
     #[command(visible_alias = "unmount")]
     Umount(commands::mount::UmountArgs),
+    /// Say whether an image has every container image that its files name
+    ///
+    /// What is named in manifests/, in applications and in lists (imageList) has to be in registry/, whole, for hosts of the
+    /// image's platform. Nothing is asked of any network.
+    Check(commands::check::Args),
     /// Show what another image changes, and what hosts would be sent
     Diff(commands::diff::Args),
     /// Give an image another name

@@ -10,12 +10,16 @@
 //! - [`plan`] is the difference, as data; [`execute`] does it, [`report`] shows it
 //! - [`session`] is the only way to a host, [`state`] what this machine keeps
 //! - [`build`] makes images from Kubefiles, [`sbom`] says what is in them
+//! - [`charts`] renders charts of helm
+//! - [`completeness`] is whether an image has every container image that its files name
 //! - [`exit`] is the one place for exit codes and errors, [`output`] for what goes to standard output
 
 pub mod build;
+pub mod charts;
 pub mod cli;
 pub mod clusterfile;
 pub mod commands;
+pub mod completeness;
 pub mod context;
 pub mod execute;
 pub mod exit;

@@ -199,7 +199,16 @@ fn an_early_base_image_and_an_application_on_top_of_it() {
          COPY imageList manifests/\n\
          CMD helm upgrade --install demo charts/mychart --set replicas=${Replicas}\nCMD kubectl get nodes\n",
     );
-    desk.ok(&["build", "-t", "demo:1", "--build-arg", "Replicas=3", "app"]);
+    desk.ok(&[
+        "build",
+        "-t",
+        "demo:1",
+        "--build-mode",
+        "lite",
+        "--build-arg",
+        "Replicas=3",
+        "app",
+    ]);
     let lines = json!([
         "helm upgrade --install demo charts/mychart --set replicas=3",
         "kubectl get nodes"
@@ -208,7 +217,7 @@ fn an_early_base_image_and_an_application_on_top_of_it() {
     assert_eq!(extension(&desk, "demo:1")["launch"]["cmds"], lines);
     assert_eq!(desk.ok(&["cat", "demo:1", "bin/helm"]), "helm");
     desk.file("app/Kubefile", "FROM demo:1\nCMDS [\"echo one\", \"echo two\"]\n");
-    desk.ok(&["build", "-t", "demo:2", "app"]);
+    desk.ok(&["build", "-t", "demo:2", "--build-mode", "lite", "app"]);
     assert_eq!(commands(&desk, "demo:2"), json!(["echo one", "echo two"]));
 }
 

@@ -36,7 +36,7 @@ pub use client::{RegistryClient, Settings};
 pub use credentials::{AuthFile, Credentials};
 pub use error::RegistryError;
 pub use places::Places;
-pub use pull::{Platforms, PullOptions, Pulled};
+pub use pull::{FoundImage, Platforms, PullOptions, Pulled};
 pub use push::{PushOptions, Pushed};
 pub use registries_conf::{Endpoint, RegistriesConf};
 pub use retry::RetryPolicy;

@@ -1,6 +1,7 @@
 //! This module owns pulling an image: its documents are read and checked, what is missing of its blobs is fetched, and only
 //! when all of it is here does a name lead to it.
 
+mod find;
 mod manifest;
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use gantry_model::{Digest, ImageReference};
 use gantry_store::manifest::{Index, MAX_LAYERS, Manifest};
 use gantry_store::{Descriptor, LoadEvent, LoadedImage, Platform, Store};
 
+pub use self::find::FoundImage;
 pub(crate) use self::manifest::RemoteManifest;
 use crate::client::RegistryClient;
 use crate::limits::{MAX_INDEX_ENTRIES, PARALLEL_BLOBS};
@@ -44,7 +46,7 @@ pub struct Pulled {
 /// What an image consists of, before any of its blobs is here.
 #[derive(Debug, Default)]
 struct Plan {
-    documents: Vec<Vec<u8>>,
+    documents: Vec<RemoteManifest>,
     /// Manifests and indexes that there may be signatures over.
     signable: Vec<Digest>,
     blobs: Vec<Descriptor>,
@@ -66,12 +68,26 @@ impl RegistryClient {
         event: impl FnMut(LoadEvent) + Send + 'static,
     ) -> Result<Pulled, RegistryError> {
         let _nothing_vanishes = store.share()?;
+        let (target, endpoint) = self
+            .ask_each(name, async |wanted, endpoint| {
+                self.fetch_image(store, name, wanted, endpoint, options).await
+            })
+            .await?;
+        self.admit(store, name, target, &endpoint, event).await
+    }
+
+    /// What the first registry answers that has the image `name`: mirrors are asked before the registry itself.
+    async fn ask_each<T>(
+        &self,
+        name: &ImageReference,
+        ask: impl AsyncFn(&RemoteImage, &Endpoint) -> Result<T, RegistryError>,
+    ) -> Result<(T, Endpoint), RegistryError> {
         let mut first = None;
         for full in self.conf().full_names(name)? {
             let wanted = RemoteImage::of(&full).map_err(RegistryError::Name)?;
             for endpoint in self.endpoints(&wanted.repository, wanted.digest.is_some())? {
-                match self.fetch_image(store, name, &wanted, &endpoint, options).await {
-                    Ok(target) => return self.admit(store, name, target, &endpoint, event).await,
+                match ask(&wanted, &endpoint).await {
+                    Ok(answer) => return Ok((answer, endpoint)),
                     Err(error) if error.is_of_this_registry() => {
                         if endpoint.mirror {
                             self.event(Event::Passed {
@@ -99,10 +115,39 @@ impl RegistryClient {
         endpoint: &Endpoint,
         options: &PullOptions,
     ) -> Result<Descriptor, RegistryError> {
+        let (target, mut plan) = self
+            .plan_image(store, name, wanted, endpoint, &options.platforms)
+            .await?;
+        self.fetch_signatures(store, endpoint, plan.signable.iter().copied())
+            .await?;
+        let documents = std::mem::take(&mut plan.documents);
+        let (at, asked_for) = (target.clone(), name.clone());
+        let guarded = store.clone();
+        // Before anything large travels.
+        crate::transfer::on_thread(move || {
+            documents
+                .iter()
+                .try_for_each(|manifest| guarded.blobs().put_bytes(&manifest.bytes).map(drop))?;
+            guarded.ask_guard(&asked_for, &at)
+        })
+        .await?;
+        self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
+        Ok(target)
+    }
+
+    /// Reads what an image consists of.
+    async fn plan_image(
+        &self,
+        store: &Store,
+        name: &ImageReference,
+        wanted: &RemoteImage,
+        endpoint: &Endpoint,
+        platforms: &Platforms,
+    ) -> Result<(Descriptor, Plan), RegistryError> {
         let top = self.top_manifest(store, name, wanted, endpoint).await?;
         let mut plan = Plan::default();
         if top.is_index() {
-            for entry in entries(&top, endpoint, options)? {
+            for entry in entries(&top, endpoint, platforms)? {
                 let digest = entry.digest.to_string();
                 let manifest = match store_document(store, &entry.digest) {
                     Some(bytes) => RemoteManifest::known(&entry, bytes),
@@ -115,29 +160,15 @@ impl RegistryClient {
                 if entry.is_image() {
                     plan.signable.push(entry.digest);
                 }
-                plan.documents.push(manifest.bytes);
+                plan.documents.push(manifest);
             }
         } else {
             plan.add(&top, endpoint)?;
         }
         let target = top.descriptor.clone();
         plan.signable.push(target.digest);
-        plan.documents.push(top.bytes);
-        self.fetch_signatures(store, endpoint, plan.signable.iter().copied())
-            .await?;
-        let documents = std::mem::take(&mut plan.documents);
-        let (at, asked_for) = (target.clone(), name.clone());
-        let guarded = store.clone();
-        // Before anything large travels.
-        crate::transfer::on_thread(move || {
-            documents
-                .iter()
-                .try_for_each(|bytes| guarded.blobs().put_bytes(bytes).map(drop))?;
-            guarded.ask_guard(&asked_for, &at)
-        })
-        .await?;
-        self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
-        Ok(target)
+        plan.documents.push(top);
+        Ok((target, plan))
     }
 
     /// The manifest that the name leads to. One that is here already is not sent again.
@@ -248,7 +279,7 @@ impl Plan {
 fn entries(
     top: &RemoteManifest,
     endpoint: &Endpoint,
-    options: &PullOptions,
+    platforms: &Platforms,
 ) -> Result<Vec<Descriptor>, RegistryError> {
     let index: Index = top.parse(endpoint)?;
     let count = index.manifests.len();
@@ -256,7 +287,7 @@ fn entries(
         let reason = format!("it names {count} images, more than the {MAX_INDEX_ENTRIES} that are accepted");
         return Err(top.malformed(endpoint, reason));
     }
-    let Platforms::One(wanted) = &options.platforms else {
+    let Platforms::One(wanted) = platforms else {
         return Ok(index.manifests);
     };
     let fits = |entry: &&Descriptor| {

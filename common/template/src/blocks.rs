@@ -8,8 +8,11 @@ const MAX_DEPTH: usize = 64;
 const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
 
-/// Checks that blocks are opened and closed in pairs.
-pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
+/// Checks that blocks are opened and closed in pairs, and not nested deeper than the engine can stand.
+///
+/// # Errors
+/// Where that does not hold.
+pub fn check(text: &str) -> Result<(), TemplateError> {
     let mut open: Vec<(&str, usize)> = Vec::new();
     let mut at = 0;
     while let Some(start) = text[at..].find(OPEN).map(|found| at + found) {

@@ -13,6 +13,7 @@ mod functions;
 mod place;
 mod render;
 
+pub use blocks::check as check_nesting;
 pub use document::render_document;
 pub use error::TemplateError;
 pub use place::{FOLDERS, is_in_folders, target};

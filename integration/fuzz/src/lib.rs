@@ -2,7 +2,7 @@
 //! a panic. What it understood holds what its readers build on.
 //!
 //! ```text
-//! targets/ texts       Kubefiles, Clusterfiles, templates, names
+//! targets/ texts       Kubefiles, Clusterfiles, templates, charts, manifests, names
 //!          documents   manifests, indexes, configs, tables of contents
 //!          archives    tar layers, archives of images
 //!          registries  auth files, registries.conf, challenges
@@ -35,6 +35,8 @@ pub const TARGETS: &[Target] = &[
     targets::texts::TEMPLATE,
     targets::texts::YAML,
     targets::texts::REFERENCE,
+    targets::texts::CHART,
+    targets::texts::IMAGE_NAMES,
     targets::documents::IMAGE_DOCUMENTS,
     targets::documents::TABLE_OF_CONTENTS,
     targets::archives::LAYER,

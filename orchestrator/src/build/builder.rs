@@ -1,10 +1,10 @@
 //! This module owns [`Builder`]: the steps of a recipe, carried out one after another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::{Digest, ExitCode, LayerDescriptor};
 use gantry_store::manifest::MAX_LAYERS;
-use gantry_store::{ChunkSource, LayerError, LayerOptions, NewImage, SourceDigest, Store};
+use gantry_store::{ChunkSource, ContainerImage, LayerOptions, NewImage, SourceDigest, Store};
 
 use crate::clusterfile::Mistake;
 use crate::exit::{OrExit as _, failure};
@@ -19,7 +19,9 @@ use super::copy::{CopyError, CopyPlan};
 use super::kubefile::Command;
 use super::recipe::{Recipe, Step, StepKind};
 use super::tree::MergedTree;
-use super::{BuildEvent, BuildOptions, refuse, run};
+use super::{BuildEvent, BuildOptions, layer_error, refuse, run};
+
+mod completion;
 
 /// What a step made; no layer when it changed nothing.
 enum Made {
@@ -42,6 +44,9 @@ pub(super) struct Builder<'a> {
     room: usize,
     /// Archives that were unpacked on the way, as layers.
     unpacked: Vec<Digest>,
+    /// Container images that were brought, and their blobs in the store, which are in layers now.
+    brought: Vec<ContainerImage>,
+    fetched: BTreeSet<Digest>,
 }
 
 impl<'a> Builder<'a> {
@@ -65,6 +70,8 @@ impl<'a> Builder<'a> {
             cache: BuildCache::new(store, options),
             room: 0,
             unpacked: Vec::new(),
+            brought: Vec::new(),
+            fetched: BTreeSet::new(),
         }
     }
 
@@ -74,10 +81,11 @@ impl<'a> Builder<'a> {
     /// When what its base says about itself is wrong.
     pub(super) fn image(&self, recipe: &Recipe) -> anyhow::Result<NewImage> {
         let named = recipe.base.as_ref().map(|base| base.image.container_images());
-        let named = named
+        let mut named = named
             .transpose()
             .or_exit(ExitCode::Verification)?
             .unwrap_or_default();
+        named.extend(self.brought.iter().cloned());
         let images = container_images(named, &self.tree, &recipe.platform);
         self.assembly
             .clone()
@@ -93,10 +101,11 @@ impl<'a> Builder<'a> {
         self.cache.end(well)
     }
 
-    /// Layers of the image so far, and layers that only helped to make them.
+    /// Layers of the image so far, and what only helped to make them: layers, and blobs of container images.
     pub(super) fn layers(self) -> (Vec<Digest>, Vec<Digest>) {
         let layers = self.assembly.layers().iter().map(|layer| layer.digest);
-        (layers.collect(), self.unpacked)
+        let helped = self.unpacked.into_iter().chain(self.fetched);
+        (layers.collect(), helped.collect())
     }
 
     /// Carries out the steps; `found` has what each COPY names.
@@ -126,7 +135,7 @@ impl<'a> Builder<'a> {
     }
 
     fn grow(&mut self, layer: &LayerDescriptor) -> anyhow::Result<()> {
-        let source = ChunkSource::open(self.store, &layer.digest).map_err(coded)?;
+        let source = ChunkSource::open(self.store, &layer.digest).map_err(layer_error)?;
         self.tree.add(source.toc());
         self.cache.grow(layer);
         Ok(())
@@ -205,8 +214,10 @@ impl<'a> Builder<'a> {
         }
         let parts = self.plan(step, &found)?.split(self.room);
         for (number, plan) in parts.into_iter().enumerate() {
-            let source = plan.source().map_err(|error| self.at(step, coded(error)))?;
-            let digest = source.digest().map_err(|error| self.at(step, coded(error)))?;
+            let source = plan.source().map_err(|error| self.at(step, layer_error(error)))?;
+            let digest = source
+                .digest()
+                .map_err(|error| self.at(step, layer_error(error)))?;
             let made = self.write(step, self.cache.key(&("COPY", digest)), &source, |_| Ok(plan))?;
             let text = if number == 0 {
                 step.text.clone()
@@ -226,8 +237,12 @@ impl<'a> Builder<'a> {
         let packed = CopyPlan::new(&found, "archives/", &MergedTree::default(), self.context)
             .or_exit(ExitCode::Failed)
             .map_err(|error| self.at(step, error))?;
-        let source = packed.source().map_err(|error| self.at(step, coded(error)))?;
-        let digest = source.digest().map_err(|error| self.at(step, coded(error)))?;
+        let source = packed
+            .source()
+            .map_err(|error| self.at(step, layer_error(error)))?;
+        let digest = source
+            .digest()
+            .map_err(|error| self.at(step, layer_error(error)))?;
         let key = self.cache.key_on_top(&("ADD", &destination.0, digest));
         self.write(step, key, &source, |builder| {
             let found = unpack_archives(builder.store, found, &mut builder.unpacked)
@@ -249,7 +264,7 @@ impl<'a> Builder<'a> {
         }
         let layer = plan(self)?
             .write(self.store, &self.layer_options)
-            .map_err(|error| self.at(step, coded(error)))?;
+            .map_err(|error| self.at(step, layer_error(error)))?;
         if source.is_unchanged() {
             self.cache.keep(key, Some(&layer))?;
         }
@@ -290,9 +305,4 @@ impl<'a> Builder<'a> {
         let text: String = step.text.chars().take(60).collect();
         error.context(format!("{}:{line}: {text}", self.options.kubefile_name))
     }
-}
-
-fn coded(error: LayerError) -> anyhow::Error {
-    let code = error.exit_code();
-    Err::<(), _>(error).or_exit(code).expect_err("it is an error")
 }

@@ -13,6 +13,8 @@ use super::tree::{MergedTree, Node};
 
 mod split;
 
+pub(super) use split::{LargeBlobs, MIN_BLOB_LEN};
+
 /// A file of this name hides NAME of the layers below (OCI image-spec, "Whiteouts").
 const WHITEOUT_PREFIX: &str = ".wh.";
 /// A file of this name hides everything the layers below have in its folder.
@@ -103,6 +105,26 @@ impl CopyPlan {
                 }
             }
         }
+        plan.add_parents(tree)?;
+        Ok(plan)
+    }
+
+    /// These files, on top of `tree`: texts, and files of this machine, by where they go.
+    ///
+    /// # Errors
+    /// When the image has a file where a folder has to be.
+    pub(super) fn of_files(
+        texts: impl IntoIterator<Item = (String, String)>,
+        files: impl IntoIterator<Item = (String, PathBuf)>,
+        tree: &MergedTree,
+    ) -> Result<Self, CopyError> {
+        let texts = texts
+            .into_iter()
+            .map(|(path, text)| (path, Item::Text(text.into_bytes())));
+        let files = files.into_iter().map(|(path, file)| (path, Item::Source(file)));
+        let mut plan = Self {
+            items: texts.chain(files).collect(),
+        };
         plan.add_parents(tree)?;
         Ok(plan)
     }

@@ -18,11 +18,14 @@ mod container_images;
 mod context;
 mod copy;
 mod ignore;
+mod image_source;
+mod kubeadm_images;
 pub mod kubefile;
 pub mod merge;
 mod pattern;
 pub mod platform;
 mod recipe;
+mod registry_layout;
 pub mod run;
 mod scope;
 mod tree;
@@ -32,14 +35,17 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
-use gantry_store::{Image, Platform, Store};
+use gantry_store::{Image, LayerError, Platform, Store};
 
 use crate::clusterfile::{Mistake, Mistakes};
+use crate::completeness::{IgnoredImages, Place};
 use crate::exit::{OrExit as _, failure, failure_hint};
 
 use base::BaseImage;
 use builder::Builder;
 use context::{BuildContext, Found, FoundKind};
+pub use image_source::{ContainerImageSource, FoundContainerImage};
+pub use kubeadm_images::add_kubeadm_images;
 use recipe::{CopySource, Recipe, StepKind};
 
 /// What is to be built.
@@ -65,6 +71,29 @@ pub struct BuildOptions {
     pub cache: bool,
     /// The time of everything in the image, seconds since the epoch.
     pub epoch: i64,
+    /// Container images that the image has to have inside.
+    pub container_images: ContainerImageOptions,
+}
+
+/// Which container images an image has to have inside.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerImageOptions {
+    /// Whether those that are missing are brought.
+    pub mode: BuildMode,
+    /// Some that no file of the image names, and where they are named.
+    pub listed: Vec<(ImageReference, Place)>,
+    /// Some that need not be inside.
+    pub ignored: IgnoredImages,
+}
+
+/// What a build does about container images that files of the image name and that are not inside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BuildMode {
+    /// They are brought; what cannot be had fails the build
+    #[default]
+    All,
+    /// They are named, and not asked for
+    Lite,
 }
 
 /// What an image is for.
@@ -94,16 +123,24 @@ pub enum BuildEvent<'a> {
     Cached(Option<&'a LayerDescriptor>),
     /// A RUN command wrote this line.
     Output(&'a str),
+    /// These container images are named, not inside, and brought.
+    Bringing(&'a [ImageReference]),
+    /// A container image that is named cannot be had: where it is named, and why.
+    Missing(&'a str),
+    /// Something that people should know.
+    Warning(&'a str),
 }
 
-/// Builds the image and gives it its name.
+/// Builds the image and gives it its name. Container images that it lacks are taken from `source`.
 ///
 /// # Errors
-/// When the Kubefile has mistakes, something cannot be copied, a RUN command fails, or the store cannot be written.
+/// When the Kubefile has mistakes, something cannot be copied, a RUN command fails, a container image cannot be had, or the
+/// store cannot be written.
 /// The name leads where it led before then.
 pub fn build(
     store: &Store,
     options: &BuildOptions,
+    source: &mut dyn ContainerImageSource,
     event: &mut dyn FnMut(BuildEvent<'_>),
 ) -> anyhow::Result<Image> {
     let context = BuildContext::open(&options.context)
@@ -148,6 +185,7 @@ pub fn build(
     });
     let outcome = builder
         .carry_out(&recipe.steps, found, event)
+        .and_then(|()| builder.complete(&recipe, source, event))
         .and_then(|()| builder.image(&recipe));
     let ended = builder.end(outcome.is_ok());
     let outcome = outcome.and_then(|image| ended.map(|()| image));
@@ -234,4 +272,10 @@ fn check_privileges(recipe: &Recipe) -> anyhow::Result<()> {
         "the Kubefile has RUN, which mounts the rootfs: only root may do that",
         "run `sudo gantry build …`, or do the work before and COPY its result",
     ))
+}
+
+/// A layer's error with its exit code.
+fn layer_error(error: LayerError) -> anyhow::Error {
+    let code = error.exit_code();
+    Err::<(), _>(error).or_exit(code).expect_err("it is an error")
 }

@@ -10,6 +10,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{Platform, Store};
 
+use super::container_images::ContainerImageArgs;
 use crate::build::{BuildEvent, BuildOptions, ImageType, build, kubefile, platform};
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure, failure_hint};
@@ -28,8 +29,13 @@ that failed goes on where it was. `gantry prune` removes what no image has.
 Directives: FROM, COPY, ADD, RUN, ENV, ARG, LABEL, MAINTAINER, KUBEVERSION,
 APP, CNI, CSI, APPENV, APPCMDS, and for what runs on the complete cluster LAUNCH, CMDS, CMD.
 
+Container images that files of the image name (manifests/, charts/, application/apps/, lists in
+imageList; templates and charts as the image's own values make them) have to be in registry/. Those
+that are not are brought there; one that cannot be had fails the build, with file and line.
+
 Examples:
   gantry build -t kubernetes:v1.31.4 .
+  gantry build -t shop:v7 --from-archive images.tar --from-registry 10.0.0.9:5000/mirror .
   gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {
     /// Name of the image, NAME[:TAG]
@@ -63,6 +69,9 @@ pub struct Args {
     /// Folder that COPY reads from
     #[arg(value_hint = ValueHint::DirPath)]
     context: PathBuf,
+
+    #[command(flatten)]
+    container_images: ContainerImageArgs,
 }
 
 /// Network of RUN commands.
@@ -92,15 +101,19 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         cache: !args.no_cache,
         network: args.network == Network::Host,
         epoch: source_date_epoch()?,
+        container_images: args.container_images.options()?,
     };
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    let image = build(&store, &options, &mut show)?;
+    let mut source = args.container_images.source(&store);
+    let image = build(&store, &options, &mut source, &mut show)?;
+    drop(source);
     output::print(&format!("{}@{}\n", options.name, image.manifest_digest))?;
     Ok(ExitCode::Done)
 }
 
 fn show(event: BuildEvent<'_>) {
     let dim = anstyle::Style::new().dimmed();
+    let warning = anstyle::AnsiColor::Yellow.on_default().bold();
     match event {
         BuildEvent::Step { number, of, text } => {
             let text: String = text.chars().take(160).collect();
@@ -122,6 +135,22 @@ fn show(event: BuildEvent<'_>) {
                 bytes(layer.size)
             );
         }
+        BuildEvent::Bringing(images) => {
+            let names: Vec<String> = images.iter().take(8).map(ToString::to_string).collect();
+            let more = images.len().saturating_sub(names.len());
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" and {more} more")
+            };
+            let bold = anstyle::Style::new().bold();
+            anstream::eprintln!("{bold}[registry/]{bold:#} {}{more}", names.join(", "));
+        }
+        BuildEvent::Missing(text) => {
+            let red = anstyle::AnsiColor::Red.on_default().bold();
+            anstream::eprintln!("{red}missing:{red:#} {text}");
+        }
+        BuildEvent::Warning(text) => anstream::eprintln!("{warning}warning:{warning:#} {text}"),
         BuildEvent::Cached(None) => anstream::eprintln!("{dim}  cached, no changes, no layer{dim:#}"),
         BuildEvent::Layer(None) => anstream::eprintln!("{dim}  no changes, no layer{dim:#}"),
     }

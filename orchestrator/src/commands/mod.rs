@@ -7,12 +7,15 @@ pub mod backup;
 pub mod build;
 pub mod cat;
 pub mod certs;
+pub mod check;
 mod confirm;
 pub mod connect;
+pub mod container_images;
 pub mod diff;
 pub mod documents;
 pub mod enroll;
 pub mod history;
+mod image_lists;
 mod image_trust;
 pub mod images;
 pub mod inspect;
@@ -80,6 +83,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mount(args) => mount::mount(args, context),
         Command::Umount(args) => mount::umount(args, context),
         Command::Sbom(args) => sbom::run(args, context),
+        Command::Check(args) => check::run(args, context),
         Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Merge(args) => merge::run(args, context),

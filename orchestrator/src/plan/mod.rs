@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use commands::ImageCommands;
 pub use image::{PlanImage, PlanLayer};
 pub use image_file::ImageFile;
-pub(crate) use kubeadm::is_node_name;
+pub(crate) use kubeadm::{CONFIG_PATHS as KUBEADM_CONFIG_PATHS, METADATA, PROGRAM as KUBEADM, is_node_name};
 pub use kubeadm::{ImageKubernetes, KubeadmFile, KubernetesNeeds};
 pub use leave::Leaving;
 pub use progress::refresh;

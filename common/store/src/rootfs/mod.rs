@@ -36,9 +36,17 @@ impl Rootfs {
     /// When a layer's table of contents cannot be read or is not the one of the image; when there are more than
     /// [`MAX_ROOTFS_ENTRIES`] entries.
     pub fn read(store: &Store, image: &Image) -> Result<Self, LayerError> {
+        Self::of_layers(store, &image.layers)
+    }
+
+    /// The tree of these layers, bottom first.
+    ///
+    /// # Errors
+    /// Like [`Rootfs::read`].
+    pub fn of_layers(store: &Store, layers: &[LayerDescriptor]) -> Result<Self, LayerError> {
         let mut rootfs = Self::default();
         let mut entries = 0;
-        for layer in &image.layers {
+        for layer in layers {
             let source = ChunkSource::open(store, &layer.digest)?;
             entries += source.toc().entries().len();
             check(layer, &source, entries).map_err(|source| LayerError::Toc {
@@ -55,6 +63,14 @@ impl Rootfs {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TocEntry)> {
         self.places
             .iter()
+            .map(|(path, place)| (path.as_str(), self.entry_at(*place)))
+    }
+
+    /// As [`Rootfs::iter`], of the paths that begin with `prefix`.
+    pub fn below<'r>(&'r self, prefix: &'r str) -> impl Iterator<Item = (&'r str, &'r TocEntry)> {
+        self.places
+            .range(prefix.to_owned()..)
+            .take_while(move |(path, _)| path.starts_with(prefix))
             .map(|(path, place)| (path.as_str(), self.entry_at(*place)))
     }
 

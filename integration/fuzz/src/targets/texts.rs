@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use gantry::build::kubefile;
+use gantry::charts::{Chart, render as render_chart};
 use gantry::clusterfile::yaml::{Yaml, to_text};
 use gantry::clusterfile::{Clusterfile, Mistakes};
+use gantry::completeness::{References, find_in_yaml, parse_image_list, repositories_of};
 use gantry_model::ImageReference;
 use gantry_template::{check, render, render_document};
 
@@ -124,6 +126,62 @@ pub(crate) const REFERENCE: Target = Target {
                 return;
             };
             assert_eq!(name.to_string().parse::<ImageReference>().ok(), Some(name));
+        });
+    },
+};
+
+/// A chart: its values, a line of dashes, its template.
+pub(crate) const CHART: Target = Target {
+    name: "chart",
+    seeds: || {
+        texts(&[
+            "image: {repository: a, tag: b}\n-----\n{{ define \"x\" }}{{ .Values.image.tag | quote }}{{ end }}\
+             {{ include \"x\" . | nindent 2 }}{{ tpl \"{{ .Chart.Name }}\" . }}",
+            "a: [1, 2]\n-----\n{{ range until 3 }}{{ add . 1 }}{{ end }}{{ toYaml .Values | indent 2 }}\
+             {{ dict \"a\" (list 1 \"b\") | toJson | fromJson | toYaml }}",
+            "-----\n{{ if .Capabilities.APIVersions.Has \"v1\" }}{{ semverCompare \"^1.2 || >= 3\" \"v1.20.2\" }}\
+             {{ regexReplaceAll \"a(b)\" \"abab\" \"${1}\" | trunc -3 | repeat 2 }}{{ end }}",
+        ])
+    },
+    run: |data| {
+        with_text(data, |text| {
+            let (values, template) = text.split_once("-----\n").unwrap_or(("", text));
+            let files = [
+                ("Chart.yaml", "name: a\nversion: 1.0.0\n"),
+                ("values.yaml", values),
+                ("templates/a.yaml", template),
+            ];
+            let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
+            if let Ok(chart) = Chart::of(files.into()) {
+                let _ = render_chart(&chart, None);
+            }
+        });
+        let _ = Chart::unpack(data);
+    },
+};
+
+/// Container images in manifests and in lists.
+pub(crate) const IMAGE_NAMES: Target = Target {
+    name: "image-names",
+    seeds: || {
+        texts(&[
+            "kind: Pod\nspec:\n  containers:\n  - image: a/b:c\n    args: [--x-image=a.test/b:c]\n    \
+             env: [{name: IMAGE, value: 'a:b'}]\n---\ndata:\n  x: |\n    image: a\n    b: c\n",
+            "# list\nnginx:1.25 # x\n'a.test:5000/b',\n",
+            "image: {repository: a, tag: b, registry: c.test}\n\tx\n- image: \"d\"\n",
+        ])
+    },
+    run: |data| {
+        with_text(data, |text| {
+            let mut found = References::default();
+            find_in_yaml(text, "a.yaml", &|_, _| None, &mut found);
+            for (image, places) in found.iter() {
+                assert!(!places.is_empty());
+                assert!(!repositories_of(image).is_empty());
+            }
+            if let Err(mistakes) = parse_image_list(text) {
+                let _shown = Mistakes::new("imageList", text, mistakes).render(true);
+            }
         });
     },
 };

@@ -68,6 +68,7 @@ fn play() -> Result<()> {
     )?;
     stage.type_command(bed.operator(), "build -t kubernetes:v1.20.2 rootfs")?;
     stage.type_command(bed.operator(), "images")?;
+    stage.type_command(bed.operator(), "check kubernetes:v1.20.2")?;
 
     stage.chapter("A Clusterfile is applied: every byte over QUIC, the image's own scripts, then kubeadm");
     bed.write_clusterfile(1, 2)?;

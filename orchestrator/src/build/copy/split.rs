@@ -11,45 +11,54 @@ use super::{CopyPlan, Item};
 const BLOBS: &str = "registry/docker/registry/v2/blobs/sha256/";
 /// The file of a blob in its folder.
 const DATA: &str = "/data";
-/// Smaller blobs (configs, manifests) are not worth a layer.
-const MIN_BLOB_LEN: u64 = 1 << 20;
+/// Smaller blobs (configs, manifests) are not worth a layer. Bytes.
+pub(in super::super) const MIN_BLOB_LEN: u64 = 1 << 20;
 /// Most layers for the blobs of one COPY. Of the 128 that an image may have, it leaves enough for everything else.
 const MAX_BLOB_LAYERS: usize = 32;
 
-impl CopyPlan {
-    /// The plan in parts that are layers of their own, bottom first; in one if there is no `room` for as many layers. Each
-    /// blob decides by itself where it goes, so that it is in the same layer whatever lies beside it.
-    pub(in super::super) fn split(mut self, room: usize) -> Vec<Self> {
-        let blobs: Vec<String> = self
-            .items
-            .iter()
-            .filter(|(path, item)| is_large_blob(path, item))
-            .map(|(path, _)| path.clone())
-            .collect();
+/// The large blobs of a `registry/`, by where they lie in the rootfs.
+#[derive(Debug)]
+pub(in super::super) struct LargeBlobs(Vec<String>);
+
+impl LargeBlobs {
+    /// The blobs that lie at `paths`.
+    pub(in super::super) const fn new(paths: Vec<String>) -> Self {
+        Self(paths)
+    }
+
+    /// The blobs in groups that are layers of their own; none if there is nothing to group, or no `room` for as many layers.
+    /// Each blob decides by itself where it goes, so that it is in the same layer whatever lies beside it.
+    pub(in super::super) fn groups(self, room: usize) -> Option<Vec<Vec<String>>> {
         // A layer each, as long as there are few; else those that begin alike together.
-        let together = blobs.len() > MAX_BLOB_LAYERS;
-        let mut parts: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
-        let mut names = BTreeMap::new();
-        for path in &blobs {
-            names.insert(path, if together { group(path) } else { path.clone() });
+        let together = self.0.len() > MAX_BLOB_LAYERS;
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for path in self.0 {
+            let name = if together { group(&path) } else { path.clone() };
+            groups.entry(name).or_default().push(path);
         }
-        for (path, name) in &names {
-            parts.entry(name).or_default().push(path);
-        }
-        if parts.is_empty() || parts.len() >= room {
+        (!groups.is_empty() && groups.len() < room).then(|| groups.into_values().collect())
+    }
+}
+
+impl CopyPlan {
+    /// The plan in parts that are layers of their own, bottom first; in one if there is no `room` for as many layers.
+    pub(in super::super) fn split(mut self, room: usize) -> Vec<Self> {
+        let blobs = self.items.iter().filter(|(path, item)| is_large_blob(path, item));
+        let blobs = LargeBlobs::new(blobs.map(|(path, _)| path.clone()).collect());
+        let Some(groups) = blobs.groups(room) else {
             return vec![self];
-        }
+        };
         let mut plans = Vec::new();
-        for paths in parts.values() {
+        for paths in &groups {
             let mut plan = Self::default();
             for path in paths {
-                let item = self.items.get(*path).cloned();
-                plan.items.extend(item.map(|item| ((*path).clone(), item)));
+                let item = self.items.get(path).cloned();
+                plan.items.extend(item.map(|item| (path.clone(), item)));
                 plan.add_folders_of(path, &self);
             }
             plans.push(plan);
         }
-        for path in &blobs {
+        for path in groups.iter().flatten() {
             self.items.remove(path);
         }
         let rest = (!self.items.is_empty()).then_some(self);

@@ -16,9 +16,10 @@ pub use child::{ChildArgs, run_child};
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+use std::process::{Child, Command as Process, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gantry_model::{ExitCode, LayerDescriptor};
@@ -32,6 +33,11 @@ use crate::exit::{OrExit as _, failure};
 const ROOTFS: &str = "/run/gantry/rootfs";
 /// Status of the child when the command could not be started at all.
 const CANNOT_START: i32 = 125;
+
+/// Most bytes of an answer.
+const MAX_ANSWER_LEN: u64 = 1 << 20;
+/// Longest time that an answer takes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the child processes have to know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,6 +129,81 @@ pub fn run(
         .or_else(|(code, error)| Err(error).or_exit(code))
 }
 
+/// Runs `arguments` in a rootfs that has only what `fill` puts into its folder, without any network; gives what it writes to
+/// standard output.
+///
+/// # Errors
+/// When the command fails, says more than [`MAX_ANSWER_LEN`] bytes, or takes longer than [`ANSWER_TIMEOUT`].
+pub fn ask(
+    store: &Store,
+    fill: &mut dyn FnMut(&Path) -> anyhow::Result<()>,
+    arguments: Vec<String>,
+) -> anyhow::Result<String> {
+    let scratch = scratch(store)?;
+    let folder = |name: &str| {
+        let path = scratch.0.join(name);
+        fs::create_dir(&path)
+            .with_context(|| format!("cannot create {}", path.display()))
+            .map(|()| path)
+    };
+    let mut env = BTreeMap::new();
+    add_defaults(&mut env, 0);
+    let spec = RunSpec {
+        lower: vec![folder("empty")?],
+        upper: folder("upper")?,
+        work: folder("work")?,
+        merged: folder("merged")?,
+        network: false,
+        arguments,
+        env,
+    };
+    fill(&spec.upper)?;
+    let spec_file = scratch.0.join("spec.json");
+    fs::write(&spec_file, serde_json::to_vec(&spec)?)
+        .with_context(|| format!("cannot write {}", spec_file.display()))?;
+    let mut child = start(&spec_file, Stdio::null())?;
+    let out = child.stdout.take().expect("it is piped");
+    // It ends with the process, whatever the process does.
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        out.take(MAX_ANSWER_LEN + 1)
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
+    });
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let status = loop {
+        if let Some(status) = child.try_wait().context("cannot wait for the command")? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().context("cannot end the command")?;
+            child.wait().context("cannot wait for the command")?;
+            return Err(failure(
+                ExitCode::Failed,
+                format!("it gave no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let bytes = reader
+        .join()
+        .expect("reading does not panic")
+        .context("cannot read what it says")?;
+    match status.code() {
+        Some(0) if bytes.len() as u64 > MAX_ANSWER_LEN => Err(failure(
+            ExitCode::Failed,
+            format!("it says more than {MAX_ANSWER_LEN} bytes"),
+        )),
+        Some(0) => String::from_utf8(bytes).context("what it says is not UTF-8"),
+        Some(CANNOT_START) => Err(failure(ExitCode::Failed, "it cannot be started on this machine")),
+        Some(code) => Err(failure(
+            ExitCode::Failed,
+            format!("it ended with exit status {code}"),
+        )),
+        None => Err(failure(ExitCode::Failed, "it was killed")),
+    }
+}
+
 fn scratch(store: &Store) -> anyhow::Result<Scratch> {
     let tmp = store.tmp_dir();
     let make = || -> io::Result<PathBuf> {
@@ -151,16 +232,20 @@ fn add_defaults(env: &mut BTreeMap<String, String>, epoch: i64) {
     }
 }
 
-fn execute(spec_file: &Path, line: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-    let mut child = Process::new("/proc/self/exe")
+fn start(spec_file: &Path, errors: Stdio) -> anyhow::Result<Child> {
+    Process::new("/proc/self/exe")
         .arg0("gantry")
         .arg(child::COMMAND)
         .arg(spec_file)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(errors)
         .spawn()
-        .context("cannot start the process that runs RUN")?;
+        .context("cannot start the process that runs RUN")
+}
+
+fn execute(spec_file: &Path, line: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+    let mut child = start(spec_file, Stdio::piped())?;
     let streams = (child.stdout.take(), child.stderr.take());
     output::forward(
         streams.0.expect("it is piped"),

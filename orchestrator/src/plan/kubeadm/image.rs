@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::PROGRAM;
 
 /// Where images configure kubeadm; a template is rendered for every host and goes first.
-const CONFIG_PATHS: [&str; 4] = [
+pub(crate) const CONFIG_PATHS: [&str; 4] = [
     "etc/kubeadm.yml.tmpl",
     "etc/kubeadm.yml",
     "etc/kubeadm-config.yaml.tmpl",
     "etc/kubeadm-config.yaml",
 ];
 /// Which version of Kubernetes an image stands for.
-const METADATA: &str = "Metadata";
+pub(crate) const METADATA: &str = "Metadata";
 /// What waits for nodes, below the rootfs.
 const KUBECTL: &str = "bin/kubectl";
 /// Folders of programs and of scripts, below the rootfs.

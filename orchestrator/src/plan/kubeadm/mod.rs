@@ -23,6 +23,7 @@ use gantry_model::{
     ClusterName, ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome, StepRecord,
 };
 
+pub(crate) use image::{CONFIG_PATHS, METADATA};
 pub use image::{ImageKubernetes, KubeadmFile};
 pub(super) use marks::marks;
 pub use needs::KubernetesNeeds;
@@ -39,7 +40,7 @@ use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
 
 /// The program that makes clusters, below the rootfs.
-const PROGRAM: &str = "bin/kubeadm";
+pub(crate) const PROGRAM: &str = "bin/kubeadm";
 /// Where workers find the API servers.
 const BALANCER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), API_SERVER_PORT);
 /// After this a run of kubeadm is ended, in seconds: its own limits add up to less.

@@ -1,0 +1,246 @@
+//! After the last directive: the container images that files of the image name, and that are not in its `registry/`, are brought
+//! there, or the build fails and says where they are named.
+
+use std::collections::BTreeSet;
+
+use gantry_model::{Digest, ExitCode, ImageReference, LayerDescriptor};
+use gantry_store::manifest::MAX_LAYERS;
+use gantry_store::{ContainerImage, Descriptor, Rootfs};
+
+use crate::completeness::{Missing, RegistryContents, Report, TemplateValues, data_path, scan};
+use crate::exit::{OrExit as _, failure, failure_hint};
+
+use super::super::copy::CopyPlan;
+use super::super::image_source::{ContainerImageSource, FoundContainerImage};
+use super::super::recipe::Recipe;
+use super::super::registry_layout::{LayoutPart, RegistryLayout};
+use super::super::{BuildEvent, BuildMode, add_kubeadm_images, layer_error};
+use super::{Builder, Made};
+
+/// What to do about container images that are missing.
+const HINT: &str = "take them from an archive (--from-archive) or another registry (--from-registry); name those that \
+                    hosts have from elsewhere in a file (--ignored-image-list), or build with --build-mode lite";
+/// Doubts shown; `gantry check` shows all.
+const MAX_DOUBTS_SHOWN: usize = 10;
+/// Images named in the history of a layer.
+const MAX_IMAGES_IN_HISTORY: usize = 8;
+
+/// An image that is missing, and the one that was found for it.
+type Brought<'m> = (&'m Missing, FoundContainerImage);
+
+impl Builder<'_> {
+    /// Looks for what is named and not inside, and takes it from `source`.
+    ///
+    /// # Errors
+    /// When something cannot be had, or what `registry/` has of it is damaged.
+    pub(in super::super) fn complete(
+        &mut self,
+        recipe: &Recipe,
+        source: &mut dyn ContainerImageSource,
+        event: &mut dyn FnMut(BuildEvent<'_>),
+    ) -> anyhow::Result<()> {
+        let report = self.report(recipe, event)?;
+        if self.options.container_images.mode == BuildMode::Lite {
+            for missing in &report.missing {
+                let text = format!("{}: {} is not inside", place(missing), missing.image);
+                event(BuildEvent::Warning(&text));
+            }
+            return Ok(());
+        }
+        if !report.missing.is_empty() {
+            self.bring(recipe, &report.missing, source, event)?;
+        }
+        // What came is looked at like everything else.
+        let report = self.report(recipe, &mut |_| {})?;
+        for flaw in &report.flaws {
+            event(BuildEvent::Warning(&format!("in registry/, {flaw}")));
+        }
+        for missing in &report.missing {
+            let text = format!("{}: {} is not inside", place(missing), missing.image);
+            event(BuildEvent::Warning(&text));
+        }
+        let damaged = report.flaws.iter().filter(|flaw| flaw.named).count();
+        match report.missing.len() + damaged {
+            0 => Ok(()),
+            _ => Err(failure_hint(
+                ExitCode::Input,
+                "container images that are named are not whole in registry/",
+                "copy a registry/ that has them whole, or none: then they are brought by the build",
+            )),
+        }
+    }
+
+    fn report(&self, recipe: &Recipe, event: &mut dyn FnMut(BuildEvent<'_>)) -> anyhow::Result<Report> {
+        let wishes = &self.options.container_images;
+        let extension = recipe.applications.extension();
+        let extension = extension
+            .map_err(|error| failure(ExitCode::Input, format!("the base cannot be built on: {error}")))?;
+        let values = TemplateValues::new(&recipe.env, Some(&extension));
+        let rootfs = Rootfs::of_layers(self.store, self.assembly.layers()).map_err(layer_error)?;
+        let scan = scan(&rootfs, &values).map_err(layer_error)?;
+        if let Some(mistakes) = scan.mistakes.into_iter().next() {
+            anstream::eprint!("{}", mistakes.render(true));
+            return Err(failure(ExitCode::Input, mistakes));
+        }
+        let mut references = scan.references;
+        for (image, place) in &wishes.listed {
+            references.add_image(image.clone(), place.clone());
+        }
+        add_kubeadm_images(self.store, &rootfs, &values, &recipe.platform, &mut references)?;
+        let references = references.without(|image| wishes.ignored.contains(image));
+        let doubts = references.doubts();
+        for doubt in doubts.iter().take(MAX_DOUBTS_SHOWN) {
+            event(BuildEvent::Warning(&format!("{}: {}", doubt.place, doubt.reason)));
+        }
+        if doubts.len() > MAX_DOUBTS_SHOWN {
+            let text = format!(
+                "and {} more; `gantry check` shows all",
+                doubts.len() - MAX_DOUBTS_SHOWN
+            );
+            event(BuildEvent::Warning(&text));
+        }
+        let contents = RegistryContents::read(&rootfs).map_err(layer_error)?;
+        Report::of(&references, &contents, &recipe.platform).map_err(layer_error)
+    }
+
+    fn bring(
+        &mut self,
+        recipe: &Recipe,
+        missing: &[Missing],
+        source: &mut dyn ContainerImageSource,
+        event: &mut dyn FnMut(BuildEvent<'_>),
+    ) -> anyhow::Result<()> {
+        let names: Vec<ImageReference> = missing.iter().map(|missing| missing.image.clone()).collect();
+        event(BuildEvent::Bringing(&names));
+        let answers = source.find(&names, &recipe.platform)?;
+        let (mut brought, mut absent): (Vec<Brought<'_>>, usize) = (Vec::new(), 0);
+        for (missing, answer) in missing.iter().zip(answers) {
+            match answer {
+                Ok(found) => brought.push((missing, found)),
+                Err(error) => {
+                    absent += 1;
+                    let similar = missing.similar.as_ref();
+                    let similar = similar.map_or(String::new(), |similar| format!(" (it has {similar})"));
+                    let text = format!(
+                        "{}: {} is not in registry/{similar} and cannot be had: {error:#}",
+                        place(missing),
+                        missing.image
+                    );
+                    event(BuildEvent::Missing(&text));
+                }
+            }
+        }
+        if absent > 0 {
+            let is = if absent == 1 {
+                "image that is"
+            } else {
+                "images that are"
+            };
+            let message = format!("{absent} container {is} named cannot be had");
+            return Err(failure_hint(ExitCode::Input, message, HINT));
+        }
+        self.lay(&brought, source, event)?;
+        self.fetched.extend(brought.iter().flat_map(|(_, found)| {
+            let all = found.manifests.iter().chain(&found.blobs);
+            all.map(|blob| blob.digest)
+        }));
+        self.brought.extend(names.into_iter().map(|name| ContainerImage {
+            image: name.to_string(),
+            app_name: String::new(),
+            platform: Some(recipe.platform.clone()),
+        }));
+        Ok(())
+    }
+
+    /// Makes layers of what was found: blobs that are in a layer that was made before do not travel again.
+    fn lay(
+        &mut self,
+        brought: &[Brought<'_>],
+        source: &mut dyn ContainerImageSource,
+        event: &mut dyn FnMut(BuildEvent<'_>),
+    ) -> anyhow::Result<()> {
+        let rootfs = Rootfs::of_layers(self.store, self.assembly.layers()).map_err(layer_error)?;
+        let inside = RegistryContents::read(&rootfs).map_err(layer_error)?;
+        let mut layout = RegistryLayout::default();
+        for (missing, found) in brought {
+            if let Some(taken) = layout.add(&missing.image, found, &inside) {
+                let text = format!(
+                    "{} is in registry/ with its registry's name alone: another image is {taken}",
+                    missing.image
+                );
+                event(BuildEvent::Warning(&text));
+            }
+        }
+        let room = MAX_LAYERS.saturating_sub(self.assembly.layers().len());
+        let parts = layout.parts(room, |path| rootfs.get(path).is_some());
+        let mut made = Vec::new();
+        for part in parts {
+            let key = self.cache.key(&("REGISTRY", &part));
+            made.push((key, self.cache.find(key), part));
+        }
+        let missing = made.iter().filter(|(_, before, _)| before.is_none());
+        let missing: BTreeSet<Digest> = missing
+            .flat_map(|(_, _, part)| part.blobs.iter().copied())
+            .collect();
+        source.fetch(&wanted(brought, missing))?;
+        for (number, (key, before, part)) in made.into_iter().enumerate() {
+            let made = match before {
+                Some(layer) => Made::Before(layer),
+                None => {
+                    let layer = self.write_part(&part)?;
+                    self.cache.keep(key, Some(&layer))?;
+                    Made::Now(Some(layer))
+                }
+            };
+            let text = if number == 0 {
+                history(brought)
+            } else {
+                "container images (blobs of registry/)".to_owned()
+            };
+            self.put(&text, made, event)?;
+        }
+        Ok(())
+    }
+
+    fn write_part(&self, part: &LayoutPart) -> anyhow::Result<LayerDescriptor> {
+        let file = |digest: &Digest| (data_path(digest), self.store.blobs().path(digest));
+        CopyPlan::of_files(part.links.clone(), part.blobs.iter().map(file), &self.tree)
+            .or_exit(ExitCode::Failed)?
+            .write(self.store, &self.layer_options)
+            .map_err(layer_error)
+    }
+}
+
+/// Which blobs are to be had of which image, each once.
+fn wanted<'m>(
+    brought: &[Brought<'m>],
+    mut missing: BTreeSet<Digest>,
+) -> Vec<(&'m ImageReference, Vec<Descriptor>)> {
+    brought
+        .iter()
+        .map(|(named, found)| {
+            let blobs = found.blobs.iter();
+            let blobs = blobs.filter(|blob| missing.remove(&blob.digest)).cloned();
+            (&named.image, blobs.collect::<Vec<_>>())
+        })
+        .filter(|(_, blobs)| !blobs.is_empty())
+        .collect()
+}
+
+/// Where a missing image is named first.
+fn place(missing: &Missing) -> String {
+    missing
+        .places
+        .first()
+        .map_or_else(String::new, ToString::to_string)
+}
+
+/// What the history of the image says about the layer.
+fn history(brought: &[Brought<'_>]) -> String {
+    let names = brought.iter().take(MAX_IMAGES_IN_HISTORY);
+    let mut names: Vec<String> = names.map(|(missing, _)| missing.image.to_string()).collect();
+    if brought.len() > names.len() {
+        names.push(format!("{} more", brought.len() - names.len()));
+    }
+    format!("container images: {}", names.join(", "))
+}

@@ -1,0 +1,358 @@
+//! This module owns [`render`]: a chart's templates, with everything helm gives them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use gantry_template::check_nesting;
+use gotmpl::{Template, TemplateError, Value};
+use serde_json::{Map, Value as Json, json};
+
+use super::chart::Chart;
+use super::functions;
+use super::methods::with_calls;
+use super::values::dependencies;
+
+/// Bytes that a chart may make in all.
+const MAX_RENDERED_LEN: usize = 32 << 20;
+/// Steps of loops in one template.
+const MAX_STEPS: u64 = 1_000_000;
+/// How deep templates include each other.
+const MAX_INCLUDES: usize = 32;
+/// The version that a chart is told the cluster has, unless somebody says another.
+const KUBERNETES_VERSION: &str = "v1.20.0";
+/// What a value that is not there is; helm leaves it out.
+const NO_VALUE: &str = "<no value>";
+
+/// One template of a chart, rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The template, by its path in the chart.
+    pub template: String,
+    /// What it makes, or why it makes nothing.
+    pub text: Result<String, String>,
+}
+
+/// What the templates of `chart` and of the charts in it make of its own values, for a cluster of this version.
+#[must_use]
+pub fn render(chart: &Chart, kubernetes: Option<&str>) -> Vec<Rendered> {
+    let mut all = Vec::new();
+    let mut plan = Vec::new();
+    let values = if chart.values.is_object() {
+        chart.values.clone()
+    } else {
+        Json::Object(Map::new())
+    };
+    collect(chart, &chart.name, String::new(), values, &mut plan);
+    // Every template is known to every other one, in charts below and above.
+    let set = Set::new(&plan, &mut all);
+    let version = kubernetes.unwrap_or(KUBERNETES_VERSION);
+    let mut left = MAX_RENDERED_LEN;
+    for one in &plan {
+        for (path, text) in &one.chart.templates {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            if name.starts_with('_') || name == "NOTES.txt" {
+                continue;
+            }
+            let template = format!("{}{path}", one.below);
+            let text = set.render(&with_calls(text), &one.context(version, &template), left);
+            left = left.saturating_sub(text.as_ref().map_or(0, String::len));
+            all.push(Rendered { template, text });
+        }
+    }
+    all
+}
+
+/// A chart that is rendered.
+struct Planned<'c> {
+    chart: &'c Chart,
+    /// What it is called where it is used.
+    name: String,
+    /// Where it lies below the top chart, with a `/` at the end.
+    below: String,
+    values: Json,
+}
+
+fn collect<'c>(chart: &'c Chart, name: &str, below: String, values: Json, plan: &mut Vec<Planned<'c>>) {
+    let further = dependencies(chart, &values);
+    plan.push(Planned {
+        chart,
+        name: name.to_owned(),
+        below: below.clone(),
+        values,
+    });
+    for (name, chart, values) in further {
+        collect(chart, &name, format!("{below}charts/{name}/"), values, plan);
+    }
+}
+
+impl Planned<'_> {
+    /// What a template gets (helm's "Built-in Objects").
+    fn context(&self, kubernetes: &str, template: &str) -> Value {
+        let mut metadata = Map::new();
+        for (field, value) in &self.chart.metadata {
+            let mut letters = field.chars();
+            let first = letters.next().map(|first| first.to_uppercase().to_string());
+            metadata.insert(
+                format!("{}{}", first.unwrap_or_default(), letters.as_str()),
+                value.clone(),
+            );
+        }
+        metadata.insert("Name".to_owned(), json!(self.name));
+        let mut version = kubernetes.trim_start_matches('v').split('.');
+        let (major, minor) = (version.next().unwrap_or("1"), version.next().unwrap_or("20"));
+        let context = functions::from_json(&json!({
+            "Values": self.values,
+            "Chart": metadata,
+            "Release": {
+                "Name": "release", "Namespace": "default", "Service": "Helm", "Revision": 1,
+                "IsInstall": true, "IsUpgrade": false,
+            },
+            "Capabilities": {
+                "KubeVersion": { "Version": kubernetes, "GitVersion": kubernetes, "Major": major, "Minor": minor },
+                "HelmVersion": { "Version": "v3.12.0" },
+            },
+            "Template": { "Name": format!("{}/{template}", self.name), "BasePath": format!("{}/templates", self.name) },
+        }));
+        let files = self.chart.files.clone();
+        let get = functions::function(move |arguments| {
+            let path = arguments.first().map(ToString::to_string).unwrap_or_default();
+            Ok(functions::string(files.get(&path).cloned().unwrap_or_default()))
+        });
+        let nothing = || functions::function(|_| Ok(functions::map([])));
+        let lines = functions::function(|_| Ok(Value::List(Arc::new([]))));
+        let with_methods = [
+            (
+                "Files",
+                functions::map([
+                    ("Get", get.clone()),
+                    ("GetBytes", get),
+                    ("Glob", nothing()),
+                    ("Lines", lines),
+                    ("AsConfig", nothing()),
+                    ("AsSecrets", nothing()),
+                ]),
+            ),
+            (
+                // Whatever a cluster may have, it is taken to have: more is rendered then, not less.
+                "APIVersions",
+                functions::map([("Has", functions::function(|_| Ok(Value::Bool(true))))]),
+            ),
+        ];
+        let Value::Map(fields) = context else {
+            return context;
+        };
+        let mut fields = Arc::unwrap_or_clone(fields);
+        for (name, value) in with_methods {
+            if name == "APIVersions" {
+                if let Some(Value::Map(capabilities)) = fields.get("Capabilities") {
+                    let mut capabilities = BTreeMap::clone(capabilities);
+                    capabilities.insert(name.into(), value);
+                    fields.insert("Capabilities".into(), Value::Map(Arc::new(capabilities)));
+                }
+            } else {
+                fields.insert(name.into(), value);
+            }
+        }
+        Value::Map(Arc::new(fields))
+    }
+}
+
+/// Everything that templates define, for all of them.
+struct Set(Arc<OnceLock<Template>>);
+
+impl Set {
+    fn new(plan: &[Planned<'_>], failed: &mut Vec<Rendered>) -> Self {
+        let set = Arc::new(OnceLock::new());
+        let mut template = with_all_functions(&set);
+        for one in plan.iter().rev() {
+            for (path, text) in &one.chart.templates {
+                // What a file makes itself is rendered later; here only what it defines counts.
+                match parsed(template.clone(), &with_calls(text)) {
+                    Ok(parsed) => template = parsed,
+                    Err(error) if path.rsplit('/').next().is_some_and(|name| name.starts_with('_')) => {
+                        failed.push(Rendered {
+                            template: format!("{}{path}", one.below),
+                            text: Err(error.to_string()),
+                        });
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        let _ = set.set(template);
+        Self(set)
+    }
+
+    fn render(&self, text: &str, context: &Value, limit: usize) -> Result<String, String> {
+        rendered(&self.0, text, context, limit).map_err(|error| error.to_string())
+    }
+}
+
+fn with_all_functions(set: &Arc<OnceLock<Template>>) -> Template {
+    let template = functions::with_functions(Template::new("").max_range_iters(MAX_STEPS));
+    let (of_include, of_tpl) = (Arc::downgrade(set), Arc::downgrade(set));
+    let depth = Arc::new(AtomicUsize::new(0));
+    let depth_of_tpl = depth.clone();
+    template
+        .func("include", move |arguments| {
+            let [name, dot] = arguments else {
+                return Err(TemplateError::Exec("include takes a name and a value".into()));
+            };
+            let _inside = Inside::one_deeper(&depth)?;
+            let set = upgraded(&of_include)?;
+            let set = set.get().ok_or_else(unset)?;
+            let mut text = Bounded::new(MAX_RENDERED_LEN);
+            set.execute_template_fmt(&mut text, &name.to_string(), dot)?;
+            Ok(functions::string(text.text.replace(NO_VALUE, "")))
+        })
+        .func("tpl", move |arguments| {
+            let [text, dot] = arguments else {
+                return Err(TemplateError::Exec("tpl takes a text and a value".into()));
+            };
+            let _inside = Inside::one_deeper(&depth_of_tpl)?;
+            let set = upgraded(&of_tpl)?;
+            rendered(&set, &with_calls(&text.to_string()), dot, MAX_RENDERED_LEN).map(functions::string)
+        })
+}
+
+/// One template within another; ends when dropped.
+struct Inside(Arc<AtomicUsize>);
+
+impl Inside {
+    fn one_deeper(depth: &Arc<AtomicUsize>) -> Result<Self, TemplateError> {
+        let inside = Self(depth.clone());
+        if depth.fetch_add(1, Ordering::Relaxed) >= MAX_INCLUDES {
+            let message = format!("templates include each other more than {MAX_INCLUDES} deep");
+            return Err(TemplateError::Exec(message));
+        }
+        Ok(inside)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn upgraded(set: &Weak<OnceLock<Template>>) -> Result<Arc<OnceLock<Template>>, TemplateError> {
+    set.upgrade().ok_or_else(unset)
+}
+
+fn unset() -> TemplateError {
+    TemplateError::Exec("the templates are not all read".into())
+}
+
+/// `template` with `text`, whose blocks are not nested deeper than the parser can stand.
+fn parsed(template: Template, text: &str) -> Result<Template, TemplateError> {
+    check_nesting(text).map_err(|error| TemplateError::Exec(error.to_string()))?;
+    template.parse(text)
+}
+
+fn rendered(
+    set: &OnceLock<Template>,
+    text: &str,
+    context: &Value,
+    limit: usize,
+) -> Result<String, TemplateError> {
+    let set = set.get().ok_or_else(unset)?;
+    // With a line of its own: an empty text would keep what another file had there.
+    let template = parsed(set.clone(), &format!("\n{text}"))?;
+    let mut out = Bounded::new(limit);
+    template.execute_fmt(&mut out, context)?;
+    Ok(out.text.replace(NO_VALUE, ""))
+}
+
+/// Text up to a bound.
+struct Bounded {
+    text: String,
+    limit: usize,
+}
+
+impl Bounded {
+    const fn new(limit: usize) -> Self {
+        Self {
+            text: String::new(),
+            limit,
+        }
+    }
+}
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if self.text.len() + more.len() > self.limit {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(more);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(templates: &[(&str, &str)], values: &str) -> Chart {
+        let mut files = BTreeMap::from([
+            ("Chart.yaml".to_owned(), b"name: a\nversion: 1.0.0\n".to_vec()),
+            ("values.yaml".to_owned(), values.as_bytes().to_vec()),
+        ]);
+        for (name, text) in templates {
+            files.insert(format!("templates/{name}"), text.as_bytes().to_vec());
+        }
+        Chart::of(files).unwrap()
+    }
+
+    fn rendered(templates: &[(&str, &str)], values: &str) -> Result<String, String> {
+        render(&chart(templates, values), None).pop().unwrap().text
+    }
+
+    #[test]
+    fn templates_that_include_each_other_end() {
+        let text = "{{ define \"a\" }}{{ include \"a\" . }}{{ end }}";
+        let error = rendered(&[("_a.tpl", text), ("b.yaml", "{{ include \"a\" . }}")], "").unwrap_err();
+        assert!(error.contains("32 deep"), "{error}");
+        let error = rendered(
+            &[("b.yaml", "{{ tpl .Values.t . }}")],
+            "t: '{{ tpl .Values.t . }}'",
+        )
+        .unwrap_err();
+        assert!(error.contains("32 deep"), "{error}");
+    }
+
+    #[test]
+    fn what_charts_say_is_understood() {
+        for (text, result) in [
+            ("{{ .Values.a | default \"x\" | quote }}", "\"x\""),
+            ("{{ toYaml .Values.map | nindent 2 }}", "\n  b: 1\n  c: d"),
+            ("{{- with .Values.none }}x{{ else }}y{{ end }}", "y"),
+            ("{{ .Values.not.there }}", ""),
+            (
+                "{{ if semverCompare \">=1.19-0\" .Capabilities.KubeVersion.GitVersion }}new{{ end }}",
+                "new",
+            ),
+            ("{{ (.Files.Get \"none\") | b64enc }}", ""),
+            ("{{ $x := dict \"k\" (list 1 2) }}{{ index $x.k 1 }}", "2"),
+            (
+                "{{ range $k, $v := .Values.map }}{{ $k }}={{ $v }};{{ end }}",
+                "b=1;c=d;",
+            ),
+            ("{{ ternary \"a\" \"b\" (eq .Release.Name \"release\") }}", "a"),
+            (
+                "{{ printf \"%s-%d\" .Chart.Name (int 3) | trunc 4 | trimSuffix \"-\" }}",
+                "a-3",
+            ),
+            ("{{ join \",\" (splitList \"/\" \"a/b\") | upper }}", "A,B"),
+            ("{{ regexReplaceAll \"[^a]\" \"abc\" \"x\" }}", "axx"),
+        ] {
+            let made = rendered(&[("b.yaml", text)], "map: {b: 1, c: d}\n");
+            assert_eq!(
+                made.as_deref().map(|text| text.trim_start_matches('\n')),
+                Ok(result.trim_start_matches('\n')),
+                "{text}"
+            );
+        }
+    }
+}

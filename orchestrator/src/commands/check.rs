@@ -1,0 +1,160 @@
+//! `gantry check`: whether an image has every container image that its files name.
+
+use gantry_model::ExitCode;
+use gantry_store::{Platform, Rootfs, Store};
+use serde_json::json;
+
+use super::rootfs::PlatformArgs;
+use crate::build::add_kubeadm_images;
+use crate::completeness::{IgnoredImages, RegistryContents, Report, TemplateValues, scan};
+use crate::context::Context;
+use crate::exit::{OrExit as _, failure_hint};
+use crate::output;
+use crate::output::{OutputFormat, Table};
+
+/// Places shown of one image that is missing.
+const MAX_PLACES_SHOWN: usize = 3;
+
+/// Flags of `gantry check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit status 6: something is missing or damaged.
+
+Examples:
+  gantry check kubernetes:v1.31.4
+  gantry check shop:v7 --ignored-image-list absent.txt
+  gantry check shop:v7 -o json | jq -r '.missing[].image'")]
+pub struct Args {
+    /// Name or id of the image
+    image: String,
+
+    #[command(flatten)]
+    platform: PlatformArgs,
+
+    #[command(flatten)]
+    ignored: super::image_lists::IgnoredArgs,
+
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: OutputFormat,
+}
+
+/// Runs `gantry check`.
+///
+/// # Errors
+/// When there is no such image, it is damaged, or something is missing in it.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let ignored = args.ignored.read()?;
+    let store = Store::open(context.root()).map_err(super::store_error)?;
+    let _nothing_vanishes = store.share().map_err(super::store_error)?;
+    let image = args.platform.find(&store, &args.image)?;
+    let rootfs = Rootfs::read(&store, &image).map_err(super::layer_error)?;
+    let platform = Platform {
+        os: image.config.os.clone(),
+        architecture: image.config.architecture.clone(),
+        variant: image.config.variant.clone(),
+    };
+    let extension = image.extension().map_err(super::store_error)?;
+    let values = TemplateValues::new(&image.env(), extension.as_ref());
+    let report = look(&store, &rootfs, &values, &ignored, &platform)?;
+    match args.output {
+        OutputFormat::Table => output::print(&text(&report))?,
+        OutputFormat::Json => output::print_json(&document(&report))?,
+    }
+    if report.is_complete() {
+        return Ok(ExitCode::Done);
+    }
+    Err(failure_hint(
+        ExitCode::Verification,
+        format!(
+            "image {} is not complete: {} not inside, {} damaged",
+            args.image,
+            count(report.missing.len(), "container image"),
+            report.flaws.len(),
+        ),
+        "build it again where these images can be had: `gantry build --help` says from where they are taken; \
+         what hosts have from elsewhere goes into a file for --ignored-image-list",
+    ))
+}
+
+fn look(
+    store: &Store,
+    rootfs: &Rootfs,
+    values: &TemplateValues,
+    ignored: &IgnoredImages,
+    platform: &Platform,
+) -> anyhow::Result<Report> {
+    let scan = scan(rootfs, values).map_err(super::layer_error)?;
+    if let Some(mistakes) = scan.mistakes.into_iter().next() {
+        anstream::eprint!("{}", mistakes.render(true));
+        return Err(mistakes).or_exit(ExitCode::Verification);
+    }
+    let contents = RegistryContents::read(rootfs).map_err(super::layer_error)?;
+    let mut references = scan.references;
+    add_kubeadm_images(store, rootfs, values, platform, &mut references)?;
+    let references = references.without(|image| ignored.contains(image));
+    Report::of(&references, &contents, platform).map_err(super::layer_error)
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!(
+        "{} named, registry/ has {}\n",
+        count(report.named, "container image"),
+        count(report.inside, "tag")
+    );
+    if !report.missing.is_empty() {
+        let mut table = Table::new(["NOT INSIDE", "NAMED IN"]);
+        for missing in &report.missing {
+            let mut places: Vec<String> = missing.places.iter().map(ToString::to_string).collect();
+            if places.len() > MAX_PLACES_SHOWN {
+                let more = places.len() - MAX_PLACES_SHOWN;
+                places.truncate(MAX_PLACES_SHOWN);
+                places.push(format!("{more} more"));
+            }
+            let similar = missing.similar.as_ref();
+            let similar = similar.map_or(String::new(), |similar| format!(" (registry/ has {similar})"));
+            table.row([
+                missing.image.to_string(),
+                format!("{}{similar}", places.join(", ")),
+            ]);
+        }
+        text.push_str(&format!("\n{}", table.render()));
+    }
+    if !report.flaws.is_empty() {
+        let mut table = Table::new(["DAMAGED", "WHAT IS WRONG"]);
+        for flaw in &report.flaws {
+            table.row([flaw.image.clone(), flaw.reason.clone()]);
+        }
+        text.push_str(&format!("\n{}", table.render()));
+    }
+    if !report.doubts.is_empty() {
+        let mut table = Table::new(["NOT KNOWN", "WHY"]);
+        for doubt in &report.doubts {
+            table.row([doubt.place.to_string(), doubt.reason.clone()]);
+        }
+        text.push_str(&format!("\n{}", table.render()));
+    }
+    text
+}
+
+fn document(report: &Report) -> serde_json::Value {
+    let place = |place: &crate::completeness::Place| json!({ "file": place.file, "line": place.line });
+    json!({
+        "complete": report.is_complete(),
+        "named": report.named,
+        "inside": report.inside,
+        "missing": report.missing.iter().map(|missing| json!({
+            "image": missing.image.to_string(),
+            "places": missing.places.iter().map(place).collect::<Vec<_>>(),
+            "similar": missing.similar,
+        })).collect::<Vec<_>>(),
+        "damaged": report.flaws.iter().map(|flaw| json!({ "image": flaw.image, "reason": flaw.reason })).collect::<Vec<_>>(),
+        "notKnown": report.doubts.iter().map(|doubt| json!({
+            "place": place(&doubt.place), "reason": doubt.reason,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

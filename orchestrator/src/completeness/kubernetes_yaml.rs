@@ -1,0 +1,278 @@
+//! Container images in Kubernetes documents. Whoever writes operators names images in more fields than `image`: what is
+//! told here is every field that says so, in every kind of document but schemas.
+
+use crate::clusterfile::tree::{self, Bounds, Entry, Node, Value};
+
+use super::references::{Place, References};
+
+/// Bounds of one file: bundles of definitions are long and nested deep.
+const BOUNDS: Bounds = Bounds {
+    nodes: 500_000,
+    depth: 128,
+    documents: 4096,
+};
+/// How deep documents within texts of documents are read: a ConfigMap that holds a pod.
+const MAX_TEXTS: usize = 2;
+/// A text that is no document of its own: a line, or more than a file has.
+const MAX_TEXT_LEN: usize = 1 << 20;
+
+/// Adds what `text`, the file `file`, names.
+///
+/// `line` tells on which line of the file a name stands, given the byte of `text` where it was met, and the name.
+pub fn find(text: &str, file: &str, line: &dyn Fn(usize, &str) -> Option<usize>, found: &mut References) {
+    let (documents, mistakes) = tree::parse_within(text, BOUNDS);
+    if let Some(mistake) = mistakes.first() {
+        // Scripts of images fill such files in with sed, so it is no error; but what is in it is not known.
+        let place = place(file, line(mistake.span.start, ""));
+        let reason = format!("{}; only its lines `image: NAME` were looked at", mistake.message);
+        found.doubt(place, reason);
+        return lines(text, file, line, found);
+    }
+    let mut search = Search { file, line, found };
+    for document in &documents {
+        search.document(document, None, 0);
+    }
+}
+
+/// Container images by lines alone, as sealer finds them: a field whose name ends in `image`.
+fn lines(text: &str, file: &str, line: &dyn Fn(usize, &str) -> Option<usize>, found: &mut References) {
+    let mut start = 0;
+    for one in text.split_inclusive('\n') {
+        if let Some((key, value)) = one.split_once(':') {
+            let key = key
+                .trim_start()
+                .trim_start_matches("- ")
+                .trim_matches([' ', '"', '\'']);
+            let value = value.split(" #").next().unwrap_or_default();
+            let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ','));
+            if names_image(key, value) {
+                found.add(value, place(file, line(start, value)));
+            }
+        }
+        start += one.len();
+    }
+}
+
+struct Search<'a> {
+    file: &'a str,
+    line: &'a dyn Fn(usize, &str) -> Option<usize>,
+    found: &'a mut References,
+}
+
+impl Search<'_> {
+    /// `at` is where the document stands when it is a text of another one.
+    fn document(&mut self, document: &Node, at: Option<usize>, texts: usize) {
+        // A schema has fields of this name that name nothing.
+        if document.get("kind").and_then(Node::text) == Some("CustomResourceDefinition") {
+            return;
+        }
+        self.node(document, at, texts);
+    }
+
+    fn node(&mut self, node: &Node, at: Option<usize>, texts: usize) {
+        match &node.value {
+            Value::Map(entries) => {
+                self.environment(entries, at);
+                for entry in entries {
+                    self.entry(entry, at, texts);
+                }
+            }
+            Value::List(items) => {
+                for item in items {
+                    match item.text() {
+                        Some(text) => self.argument(text, at.unwrap_or(item.span.start)),
+                        None => self.node(item, at, texts),
+                    }
+                }
+            }
+            Value::Null | Value::Scalar { .. } => {}
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry, at: Option<usize>, texts: usize) {
+        let value = &entry.value;
+        let start = at.unwrap_or(value.span.start);
+        let Some(text) = value.text() else {
+            if entry.key == "image" {
+                self.pair(value, start);
+            }
+            return self.node(value, at, texts);
+        };
+        if names_image(&entry.key, text) {
+            return self.add(text, start);
+        }
+        // A file in a ConfigMap, values of a chart in a resource: documents of their own.
+        if texts < MAX_TEXTS && text.len() <= MAX_TEXT_LEN && text.contains('\n') && text.contains("mage") {
+            let (documents, mistakes) = tree::parse_within(text, BOUNDS);
+            if mistakes.is_empty() {
+                for document in documents.iter().filter(|document| document.text().is_none()) {
+                    self.document(document, Some(start), texts + 1);
+                }
+            }
+        }
+    }
+
+    /// `image: {repository: R, tag: T}`, with `registry` and `digest` where given, as charts have it.
+    fn pair(&mut self, value: &Node, start: usize) {
+        let text = |key: &str| {
+            value
+                .get(key)
+                .and_then(Node::text)
+                .filter(|text| !text.is_empty())
+        };
+        let (Some(repository), tag, digest) = (text("repository"), text("tag"), text("digest")) else {
+            return;
+        };
+        let mut name = text("registry").map_or(String::new(), |registry| format!("{registry}/"));
+        name.push_str(repository);
+        if let Some(tag) = tag {
+            name.push_str(&format!(":{tag}"));
+        }
+        if let Some(digest) = digest {
+            name.push_str(&format!("@{digest}"));
+        }
+        if tag.is_some() || digest.is_some() {
+            self.add(&name, start);
+        }
+    }
+
+    /// `{name: RELATED_IMAGE_X, value: NAME}`: what operators start later.
+    fn environment(&mut self, entries: &[Entry], at: Option<usize>) {
+        let entry = |key: &str| entries.iter().find(|entry| entry.key == key);
+        let (Some(name), Some(value)) = (entry("name"), entry("value")) else {
+            return;
+        };
+        let (Some(variable), Some(text)) = (name.value.text(), value.value.text()) else {
+            return;
+        };
+        if variable.to_ascii_uppercase().contains("IMAGE") && is_exact(text) {
+            self.add(text, at.unwrap_or(value.value.span.start));
+        }
+    }
+
+    /// `--config-reloader-image=NAME`: what operators start later.
+    fn argument(&mut self, text: &str, start: usize) {
+        let Some((flag, value)) = text.strip_prefix('-').and_then(|flag| flag.split_once('=')) else {
+            return;
+        };
+        let value = value.trim_matches(['"', '\'']);
+        if (flag.to_ascii_lowercase().contains("image") || is_exact_with_path(value)) && is_exact(value) {
+            self.add(value, start);
+        }
+    }
+
+    fn add(&mut self, text: &str, start: usize) {
+        let place = place(self.file, (self.line)(start, text));
+        self.found.add(text, place);
+    }
+}
+
+fn place(file: &str, line: Option<usize>) -> Place {
+    Place {
+        file: file.to_owned(),
+        line,
+    }
+}
+
+/// Whether the field `key` with this value names an image. Other fields than `image` mean many things: their value has to look
+/// like one.
+fn names_image(key: &str, value: &str) -> bool {
+    if value.is_empty() || matches!(value, "true" | "false") {
+        return false;
+    }
+    key == "image" || (key.to_ascii_lowercase().ends_with("image") && is_exact(value))
+}
+
+/// Whether `text` is a name with a tag or a digest.
+fn is_exact(text: &str) -> bool {
+    let last = text.rsplit('/').next().unwrap_or_default();
+    (last.contains(':') || last.contains('@')) && text.parse::<gantry_model::ImageReference>().is_ok()
+}
+
+/// Whether `text` is a name in a registry that it names: an argument that says so is hardly anything else.
+fn is_exact_with_path(text: &str) -> bool {
+    let reference = text.parse::<gantry_model::ImageReference>();
+    is_exact(text) && reference.is_ok_and(|image| image.domain().is_some_and(|domain| !domain.contains(':')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> Vec<String> {
+        let mut found = References::default();
+        let line = |at: usize, _: &str| Some(text[..at].matches('\n').count() + 1);
+        find(text, "manifests/a.yaml", &line, &mut found);
+        found
+            .iter()
+            .map(|(image, places)| format!("{image} {}", places[0]))
+            .chain(
+                found
+                    .doubts()
+                    .iter()
+                    .map(|doubt| format!("? {} {}", doubt.place, doubt.reason)),
+            )
+            .collect()
+    }
+
+    #[test]
+    fn images_of_every_kind_of_pod_are_found_with_their_lines() {
+        let text = "\
+kind: Deployment
+spec:
+  template:
+    spec:
+      initContainers: [{name: init, image: busybox:1.36}]
+      containers:
+      - name: web
+        image: \"nginx:1.25\" # the server
+        args: [--reload-image=quay.io/x/reloader:v1, --listen=0.0.0.0:80, --proxy=127.0.0.1:99]
+        env:
+        - {name: RELATED_IMAGE_AGENT, value: 'quay.io/x/agent@sha256:0000000000000000000000000000000000000000000000000000000000000000'}
+        - {name: IMAGE_PULL_POLICY, value: Always}
+---
+kind: Prometheus
+spec: {baseImage: quay.io/p/prometheus:v2, image: {registry: quay.io, repository: p/alert, tag: v3}}
+";
+        assert_eq!(
+            named(text),
+            [
+                "busybox:1.36 manifests/a.yaml:5",
+                "nginx:1.25 manifests/a.yaml:8",
+                "quay.io/p/alert:v3 manifests/a.yaml:15",
+                "quay.io/p/prometheus:v2 manifests/a.yaml:15",
+                "quay.io/x/agent@sha256:0000000000000000000000000000000000000000000000000000000000000000 manifests/a.yaml:11",
+                "quay.io/x/reloader:v1 manifests/a.yaml:9",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pod_within_a_config_map_counts_and_a_schema_does_not() {
+        let text = "\
+kind: ConfigMap
+data:
+  pod.yaml: |
+    kind: Pod
+    spec:
+      containers: [{image: helper:v1}]
+  note: |
+    the image: of a cat
+    and a second line
+---
+kind: CustomResourceDefinition
+spec: {versions: [{schema: {image: {default: x}, properties: {image: nothing:v1}}}]}
+";
+        assert_eq!(named(text), ["helper:v1 manifests/a.yaml:4"]);
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_read_by_its_lines() {
+        let text = "kind: Pod\nimage: 'nginx:1.25', # x\n{{ if }}\n\tvmagent-image: \"vm/agent:v1\"\nimage: __IMAGE__\n";
+        let found = named(text);
+        assert_eq!(found[0], "nginx:1.25 manifests/a.yaml:2");
+        assert_eq!(found[1], "vm/agent:v1 manifests/a.yaml:4");
+        assert!(found[2].starts_with("? manifests/a.yaml:"), "{found:?}");
+        assert!(found[3].contains("__IMAGE__"), "{found:?}");
+    }
+}

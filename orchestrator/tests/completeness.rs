@@ -1,0 +1,223 @@
+//! An image has every container image that its files name, or is not built: as people type it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod desk;
+
+use std::fs::File;
+use std::io::Read as _;
+
+use desk::*;
+
+/// `hello:1.0`, an image with two layers, as an archive of somebody else; no image of that name is left.
+fn archive_of_hello(desk: &Desk, name: &str) {
+    desk.file("hello/Kubefile", "FROM scratch\nCOPY big /\nCOPY small /\n");
+    // Large enough for a layer of its own.
+    let mut noise = vec![0; 2_000_000];
+    File::open("/dev/urandom")
+        .unwrap()
+        .read_exact(&mut noise)
+        .unwrap();
+    desk.file("hello/big", noise);
+    desk.file("hello/small", "hello");
+    desk.ok(&["build", "-t", name, "hello"]);
+    desk.ok(&["save", "-o", "hello.tar", name]);
+    desk.ok(&["rmi", name]);
+}
+
+fn pod(image: &str) -> String {
+    format!("kind: Pod\nspec:\n  containers:\n  - name: a\n    image: {image}\n")
+}
+
+#[test]
+fn a_container_image_that_is_named_and_not_inside_fails_the_build() {
+    let desk = Desk::new();
+    desk.file("app/manifests/pod.yaml", pod("hello.example/team/hello:1.0"));
+    desk.file("app/Kubefile", "FROM scratch\nCOPY manifests manifests\n");
+    desk.file(
+        "nowhere.conf",
+        "unqualified-search-registries = []\n[[registry]]\nlocation = 'hello.example'\nblocked = true\n",
+    );
+    let error = desk.fails(2, &["build", "-t", "app:v1", "app"]);
+    assert!(
+        error.contains("manifests/pod.yaml:5: hello.example/team/hello:1.0 is not in registry/"),
+        "{error}"
+    );
+    assert!(error.contains("--from-archive"), "{error}");
+    desk.fails(2, &["inspect", "app:v1"]);
+
+    // Who knows better says so.
+    let built = desk.run(&["build", "-t", "app:v1", "--build-mode", "lite", "app"]);
+    let warned = String::from_utf8(built.stderr).unwrap();
+    assert!(built.status.success(), "{warned}");
+    assert!(
+        warned.contains("manifests/pod.yaml:5: hello.example/team/hello:1.0 is not inside"),
+        "{warned}"
+    );
+    let report = desk.fails(6, &["check", "app:v1"]);
+    assert!(
+        report.contains("1 container image not inside, 0 damaged"),
+        "{report}"
+    );
+    desk.file("absent.txt", "hello.example/team/hello:1.0 # hosts have it\n");
+    desk.ok(&[
+        "build",
+        "-t",
+        "app:v2",
+        "--ignored-image-list",
+        "absent.txt",
+        "app",
+    ]);
+    desk.ok(&["check", "app:v2", "--ignored-image-list", "absent.txt"]);
+}
+
+#[test]
+fn what_is_missing_is_taken_from_an_archive_under_both_of_its_names() {
+    let desk = Desk::new();
+    archive_of_hello(&desk, "hello.example/team/hello:1.0");
+    desk.file("app/manifests/pod.yaml", pod("hello.example/team/hello:1.0"));
+    desk.file("app/Kubefile", "FROM scratch\nCOPY manifests manifests\n");
+    desk.ok(&["build", "-t", "app:v1", "--from-archive", "hello.tar", "app"]);
+    let list = desk.ok(&["ls", "-R", "app:v1", "registry/docker/registry/v2/repositories"]);
+    for path in [
+        "team/hello/_manifests/tags/1.0/current/link",
+        "hello.example/team/hello/_manifests/tags/1.0/current/link",
+    ] {
+        assert!(list.contains(path), "{path}: {list}");
+    }
+    desk.ok(&["check", "app:v1"]);
+    let said = desk.ok(&["inspect", "-f", "{{json .}}", "app:v1"]);
+    assert!(said.contains("hello.example/team/hello:1.0"), "{said}");
+    let history = desk.ok(&["history", "app:v1"]);
+    assert!(
+        history.contains("container images: hello.example/team/hello:1.0"),
+        "{history}"
+    );
+    assert!(history.contains("(blobs of registry/)"), "{history}");
+
+    // The same again is the same image, out of the cache; only its own blobs are left in the store.
+    let digest = desk.ok(&["inspect", "-f", "{{.Digest}}", "app:v1"]);
+    let again = desk.run(&["build", "-t", "app:v1", "--from-archive", "hello.tar", "app"]);
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert_eq!(said.matches("cached, layer").count(), 3, "{said}");
+    assert_eq!(desk.ok(&["inspect", "-f", "{{.Digest}}", "app:v1"]), digest);
+    assert_eq!(desk.ok(&["images"]).lines().count(), 2);
+
+    // On top of it nothing is missing any more.
+    desk.file(
+        "more/manifests/imageList",
+        "# what it needs\nhello.example/team/hello:1.0\n",
+    );
+    desk.file("more/Kubefile", "FROM app:v1\nCOPY manifests manifests\n");
+    desk.ok(&["build", "-t", "more:v1", "more"]);
+}
+
+#[test]
+fn a_blob_that_was_lost_on_the_way_is_found() {
+    let desk = Desk::new();
+    archive_of_hello(&desk, "hello.example/hello:1.0");
+    desk.file("app/manifests/imageList", "hello.example/hello:1.0\n");
+    desk.file("app/Kubefile", "FROM scratch\nCOPY manifests manifests\n");
+    desk.ok(&["build", "-t", "app:v1", "--from-archive", "hello.tar", "app"]);
+    let list = desk.ok(&["ls", "-R", "app:v1", "registry/docker/registry/v2/blobs"]);
+    let large = list
+        .lines()
+        .find(|line| line.contains("MB") && line.ends_with("/data"))
+        .unwrap();
+    let below = large.split_whitespace().last().unwrap();
+    let (folder, blob) = below.trim_end_matches("/data").rsplit_once('/').unwrap();
+    let blobs = "broken/registry/docker/registry/v2/blobs";
+    desk.file(&format!("{blobs}/{folder}/.wh.{blob}"), "");
+    desk.file("broken/Kubefile", "FROM app:v1\nCOPY registry registry\n");
+    let error = desk.fails(2, &["build", "-t", "broken:v1", "broken"]);
+    assert!(error.contains("is not there"), "{error}");
+    desk.ok(&["build", "-t", "broken:v1", "--build-mode", "lite", "broken"]);
+    let report = desk.run(&["check", "broken:v1"]);
+    assert_eq!(report.status.code(), Some(6));
+    let text = String::from_utf8(report.stdout).unwrap();
+    assert!(
+        text.contains("DAMAGED") && text.contains("is not there"),
+        "{text}"
+    );
+}
+
+#[test]
+fn templates_are_looked_at_with_what_the_image_says() {
+    let desk = Desk::new();
+    desk.file(
+        "app/manifests/pod.yaml.tmpl",
+        "kind: Pod\nspec:\n  containers:\n  {{- if .Debug }}\n  - image: hello.example/debug:{{ .Version }}\n  {{- end }}\n  - image: hello.example/web:{{ .Version }}\n  - image: {{ .Registry }}/other:1\n",
+    );
+    desk.file(
+        "app/Kubefile",
+        "FROM scratch\nENV Version=7\nCOPY manifests manifests\n",
+    );
+    let built = desk.run(&["build", "-t", "app:v1", "--build-mode", "lite", "app"]);
+    let said = String::from_utf8(built.stderr).unwrap();
+    assert!(said.contains("hello.example/web:7 is not inside"), "{said}");
+    assert!(!said.contains("debug"), "{said}");
+    assert!(said.contains("the image has no value for it"), "{said}");
+}
+
+#[test]
+fn mistakes_in_lists_have_their_places() {
+    let desk = Desk::new();
+    desk.file("app/manifests/imageList", "hello:1.0\nNot An Image\n");
+    desk.file("app/Kubefile", "FROM scratch\nCOPY manifests manifests\n");
+    let error = desk.fails(2, &["build", "-t", "app:v1", "app"]);
+    assert!(error.contains("manifests/imageList:2:1"), "{error}");
+    desk.file("list", "hello:1.0\n  what?\n");
+    desk.file("app/manifests/imageList", "");
+    let error = desk.fails(2, &["build", "-t", "app:v1", "--image-list", "list", "app"]);
+    assert!(error.contains("list:2:3"), "{error}");
+}
+
+#[test]
+fn charts_are_rendered_with_their_own_values() {
+    let desk = Desk::new();
+    desk.file(
+        "app/charts/shop/Chart.yaml",
+        "apiVersion: v2\nname: shop\nversion: 1.0.0\nappVersion: '9'\ndependencies:\n- {name: db, condition: db.enabled}\n- {name: cache, condition: cache.enabled}\n",
+    );
+    desk.file(
+        "app/charts/shop/values.yaml",
+        "image:\n  registry: hello.example\n  repository: team/shop\n  tag: ''\ndb:\n  enabled: true\n  tag: v13\ncache: {enabled: false}\n",
+    );
+    desk.file(
+        "app/charts/shop/templates/_helpers.tpl",
+        "{{- define \"shop.image\" -}}\n{{ .Values.image.registry }}/{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}\n{{- end }}\n{{- define \"shop.labels\" }}\napp: {{ .Chart.Name | quote }}\nkind: {{ .Release.Name | trunc 63 | trimSuffix \"-\" }}\n{{- end }}\n",
+    );
+    desk.file(
+        "app/charts/shop/templates/deployment.yaml",
+        "kind: Deployment\nmetadata:\n  labels:\n    {{- include \"shop.labels\" . | nindent 4 }}\nspec:\n  template:\n    spec:\n      containers:\n      - name: shop\n        image: {{ include \"shop.image\" . | quote }}\n        {{- with .Values.resources }}\n        resources: {{- toYaml . | nindent 10 }}\n        {{- end }}\n{{- if .Capabilities.APIVersions.Has \"policy/v1\" }}\n---\nkind: Budget\n{{- end }}\n",
+    );
+    desk.file(
+        "app/charts/shop/charts/db/Chart.yaml",
+        "apiVersion: v2\nname: db\nversion: 1.0.0\n",
+    );
+    desk.file("app/charts/shop/charts/db/values.yaml", "tag: v12\n");
+    desk.file(
+        "app/charts/shop/charts/db/templates/pod.yaml",
+        "kind: Pod\nspec:\n  containers:\n  {{- range $name := list \"db\" \"exporter\" }}\n  - image: hello.example/{{ $name }}:{{ $.Values.tag }}\n  {{- end }}\n",
+    );
+    desk.file(
+        "app/charts/shop/charts/cache/Chart.yaml",
+        "apiVersion: v2\nname: cache\nversion: 1.0.0\n",
+    );
+    desk.file(
+        "app/charts/shop/charts/cache/templates/pod.yaml",
+        "kind: Pod\nspec: {containers: [{image: 'hello.example/cache:v1'}]}\n",
+    );
+    desk.file("app/Kubefile", "FROM scratch\nCOPY charts charts\n");
+    let built = desk.run(&["build", "-t", "app:v1", "--build-mode", "lite", "app"]);
+    let said = String::from_utf8(built.stderr).unwrap();
+    for line in [
+        "charts/shop/values.yaml:3: hello.example/team/shop:9 is not inside",
+        "hello.example/db:v13 is not inside",
+        "hello.example/exporter:v13 is not inside",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert_eq!(said.matches("is not inside").count(), 3, "{said}");
+    assert_eq!(said.matches("warning").count(), 3, "{said}");
+}
