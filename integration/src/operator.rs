@@ -100,6 +100,12 @@ impl Operator {
         &self.root
     }
 
+    /// The packaged `gantry`.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Its working directory: Clusterfiles and contexts are put there.
     #[must_use]
     pub fn desk(&self) -> &Path {

@@ -4,6 +4,7 @@
 //! content, kubernetes_tree   the same data for everybody, the same on every run
 //! contender                  who takes part: prepare, run (measured), check
 //! measure                    rounds A B C A B C, medians, CPU seconds of both ends
+//! scripted                   contenders that are a few lines of shell
 //! ssh_peer, gantry_staging   the contenders that bring a tree to a host
 //! benchmarks/                one file per benchmark: data, contenders, goals
 //! report                     tables, goals met or missed
@@ -21,6 +22,7 @@ mod measure;
 mod memory_folder;
 mod programs;
 mod report;
+mod scripted;
 mod settings;
 mod ssh_peer;
 mod stage_site;
@@ -35,7 +37,7 @@ use benchmarks::BENCHMARKS;
 use report::Report;
 use settings::Settings;
 
-/// Measures Gantry beside scp, rsync, umoci and buildah.
+/// Measures Gantry beside scp, rsync, skopeo, umoci, buildah and podman.
 ///
 /// Exits with status 1 when a goal is missed, 2 when a benchmark could not run.
 #[derive(Parser)]

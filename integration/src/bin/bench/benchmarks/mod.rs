@@ -1,11 +1,15 @@
 //! All benchmarks, in the order they run.
 
 mod apply_unchanged;
+mod archives;
 mod build;
 mod create_cluster;
 mod footprint;
 mod hand_made;
+mod image;
+mod registries;
 mod stage;
+mod unpack;
 
 use anyhow::Result;
 
@@ -58,5 +62,35 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         name: "build",
         about: "an image of the Kubernetes-shaped tree of 1 GB",
         run: build::run,
+    },
+    Benchmark {
+        name: "build-again",
+        about: "the same image once more, with one file of 100 kB changed",
+        run: build::again,
+    },
+    Benchmark {
+        name: "push",
+        about: "that image to a registry of this machine",
+        run: registries::push,
+    },
+    Benchmark {
+        name: "pull",
+        about: "that image from a registry of this machine",
+        run: registries::pull,
+    },
+    Benchmark {
+        name: "save",
+        about: "that image into an OCI archive",
+        run: archives::save,
+    },
+    Benchmark {
+        name: "load",
+        about: "that image out of an OCI archive",
+        run: archives::load,
+    },
+    Benchmark {
+        name: "unpack",
+        about: "that image as a folder",
+        run: unpack::run,
     },
 ];

@@ -1,0 +1,47 @@
+//! The image that the image benchmarks share: the Kubernetes-shaped tree, as Gantry builds it and as umoci does.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use gantry_integration::{Options, Testbed};
+
+use crate::kubernetes_tree;
+use crate::memory_folder::MemoryFolder;
+use crate::scripted;
+use crate::settings::Settings;
+
+/// Somebody with an image, and memory to work in.
+pub(crate) struct ImageSite {
+    pub(crate) bed: Testbed,
+    pub(crate) memory: MemoryFolder,
+    /// Bytes of the tree.
+    pub(crate) bytes: u64,
+}
+
+impl ImageSite {
+    /// Builds the image `bench:v1` into the store `store` of the memory folder, and the OCI layout `layout` from it.
+    pub(crate) fn create(settings: &Settings) -> Result<Self> {
+        let bed = Testbed::with(&Options {
+            hosts: 0,
+            ..Options::default()
+        })?;
+        let tree = bed.operator().desk().join("tree");
+        let bytes = kubernetes_tree::write(&tree, settings)?;
+        bed.operator().put("Kubefile", "FROM scratch\nCOPY tree .\n")?;
+        let memory = MemoryFolder::create()?;
+        let site = Self { bed, memory, bytes };
+        site.sh("$GANTRY --root $OUT/store build -t bench:v1 .\n\
+             $GANTRY --root $OUT/store save --format oci-dir -o $OUT/layout bench:v1")?;
+        Ok(site)
+    }
+
+    /// A folder in memory.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.memory.path().join(name)
+    }
+
+    /// Runs lines of shell with the memory folder as `$OUT`.
+    pub(crate) fn sh(&self, script: &str) -> Result<()> {
+        scripted::run(self.bed.operator(), self.memory.path(), script)
+    }
+}
