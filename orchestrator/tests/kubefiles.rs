@@ -315,3 +315,61 @@ fn texts_in_the_kubefile_become_files_and_ignored_files_stay_out() {
     let error = desk.fails(2, &["build", "-t", "x:2", "context"]);
     assert!(error.contains(".kubeignore:2: "), "{error}");
 }
+
+#[test]
+fn one_build_makes_an_image_for_several_platforms() {
+    let desk = Desk::new();
+    desk.file("app/amd64/tool", "for amd64");
+    desk.file("app/arm64/tool", "for arm64");
+    desk.file("app/Kubefile", "FROM scratch\nCOPY ${ARCH}/tool bin/\n");
+    let both = "linux/amd64,linux/arm64";
+    let printed = desk.ok(&["build", "-t", "tools:v1", "--platform", both, "app"]);
+    assert!(printed.starts_with("tools:v1@sha256:"), "{printed}");
+    for platform in ["amd64", "arm64"] {
+        let tool = desk.ok(&[
+            "cat",
+            "--platform",
+            &format!("linux/{platform}"),
+            "tools:v1",
+            "bin/tool",
+        ]);
+        assert_eq!(tool, format!("for {platform}"));
+    }
+    assert_eq!(
+        desk.ok(&["images"]).matches("tools").count(),
+        1,
+        "no other name is left"
+    );
+    // The same again is the same; what fails leaves what was there.
+    assert_eq!(
+        desk.ok(&["build", "-t", "tools:v1", "--platform", both, "app"]),
+        printed
+    );
+    fs::remove_file(desk.path("app/arm64/tool")).unwrap();
+    desk.fails(2, &["build", "-t", "tools:v1", "--platform", both, "app"]);
+    assert_eq!(desk.ok(&["images"]).matches("tools").count(), 1);
+    let error = desk.fails(
+        2,
+        &[
+            "build",
+            "-t",
+            "x:1",
+            "--platform",
+            "linux/amd64,linux/amd64",
+            "app",
+        ],
+    );
+    assert!(error.contains("names linux/amd64 twice"), "{error}");
+    let error = desk.fails(
+        2,
+        &[
+            "build",
+            "-t",
+            "x:1",
+            "--platform",
+            "linux/amd64,windows/amd64",
+            "app",
+        ],
+    );
+    assert!(error.contains("windows is no operating system"), "{error}");
+}

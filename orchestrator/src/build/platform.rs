@@ -17,9 +17,7 @@ pub fn parse(text: &str) -> Result<Platform, String> {
         legal.then(|| part.to_owned())
     };
     if text.contains(',') {
-        return Err(
-            "several platforms at once are not supported by this version; build one after another".to_owned(),
-        );
+        return Err("one platform at a time is meant here".to_owned());
     }
     let (os, architecture) = (word(parts.next()), word(parts.next()));
     let variant = parts.next();

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueHint;
-use gantry_model::{ExitCode, ImageReference};
+use gantry_model::{Digest, ExitCode, ImageReference};
 use gantry_store::{Platform, Store};
 
 use super::container_images::ContainerImageArgs;
-use crate::build::{BuildEvent, BuildOptions, ImageType, build, kubefile, platform};
+use crate::build::{BuildEvent, BuildOptions, ContainerImageSource, ImageType, build, kubefile, platform};
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::output;
@@ -36,6 +36,7 @@ that are not are brought there; one that cannot be had fails the build, with fil
 Examples:
   gantry build -t kubernetes:v1.31.4 .
   gantry build -t shop:v7 --from-archive images.tar --from-registry 10.0.0.9:5000/mirror .
+  gantry build -t kubernetes:v1.31.4 --platform linux/amd64,linux/arm64 .    one name for both
   gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {
     /// Name of the image, NAME[:TAG]
@@ -50,9 +51,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
 
-    /// Platform to build for, OS/ARCH[/VARIANT] [default: what FROM says, else this host's]
-    #[arg(long, value_parser = platform::parse)]
-    platform: Option<Platform>,
+    /// Platform to build for, OS/ARCH[/VARIANT]; several make one image for all of them
+    /// [default: what FROM says, else this host's]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform::parse, value_delimiter = ',')]
+    platform: Vec<Platform>,
 
     /// Network of RUN commands
     #[arg(long, value_enum, default_value_t)]
@@ -90,13 +92,14 @@ enum Network {
 /// When it fails.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let file = args.file.unwrap_or_else(|| args.context.join(KUBEFILE));
-    let options = BuildOptions {
+    let mut platforms = args.platform;
+    let mut options = BuildOptions {
         kubefile: read_kubefile(&file)?,
         kubefile_name: file.display().to_string(),
         name: args.tag,
         context: args.context,
         build_args: build_args(&args.build_arg)?,
-        platform: args.platform,
+        platform: None,
         image_type: args.image_type,
         cache: !args.no_cache,
         network: args.network == Network::Host,
@@ -104,11 +107,64 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         container_images: args.container_images.options()?,
     };
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    let mut source = args.container_images.source(&store);
-    let image = build(&store, &options, &mut source, &mut show)?;
-    drop(source);
+    let source = || args.container_images.source(&store);
+    if platforms.len() > 1 {
+        let name = options.name.clone();
+        let digest = build_for_each(&store, &platforms, &mut options, &mut || Box::new(source()))?;
+        output::print(&format!("{name}@{digest}\n"))?;
+        return Ok(ExitCode::Done);
+    }
+    options.platform = platforms.pop();
+    let image = build(&store, &options, &mut source(), &mut show)?;
     output::print(&format!("{}@{}\n", options.name, image.manifest_digest))?;
     Ok(ExitCode::Done)
+}
+
+/// Builds one image after another, each under a name of its own until all are there; then one name leads to all of them.
+fn build_for_each<'s>(
+    store: &Store,
+    platforms: &[Platform],
+    options: &mut BuildOptions,
+    source: &mut dyn FnMut() -> Box<dyn ContainerImageSource + 's>,
+) -> anyhow::Result<Digest> {
+    let name = options.name.clone();
+    let mut own_names: Vec<ImageReference> = Vec::new();
+    let mut build_all = |own_names: &mut Vec<ImageReference>| {
+        for (number, platform) in platforms.iter().enumerate() {
+            if platforms[..number].contains(platform) {
+                let message = format!("--platform names {platform} twice");
+                return Err(failure(ExitCode::Input, message));
+            }
+            anstream::eprintln!("{platform}, {} of {}:", number + 1, platforms.len());
+            options.name = name_for(&name, platform)?;
+            options.platform = Some(platform.clone());
+            build(store, options, &mut *source(), &mut show)?;
+            own_names.push(options.name.clone());
+        }
+        let mut entries = Vec::new();
+        for own in &*own_names {
+            entries.extend(store.platforms(own).map_err(super::store_error)?);
+        }
+        store.set_platforms(&name, entries).map_err(super::store_error)
+    };
+    let built = build_all(&mut own_names);
+    for own in &own_names {
+        let removed = store.remove_image(own).map_err(super::store_error);
+        // Why the build failed matters more.
+        if built.is_ok() {
+            removed?;
+        }
+    }
+    built
+}
+
+/// The name of an image for one platform while the others are built.
+fn name_for(name: &ImageReference, platform: &Platform) -> anyhow::Result<ImageReference> {
+    let platform = platform.to_string().replace('/', "-");
+    let tag = name.tag().unwrap_or("latest");
+    let text = format!("{}:{tag}.building-{platform}", name.name());
+    text.parse()
+        .map_err(|error| failure(ExitCode::Input, format!("--tag: {error}")))
 }
 
 fn show(event: BuildEvent<'_>) {
