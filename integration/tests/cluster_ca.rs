@@ -14,6 +14,11 @@ const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} \
                      {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
 /// Exit code while hosts are missing.
 const HOSTS_MISSING: i32 = 4;
+/// Exit code where pods are to be started anew by their owners before it goes on.
+const PREFLIGHT: i32 = 3;
+/// What hosts that join are told of the CAs, in base64.
+const CLUSTER_INFO: &str = "get configmap cluster-info -n kube-public -o jsonpath='{.data.kubeconfig}' \
+                            | sed -n 's/.*certificate-authority-data: //p'";
 /// Asks the API server as whoever a kubeconfig is for, by what is in that file alone.
 const ASK: &str = "kubectl --cache-dir /run/kubectl --request-timeout=10s get nodes -o name --kubeconfig";
 
@@ -49,6 +54,7 @@ fn a_ca_is_replaced(masters: u8) {
     first
         .must("mkdir /root/old && cp /etc/kubernetes/admin.conf /root/old/ && cp /etc/kubernetes/pki/ca.crt /root/old/")
         .unwrap();
+    operator.must("backup -o before.snapshot").unwrap();
     let proxies = "get pods -n kube-system -l k8s-app=kube-proxy -o jsonpath='{.items[*].metadata.uid}'";
     let proxies_before = first.kubectl(proxies).unwrap();
 
@@ -81,10 +87,55 @@ fn a_ca_is_replaced(masters: u8) {
         let now = first.kubectl(proxies).unwrap();
         assert!(!now.contains(uid), "kube-proxy {uid} started anew: {now}");
     }
+
+    // Until then there is a way back, and after it the way on.
+    let aborted = operator
+        .gantry("certs rotate-cluster-ca --abort -y --connect-timeout 2s")
+        .unwrap();
+    assert_eq!(
+        aborted.status,
+        Some(HOSTS_MISSING),
+        "{aborted}{}",
+        bed.kubernetes_logs()
+    );
+    for host in control_planes {
+        assert_eq!(
+            (fingerprint(host), count_of_cas(host)),
+            (old.clone(), 1),
+            "{}",
+            host.name()
+        );
+        assert_eq!(left_of_it(host), "", "{}", host.name());
+    }
+    let told = first.kubectl(CLUSTER_INFO).unwrap();
+    assert_eq!(told.trim(), in_base64(first, "/root/old/ca.crt"));
+    assert_eq!(first.kubectl(NODES).unwrap(), all_ready);
     worker.must("systemctl start gantry-agent").unwrap();
     worker.wait_for_agent().unwrap();
+    let nothing = operator.gantry("certs rotate-cluster-ca --abort -y").unwrap();
+    assert!(
+        nothing.succeeded() && nothing.stderr.contains("no CA is being replaced"),
+        "{nothing}"
+    );
+
+    let proxies_before = first.kubectl(proxies).unwrap();
+    let stopped = operator.gantry("certs rotate-cluster-ca -y").unwrap();
+    assert_eq!(
+        stopped.status,
+        Some(PREFLIGHT),
+        "{stopped}{}",
+        bed.kubernetes_logs()
+    );
+    assert!(stopped.stderr.contains("-y --pods-restarted"), "{stopped}");
+    assert_eq!((fingerprint(first), count_of_cas(worker)), (old.clone(), 2));
+    for uid in proxies_before.split(' ') {
+        let now = first.kubectl(proxies).unwrap();
+        assert!(!now.contains(uid), "kube-proxy {uid} started anew: {now}");
+    }
     // The agent of a control plane is killed while it changes something: the same command goes on.
-    let rotate = operator.start("certs rotate-cluster-ca -y").unwrap();
+    let rotate = operator
+        .start("certs rotate-cluster-ca -y --pods-restarted")
+        .unwrap();
     wait_until(
         "a control plane drops the old CA",
         Duration::from_secs(240),
@@ -97,7 +148,9 @@ fn a_ca_is_replaced(masters: u8) {
     last.kill_agent().unwrap();
     last.wait_for_agent().unwrap();
     drop(rotate.finish(Duration::from_secs(600)).unwrap());
-    let done = operator.gantry("certs rotate-cluster-ca -y").unwrap();
+    let done = operator
+        .gantry("certs rotate-cluster-ca -y --pods-restarted")
+        .unwrap();
     assert!(done.succeeded(), "{done}{}", bed.kubernetes_logs());
     assert!(done.stderr.contains("is the only one"), "{done}");
 
@@ -110,10 +163,7 @@ fn a_ca_is_replaced(masters: u8) {
             "{}",
             host.name()
         );
-        let left = host
-            .run("ls -d /etc/kubernetes/pki/*next-ca* /etc/kubernetes/pki/signing-ca.crt")
-            .unwrap();
-        assert_eq!(left.stdout, "", "{}", host.name());
+        assert_eq!(left_of_it(host), "", "{}", host.name());
         host.must(&format!("{ASK} /etc/kubernetes/kubelet.conf")).unwrap();
     }
     wait_until("every node is ready", Duration::from_secs(120), || {
@@ -173,6 +223,22 @@ fn a_ca_is_replaced(masters: u8) {
         .with_context(|| bed.kubernetes_logs())
         .unwrap();
 
+    // etcd of before the replacement comes back, and with it what it said of the CA.
+    operator.must("restore -i before.snapshot -y").unwrap();
+    let told = first.kubectl(CLUSTER_INFO).unwrap();
+    assert_eq!(told.trim(), in_base64(first, "/etc/kubernetes/pki/ca.crt"));
+    wait_until("every node is ready again", Duration::from_secs(180), || {
+        Ok((first.kubectl(NODES)? == all_ready).then_some(()))
+    })
+    .with_context(|| bed.kubernetes_logs())
+    .unwrap();
+    let in_tokens = "get secrets -n kube-system --field-selector=type=kubernetes.io/service-account-token \
+                     -o jsonpath='{range .items[*]}{.data.ca\\.crt}{\"\\n\"}{end}' | sort -u";
+    assert_eq!(
+        first.kubectl(in_tokens).unwrap().trim(),
+        in_base64(first, "/etc/kubernetes/pki/ca.crt")
+    );
+
     first.must("rm -r /root/old").unwrap();
     operator.must("reset -f Clusterfile -y").unwrap();
     for (host, before) in bed.hosts().iter().zip(&before) {
@@ -190,6 +256,19 @@ fn a_ca_is_replaced(masters: u8) {
 fn fingerprint(host: &Host) -> String {
     host.must("openssl x509 -noout -fingerprint -sha256 -in /etc/kubernetes/pki/ca.crt")
         .unwrap()
+}
+
+/// What lies beside the CAs of a host while one is being replaced.
+fn left_of_it(host: &Host) -> String {
+    let left = host.run("ls -d /etc/kubernetes/pki/*next-ca* /etc/kubernetes/pki/signing-ca.crt");
+    left.unwrap().stdout
+}
+
+fn in_base64(host: &Host, file: &str) -> String {
+    host.must(&format!("base64 -w0 {file}"))
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 fn count_of_cas(host: &Host) -> usize {

@@ -34,6 +34,11 @@ fn new() -> ClusterCa {
     ca("new", 200)
 }
 
+/// The one that is made when that was taken out again.
+fn newer() -> ClusterCa {
+    ca("newer", 300)
+}
+
 /// A cluster that runs, with two control planes and two workers.
 fn running() -> (ClusterInventory, Vec<IpAddr>) {
     let (clusterfile, image) = kubernetes(2, 2, "");
@@ -68,21 +73,27 @@ fn replace(plan: &Plan, inventory: &mut ClusterInventory, fails: impl Fn(&str, &
         if fails(&host, &step.title).is_some() {
             break;
         }
-        let cas = &mut on(inventory, &host).inventory.cluster_cas;
+        let found = &mut on(inventory, &host).inventory;
+        let again = found.steps.iter().any(|record| record.title == "withdraw new CA");
+        let cas = &mut found.cluster_cas;
         match &step.step.action {
-            StepAction::MakeClusterCa { .. } => cas.next = Some(new()),
+            StepAction::MakeClusterCa { .. } => cas.next = Some(if again { newer() } else { new() }),
             StepAction::TrustClusterCas { authorities, .. } => {
                 let wanted = |ca: &ClusterCa| authorities.contains(&ca.pem);
                 let first = cas.trusted[0].clone();
-                let others = [old(), new()].into_iter().filter(|ca| *ca != first);
+                let others = [old(), new(), newer()].into_iter().filter(|ca| *ca != first);
                 cas.trusted = std::iter::once(first.clone())
                     .chain(others)
                     .filter(wanted)
                     .collect();
             }
+            StepAction::WithdrawClusterCa { authorities, .. } => {
+                cas.next = None;
+                cas.trusted.retain(|ca| authorities.contains(&ca.pem));
+            }
             StepAction::SignByClusterCa { .. } => {
                 cas.next = None;
-                cas.trusted = vec![new(), old()];
+                cas.trusted.rotate_left(1);
             }
             _ => {}
         }
@@ -90,12 +101,44 @@ fn replace(plan: &Plan, inventory: &mut ClusterInventory, fails: impl Fn(&str, &
     execute(plan, inventory, fails);
 }
 
+fn withdrawal(
+    inventory: &ClusterInventory,
+    hosts: &[IpAddr],
+    masters: &[IpAddr],
+) -> anyhow::Result<Option<Plan>> {
+    let cluster: ClusterName = "demo".parse()?;
+    Replacement::new(&cluster, hosts, masters, inventory, NonZeroUsize::MIN)?.withdrawal()
+}
+
+/// What there is to be taken back; none where nothing is.
+fn back(inventory: &ClusterInventory, hosts: &[IpAddr]) -> Option<Plan> {
+    withdrawal(inventory, hosts, &hosts[..2]).unwrap()
+}
+
+/// A cluster whose replacement was done so far.
+fn after(stages: &[&str]) -> (ClusterInventory, Vec<IpAddr>) {
+    let (mut inventory, hosts) = running();
+    for stage in stages {
+        let (name, plan) = next(&inventory, &hosts).unwrap();
+        assert_eq!(name, *stage);
+        replace(&plan, &mut inventory, well);
+    }
+    (inventory, hosts)
+}
+
+fn is_as_before(inventory: &ClusterInventory) -> bool {
+    inventory.reached().all(|(_, report)| {
+        let cas = &report.inventory.cluster_cas;
+        cas.trusted == [old()] && cas.next.is_none()
+    })
+}
+
 /// The plan of a stage, and its name.
 fn next(inventory: &ClusterInventory, hosts: &[IpAddr]) -> Option<(&'static str, Plan)> {
     match stage(inventory, hosts).unwrap() {
         Stage::Make(plan) => Some(("make", plan)),
         Stage::Trust(plan) => Some(("trust", plan)),
-        Stage::Sign(plan) => Some(("sign", plan)),
+        Stage::Sign { plan, .. } => Some(("sign", plan)),
         Stage::Drop(plan) => Some(("drop", plan)),
         Stage::Wait | Stage::Replaced { .. } => None,
     }
@@ -285,4 +328,161 @@ fn nobody_joins_while_the_ca_is_replaced() {
         .insert(late, HostState::Reached(Box::new(report(late))));
     let error = planned(3, &inventory).unwrap_err().to_string();
     assert!(error.contains("kubeadm join of 10.0.0.6 has to wait"), "{error}");
+}
+
+#[test]
+fn until_the_new_one_signs_it_is_taken_out_again_and_another_one_can_be_made() {
+    let (mut inventory, hosts) = after(&["make", "trust"]);
+    let plan = back(&inventory, &hosts).unwrap();
+    expect("cluster-ca-withdrawn", &render::render(&plan));
+    replace(&plan, &mut inventory, well);
+    assert!(is_as_before(&inventory));
+    assert!(back(&inventory, &hosts).is_none());
+    // As if nothing had been: no day has to pass, and everybody trusts both anew.
+    let mut names = Vec::new();
+    while let Some((name, plan)) = next(&inventory, &hosts) {
+        names.push(name);
+        assert!(
+            plan.steps()
+                .all(|step| step.is_to_do() || step.title == "nodes ready")
+        );
+        replace(&plan, &mut inventory, well);
+    }
+    assert_eq!(names, ["make", "trust", "sign", "drop"]);
+}
+
+#[test]
+fn a_ca_that_was_only_made_is_taken_out_where_it_is_and_nothing_else_starts_anew() {
+    let (mut inventory, hosts) = after(&["make"]);
+    let plan = back(&inventory, &hosts).unwrap();
+    let withdrawn: Vec<_> = plan
+        .steps()
+        .filter(|step| step.title == "withdraw new CA")
+        .map(|step| step.host)
+        .collect();
+    assert_eq!(withdrawn, [hosts[0]]);
+    replace(&plan, &mut inventory, well);
+    assert!(is_as_before(&inventory) && back(&inventory, &hosts).is_none());
+    assert_eq!(next(&inventory, &hosts).unwrap().0, "make");
+    let (inventory, hosts) = running();
+    assert!(back(&inventory, &hosts).is_none(), "nothing was begun");
+}
+
+#[test]
+fn wherever_it_is_cut_off_a_withdrawal_goes_on_and_a_replacement_does_not() {
+    for stages in [&["make"][..], &["make", "trust"]] {
+        let (start, hosts) = after(stages);
+        let whole = back(&start, &hosts).unwrap();
+        for cut in 0..whole.waves.len() {
+            let mut inventory = start.clone();
+            let mut begun = whole.clone();
+            begun.waves.truncate(cut);
+            replace(&begun, &mut inventory, well);
+            if cut > 0 && !is_as_before(&inventory) {
+                let error = stage(&inventory, &hosts).unwrap_err();
+                assert!(error.to_string().contains("is being taken out again"), "{error}");
+            }
+            // That nodes are ready is looked at while something else is to be done.
+            if let Some(rest) = back(&inventory, &hosts) {
+                replace(&rest, &mut inventory, well);
+            }
+            assert!(is_as_before(&inventory), "after {cut} waves");
+            assert!(back(&inventory, &hosts).is_none(), "after {cut} waves");
+            let published = |records: &[gantry_model::StepRecord]| {
+                records.iter().any(|record| record.title == "publish CA")
+            };
+            let first = on(&mut inventory, &hosts[0].to_string());
+            assert!(published(&first.inventory.steps), "after {cut} waves");
+        }
+    }
+}
+
+#[test]
+fn once_the_new_one_signs_it_is_not_taken_back() {
+    let (mut inventory, hosts) = after(&["make", "trust"]);
+    let (_, mut sign) = next(&inventory, &hosts).unwrap();
+    sign.waves.truncate(1);
+    replace(&sign, &mut inventory, well);
+    let error = withdrawal(&inventory, &hosts, &hosts[..2]).unwrap_err();
+    assert_eq!(
+        error.downcast_ref::<Failure>().unwrap().code(),
+        ExitCode::Preflight
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("signs already, on control plane 10.0.0.2"),
+        "{error}"
+    );
+    assert_eq!(next(&inventory, &hosts).unwrap().0, "sign");
+}
+
+/// Its key is gone with it, and the others trust what nobody can sign by.
+#[test]
+fn when_the_control_plane_with_the_key_is_lost_the_new_one_is_taken_out_of_the_others() {
+    let (mut inventory, hosts) = after(&["make", "trust"]);
+    inventory.hosts.remove(&hosts[0]);
+    let left = &hosts[1..];
+    let cluster: ClusterName = "demo".parse().unwrap();
+    let lost = Replacement::new(&cluster, left, &left[..1], &inventory, NonZeroUsize::MIN).unwrap();
+    let error = lost.stage().unwrap_err();
+    let hint = error
+        .downcast_ref::<Failure>()
+        .unwrap()
+        .hint()
+        .unwrap()
+        .to_owned();
+    assert!(hint.contains("rotate-cluster-ca --abort"), "{error}: {hint}");
+    let plan = withdrawal(&inventory, left, &left[..1]).unwrap().unwrap();
+    replace(&plan, &mut inventory, well);
+    assert!(is_as_before(&inventory));
+}
+
+#[test]
+fn a_worker_that_was_off_meanwhile_gives_the_new_one_up_when_it_is_back() {
+    let (mut inventory, hosts) = after(&["make", "trust"]);
+    let off = hosts[3];
+    let away = HostState::Unreachable("no route to host".into());
+    let was = inventory.hosts.insert(off, away).unwrap();
+    let plan = back(&inventory, &hosts).unwrap();
+    replace(&plan, &mut inventory, well);
+    assert!(is_as_before(&inventory) && back(&inventory, &hosts).is_none());
+    inventory.hosts.insert(off, was);
+    let error = stage(&inventory, &hosts).unwrap_err().to_string();
+    assert!(error.contains("is being taken out again"), "{error}");
+    let rest = back(&inventory, &hosts).unwrap();
+    assert!(
+        rest.steps()
+            .filter(|step| step.is_to_do() && step.title == "withdraw new CA")
+            .all(|step| step.host == off)
+    );
+    replace(&rest, &mut inventory, well);
+    assert!(is_as_before(&inventory));
+}
+
+#[test]
+fn cas_of_somebody_else_are_not_taken_out() {
+    let (mut inventory, hosts) = running();
+    for host in &hosts {
+        let found = &mut on(&mut inventory, &host.to_string()).inventory;
+        found.cluster_cas.trusted = vec![old(), ca("theirs", 300)];
+    }
+    let error = withdrawal(&inventory, &hosts, &hosts[..2])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("Gantry made none of them"), "{error}");
+}
+
+#[test]
+fn that_the_new_one_has_begun_to_sign_is_told() {
+    let (mut inventory, hosts) = after(&["make", "trust"]);
+    let Stage::Sign { plan, has_begun } = stage(&inventory, &hosts).unwrap() else {
+        panic!("it is to sign");
+    };
+    assert!(!has_begun);
+    let mut begun = plan;
+    begun.waves.truncate(1);
+    replace(&begun, &mut inventory, well);
+    let now = stage(&inventory, &hosts).unwrap();
+    assert!(matches!(now, Stage::Sign { has_begun: true, .. }), "{now:?}");
 }

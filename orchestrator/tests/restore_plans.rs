@@ -12,7 +12,8 @@ use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::restore::Restore;
 use gantry::plan::{Plan, check, render};
 use gantry_model::{
-    CertificateKeeper, CertificateRecord, Digest, ExitCode, KeptSnapshot, SnapshotName, StepOutcome,
+    CertificateKeeper, CertificateRecord, ClusterCa, Digest, ExitCode, KeptSnapshot, SnapshotName,
+    StepAction, StepOutcome,
 };
 
 use planning::*;
@@ -24,15 +25,19 @@ fn running(masters: u8, nodes: u8) -> (ClusterInventory, Vec<IpAddr>) {
     execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
     let hosts: Vec<IpAddr> = clusterfile.hosts.iter().map(|host| host.address).collect();
     for host in &hosts[..masters.into()] {
-        on(&mut inventory, &host.to_string())
-            .inventory
-            .certificates
-            .push(CertificateRecord {
-                file: "/etc/kubernetes/pki/apiserver.crt".into(),
-                subject: "kube-apiserver".into(),
-                not_after: 1 << 40,
-                keeper: CertificateKeeper::Kubeadm,
-            });
+        let found = &mut on(&mut inventory, &host.to_string()).inventory;
+        found.cluster_cas.trusted = vec![ClusterCa {
+            pem: "a CA\n".into(),
+            fingerprint: Digest::of(b"a CA"),
+            not_before: 0,
+            not_after: 1 << 40,
+        }];
+        found.certificates.push(CertificateRecord {
+            file: "/etc/kubernetes/pki/apiserver.crt".into(),
+            subject: "kube-apiserver".into(),
+            not_after: 1 << 40,
+            keeper: CertificateKeeper::Kubeadm,
+        });
     }
     (inventory, hosts)
 }
@@ -98,6 +103,25 @@ fn a_restore_that_stopped_goes_on_and_one_that_ended_is_done_anew_next_time() {
             .steps()
             .all(|step| step.is_to_do() && !ids(&whole).contains(&step.id))
     );
+}
+
+/// A snapshot may be from before the cluster's CA was replaced, however long ago that was.
+#[test]
+fn what_a_restored_cluster_says_of_its_cas_becomes_what_its_hosts_trust() {
+    let (mut inventory, hosts) = running(3, 1);
+    let told = |plan: &Plan| {
+        let last = plan.waves.last().unwrap().steps.last().unwrap();
+        match &last.step.action {
+            StepAction::PublishClusterCas { authorities, .. } => (last.host, last.id, authorities.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = restore(&inventory, &hosts, given()).unwrap();
+    let (host, id, authorities) = told(&first);
+    assert_eq!((host, authorities), (hosts[0], vec!["a CA\n".to_owned()]));
+    execute(&first, &mut inventory, well);
+    let again = restore(&inventory, &hosts, given()).unwrap();
+    assert_ne!(told(&again).1, id, "another restore brings back other words");
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         } => return kubeadm::check_version(before),
         StepAction::MarkNodes { groups, .. } => return kubeadm::check_groups(groups),
         StepAction::TrustClusterCas { authorities, .. }
-        | StepAction::PublishClusterCas { authorities, .. } => {
+        | StepAction::PublishClusterCas { authorities, .. }
+        | StepAction::WithdrawClusterCa { authorities, .. } => {
             return kubeadm::check_cluster_cas(authorities);
         }
         StepAction::SetBalancer { listen, backends, .. } => return balancer::check(*listen, backends),
@@ -151,6 +152,11 @@ pub(super) fn already_done(
         StepAction::TrustClusterCas { authorities, .. } => {
             let outcome = journal.done(step.id()).cloned();
             Ok(outcome.filter(|_| kubeadm::trusts_cluster_cas(authorities)))
+        }
+        StepAction::WithdrawClusterCa { ca, authorities, .. } => {
+            let outcome = journal.done(step.id()).cloned();
+            let gone = || kubeadm::trusts_cluster_cas(authorities) && !kubeadm::is_next_cluster_ca(ca);
+            Ok(outcome.filter(|_| gone()))
         }
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {

@@ -97,9 +97,17 @@ pub(super) async fn perform(
         StepAction::PublishClusterCas { cluster, authorities } => {
             ended(kubeadm::publish_cluster_cas(&host, &cluster, &authorities).await)
         }
+        StepAction::WithdrawClusterCa {
+            cluster,
+            ca,
+            authorities,
+        } => ended(kubeadm::withdraw_cluster_ca(&host, &cluster, &ca, &authorities).await),
         StepAction::SignByClusterCa { cluster, ca, from } => match (from, &attempt.pass) {
             (Some(_), None) => StepOutcome::Failed("the CA's key comes by a pass only; run it again".into()),
-            (_, pass) => ended(kubeadm::sign_by_cluster_ca(&host, &cluster, &ca, pass.as_ref()).await),
+            (from, pass) => {
+                let key = from.zip(pass.as_ref());
+                ended(kubeadm::sign_by_cluster_ca(&host, &cluster, &ca, key).await)
+            }
         },
         StepAction::RenewKubeletCertificate { cluster, ca } => {
             ended(kubeadm::renew_kubelet_certificate(&host, &cluster, &ca).await)

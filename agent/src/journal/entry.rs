@@ -117,6 +117,8 @@ pub enum StepKind {
     SignByClusterCa,
     /// Gets kubelet another certificate.
     RenewKubeletCertificate,
+    /// Takes a CA that does not sign back out.
+    WithdrawClusterCa,
 }
 
 impl StepKind {
@@ -171,6 +173,7 @@ impl StepKind {
             StepAction::PublishClusterCas { .. } => Self::PublishClusterCas,
             StepAction::SignByClusterCa { .. } => Self::SignByClusterCa,
             StepAction::RenewKubeletCertificate { .. } => Self::RenewKubeletCertificate,
+            StepAction::WithdrawClusterCa { .. } => Self::WithdrawClusterCa,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

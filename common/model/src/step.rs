@@ -304,8 +304,8 @@ pub enum StepAction {
         /// Their certificates, PEM, one in each.
         authorities: Vec<String>,
     },
-    /// Let clients and nodes of the cluster know these as its CAs; with more than one, start the cluster's own pods anew so
-    /// that they do. Done on a control plane, when all of them trust these.
+    /// Let clients and nodes of the cluster know these as its CAs; where one is new to it, start the cluster's own pods anew
+    /// that were there before. Done on a control plane, when all of them trust these.
     PublishClusterCas {
         /// The cluster.
         cluster: ClusterName,
@@ -328,6 +328,16 @@ pub enum StepAction {
         cluster: ClusterName,
         /// SHA-256 of the CA's certificate (DER).
         ca: Digest,
+    },
+    /// Take a CA that does not sign back out of this host: its key, where it was made here, and everybody's trust in it. Refused
+    /// where it signs.
+    WithdrawClusterCa {
+        /// The cluster.
+        cluster: ClusterName,
+        /// SHA-256 of the certificate (DER) of the CA that goes.
+        ca: Digest,
+        /// Certificates of those that stay, PEM, one in each.
+        authorities: Vec<String>,
     },
 }
 
@@ -394,7 +404,8 @@ impl StepAction {
             | Self::TrustClusterCas { cluster, .. }
             | Self::PublishClusterCas { cluster, .. }
             | Self::SignByClusterCa { cluster, .. }
-            | Self::RenewKubeletCertificate { cluster, .. } => Some(cluster),
+            | Self::RenewKubeletCertificate { cluster, .. }
+            | Self::WithdrawClusterCa { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunShellCommand(command) => Some(&command.cluster),
@@ -450,6 +461,7 @@ impl StepAction {
             Self::PublishClusterCas { .. } => "publish CA".into(),
             Self::SignByClusterCa { .. } => "new CA signs".into(),
             Self::RenewKubeletCertificate { .. } => "kubelet certificate".into(),
+            Self::WithdrawClusterCa { .. } => "withdraw new CA".into(),
         }
     }
 }

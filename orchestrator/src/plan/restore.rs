@@ -1,5 +1,5 @@
 //! The waves by which etcd comes to hold again what a snapshot holds: what it holds now is kept, every API server stops, one
-//! control plane restores, and everything that watched the cluster begins anew.
+//! control plane restores, everything that watched the cluster begins anew, and the cluster is told the CAs that its hosts have.
 
 use std::net::IpAddr;
 
@@ -29,6 +29,8 @@ pub struct Restore {
     control_planes: Vec<IpAddr>,
     /// The members that are none.
     workers: Vec<IpAddr>,
+    /// Certificates of the cluster's CAs as the one that restores trusts them, PEM: what etcd says of them may be older.
+    authorities: Vec<String>,
     occasion: Vec<StepId>,
 }
 
@@ -86,7 +88,9 @@ impl Restore {
                 },
             ));
         };
-        let last = inventory.report(on).and_then(|report| base(cluster, report));
+        let report = inventory.report(on);
+        let last = report.and_then(|report| base(cluster, report));
+        let authorities = report.map(authorities).unwrap_or_default();
         // Its API server is the last to start: that it did is how the end is remembered.
         control_planes.sort_by_key(|host| *host == on);
         Ok(Self {
@@ -95,6 +99,7 @@ impl Restore {
             on,
             control_planes,
             workers,
+            authorities,
             occasion: occasion(last),
         })
     }
@@ -201,6 +206,12 @@ impl Restore {
             wave("start", others.iter().map(start).collect()),
             wave("start", vec![start(last)]),
         ]);
+        if !self.authorities.is_empty() {
+            let publish = publish_step(&cluster, &self.authorities, restore.id);
+            let reason = "what was restored may name the CAs of then";
+            let publish = remembered(*last, publish.action, &publish.after, reason);
+            waves.push(wave("cluster", vec![publish]));
+        }
         waves.retain(|wave| !wave.steps.is_empty());
         waves
     }
@@ -210,13 +221,42 @@ impl Restore {
     }
 }
 
-/// The step by which the last restore came to its end on a host.
+/// The step by which the last restore came to its end on a host; none while the cluster was not told its CAs.
 fn latest_end<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
     let title = (StepAction::StartApiServer {
         cluster: cluster.clone(),
     })
     .title();
-    succeeded(cluster, report, &title)
+    let end = succeeded(cluster, report, &title)?;
+    let restores = report
+        .records(cluster)
+        .filter(|record| record.title.starts_with(RESTORE));
+    let latest = restores.max_by_key(|record| record.started_at);
+    let authorities = authorities(report);
+    let untold = latest.is_some_and(|restore| {
+        let publish = publish_step(cluster, &authorities, restore.id).id();
+        let mut records = report.records(cluster);
+        let told = |record: &StepRecord| record.outcome.as_ref().is_some_and(StepOutcome::succeeded);
+        records.any(|record| record.id == publish && !told(record))
+    });
+    (!untold).then_some(end)
+}
+
+/// The cluster's CAs as a host trusts them, PEM.
+fn authorities(report: &HostReport) -> Vec<String> {
+    let trusted = report.inventory.cluster_cas.trusted.iter();
+    trusted.map(|ca| ca.pem.clone()).collect()
+}
+
+/// The step that tells a cluster its CAs after the step `restore`.
+fn publish_step(cluster: &ClusterName, authorities: &[String], restore: StepId) -> Step {
+    Step {
+        action: StepAction::PublishClusterCas {
+            cluster: cluster.clone(),
+            authorities: authorities.to_vec(),
+        },
+        after: vec![restore],
+    }
 }
 
 /// What tells this restore apart from the one before on the same host: the step that the keeping of what etcd holds builds on. It

@@ -101,10 +101,16 @@ pub(super) mod tests {
 
     /// A CA, PEM.
     pub(in super::super) fn ca() -> String {
+        ca_and_key().0
+    }
+
+    /// A CA and its key, both PEM.
+    pub(in super::super) fn ca_and_key() -> (String, String) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        params.self_signed(&key).unwrap().pem().replace("\r\n", "\n")
+        let certificate = params.self_signed(&key).unwrap().pem();
+        (certificate.replace("\r\n", "\n"), key.serialize_pem())
     }
 
     #[test]

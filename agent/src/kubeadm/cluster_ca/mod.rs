@@ -10,10 +10,14 @@
 //! trust [new], publish [new] ─▶ the old one is gone
 //! ```
 //!
+//! Until the new one signs, `withdraw` takes it back out.
+//!
 //! kubeadm reads the first certificate in `ca.crt` as the one whose key is in `ca.key`. The controller manager takes exactly one
 //! as its signing certificate, so that has a file of its own while there are two.
 
 mod authority;
+mod fetch;
+mod key;
 mod kubelet_certificate;
 mod make;
 mod own_pods;
@@ -21,6 +25,7 @@ mod pki;
 mod publish;
 mod sign;
 mod trust;
+mod withdraw;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +39,7 @@ pub(crate) use make::make as make_cluster_ca;
 pub(crate) use publish::publish as publish_cluster_cas;
 pub(crate) use sign::sign as sign_by_cluster_ca;
 pub(crate) use trust::trust as trust_cluster_cas;
+pub(crate) use withdraw::withdraw as withdraw_cluster_ca;
 
 use super::PassError;
 use super::kubelet::KubeletError;
@@ -62,7 +68,10 @@ pub(crate) enum ClusterCaError {
         reason: String,
     },
     /// The CA that signs here would no longer be trusted.
-    #[error("the CA that signs on this host is not among those that are to be trusted; it was not changed")]
+    #[error(
+        "the CA that signs on this host is not among those that are to be trusted, and it was not changed; look again with \
+         `gantry certs rotate-cluster-ca`"
+    )]
     StillSigns,
     /// Another one signs already than the one that is to be replaced.
     #[error(
@@ -76,10 +85,19 @@ pub(crate) enum ClusterCaError {
     )]
     KubeletHasNotMoved,
     /// The key of the CA that is to sign is not here.
-    #[error("this host has no key of CA {}", _0.short())]
+    #[error(
+        "this host has no key of CA {}, and it was not changed; `gantry certs rotate-cluster-ca --abort` takes that CA out again",
+        _0.short()
+    )]
     NoKey(Digest),
+    /// What is to be taken out signs.
+    #[error(
+        "CA {} signs on this host already, and it was not changed; `gantry certs rotate-cluster-ca` goes on to its end",
+        _0.short()
+    )]
+    Signs(Digest),
     /// A file is not as kubeadm makes it.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}; put it right, and run the same command again", path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
@@ -96,7 +114,9 @@ pub(crate) enum ClusterCaError {
     #[error(transparent)]
     Api(#[from] NodeError),
     /// kubectl fails as kubelet.
-    #[error("kubelet's access to the cluster cannot {what}: {source}")]
+    #[error(
+        "kubelet's access to the cluster cannot {what}: {source}; `journalctl -u kubelet` on this host says more"
+    )]
     AsKubelet {
         /// What was asked.
         what: &'static str,
@@ -128,6 +148,11 @@ pub(crate) fn is_cluster_ca_made(replaces: &Digest) -> bool {
     let cas = cluster_cas();
     let signs = cas.trusted.first().is_some_and(|ca| ca.fingerprint == *replaces);
     cas.next.is_some() && signs
+}
+
+/// Whether the CA with fingerprint `ca` is here to sign later.
+pub(crate) fn is_next_cluster_ca(ca: &Digest) -> bool {
+    cluster_cas().next.is_some_and(|next| next.fingerprint == *ca)
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterCaError {

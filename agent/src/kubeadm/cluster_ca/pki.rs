@@ -13,6 +13,7 @@ use gantry_system::files;
 use super::ClusterCaError;
 use super::authority::{are_same, bundle, given, to_bundle};
 use super::io as failed;
+use super::key::is_key_of;
 
 /// Where kubeadm keeps what belongs to a member of a cluster.
 const KUBERNETES: &str = "/etc/kubernetes";
@@ -100,10 +101,44 @@ impl Pki {
         };
         let key = self.next_folder().join("ca.key");
         let bytes = fs::read(&key).map_err(failed("read", &key))?;
+        if !is_key_of(&bytes, &next) {
+            return Err(ClusterCaError::NoKey(*ca));
+        }
         let others = trusted.into_iter().filter(|other| *other != next);
         let bundle: Vec<ClusterCa> = std::iter::once(next.clone()).chain(others).collect();
         write(&self.pki().join("ca.key"), &bytes, KEY_MODE)?;
         write(&self.ca(), to_bundle(&bundle).as_bytes(), CERTIFICATE_MODE)
+    }
+
+    /// Whether the CA with this fingerprint signs here, or can.
+    pub(super) fn has_key_of(&self, ca: &Digest) -> bool {
+        let here = |certificate: &Path, key: PathBuf| {
+            let first = read_bundle(certificate)
+                .ok()
+                .and_then(|cas| cas.into_iter().next());
+            let first = first.filter(|first| first.fingerprint == *ca);
+            first.is_some_and(|first| fs::read(key).is_ok_and(|key| is_key_of(&key, &first)))
+        };
+        let next = self.next_folder();
+        here(&next.join("ca.crt"), next.join("ca.key")) || here(&self.ca(), self.pki().join("ca.key"))
+    }
+
+    /// Refuses where the CA with this fingerprint signs, or has begun to: its key lies where the one that signs has its key.
+    pub(super) fn refuse_to_withdraw(&self, ca: &Digest) -> Result<(), ClusterCaError> {
+        let trusted = self.trusted()?;
+        let key = self.pki().join("ca.key");
+        // Some keep it elsewhere (kubeadm, "External CA mode").
+        let key = key.exists().then(|| fs::read(&key).map_err(failed("read", &key)));
+        let key = key.transpose()?.unwrap_or_default();
+        let begun = trusted
+            .iter()
+            .chain(self.next()?.iter())
+            .any(|one| one.fingerprint == *ca && is_key_of(&key, one));
+        let signs = trusted.first().is_some_and(|first| first.fingerprint == *ca);
+        if signs || begun {
+            return Err(ClusterCaError::Signs(*ca));
+        }
+        Ok(())
     }
 
     /// Removes the copy of the next one that is left when it signs.
@@ -194,6 +229,11 @@ impl Pki {
         }
     }
 
+    /// Whether it has that file: `ca.crt` had several, and what started then may run yet.
+    pub(super) fn is_signing_parted(&self) -> bool {
+        self.signing().exists()
+    }
+
     fn set_signing_flag(&self, file: &str) -> Result<(), ClusterCaError> {
         let path = self.root.join("manifests/kube-controller-manager.yaml");
         let Some(text) = read(&path)? else { return Ok(()) };
@@ -241,6 +281,14 @@ pub(super) fn embed_in(text: &str, cas: &str) -> Option<String> {
     Some(text.replacen(line, &embedded, 1))
 }
 
+/// The CAs of the cluster in a kubeconfig, PEM.
+pub(super) fn embedded_in(text: &str) -> Option<String> {
+    let line = text
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(EMBEDDED))?;
+    String::from_utf8(BASE64_STANDARD.decode(line.trim()).ok()?).ok()
+}
+
 /// The manifest with the flag leading to `file`; none where it has no such flag.
 fn with_signing_flag(manifest: &str, file: &str) -> Option<String> {
     let (before, after) = manifest.split_once(SIGNING_FLAG)?;
@@ -282,7 +330,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ClusterCaError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::authority::tests::ca;
+    use super::super::authority::tests::{ca, ca_and_key};
     use super::*;
 
     const MANIFEST: &str = "spec:\n  containers:\n  - command:\n    - kube-controller-manager\n    \
@@ -320,11 +368,11 @@ mod tests {
 
     #[test]
     fn a_ca_is_replaced_by_overlap_and_leaves_nothing_beside_the_new_one() {
-        let (old, new) = (ca(), ca());
+        let (old, (new, new_key)) = (ca(), ca_and_key());
         let (folder, pki) = control_plane(&old);
         let file = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert!(!pki.cas().are_replaced());
-        pki.put_next(new.as_bytes(), b"new key").unwrap();
+        pki.put_next(new.as_bytes(), new_key.as_bytes()).unwrap();
         assert!(
             pki.cas().are_replaced() && pki.trusts(std::slice::from_ref(&old)),
             "nobody trusts it yet"
@@ -351,12 +399,12 @@ mod tests {
         for _ in 0..2 {
             pki.take_up_next(&fingerprint).unwrap();
             assert_eq!(file("pki/ca.crt"), format!("{new}{old}"));
-            assert_eq!(file("pki/ca.key"), "new key");
+            assert_eq!(file("pki/ca.key"), new_key);
         }
         pki.forget_next().unwrap();
         pki.forget_next().unwrap();
         pki.take_up_next(&fingerprint).unwrap();
-        assert_eq!(file("pki/ca.key"), "new key");
+        assert_eq!(file("pki/ca.key"), new_key);
 
         // kubeadm gave the kubeconfigs it made the first one only.
         fs::write(folder.path().join("admin.conf"), kubeconfig(&new)).unwrap();
@@ -385,17 +433,46 @@ mod tests {
 
     #[test]
     fn without_its_key_a_ca_is_not_taken_up() {
-        let (old, new) = (ca(), ca());
+        let (old, (new, key), (_, other_key)) = (ca(), ca_and_key(), ca_and_key());
         let (folder, pki) = control_plane(&old);
-        let fingerprint = given(&[new]).unwrap()[0].fingerprint;
-        assert!(matches!(
-            pki.take_up_next(&fingerprint),
-            Err(ClusterCaError::NoKey(_))
-        ));
-        assert_eq!(
-            fs::read_to_string(folder.path().join("pki/ca.key")).unwrap(),
-            "old key"
-        );
+        let fingerprint = given(std::slice::from_ref(&new)).unwrap()[0].fingerprint;
+        let refused = || matches!(pki.take_up_next(&fingerprint), Err(ClusterCaError::NoKey(_)));
+        assert!(refused() && !pki.has_key_of(&fingerprint));
+        // One that was cut off while it was written, and one of another CA.
+        for odd in [&key[..key.len() / 2], &other_key] {
+            pki.put_next(new.as_bytes(), odd.as_bytes()).unwrap();
+            assert!(refused() && !pki.has_key_of(&fingerprint));
+            let signs = fs::read_to_string(folder.path().join("pki/ca.key")).unwrap();
+            assert_eq!(signs, "old key");
+        }
+        pki.put_next(new.as_bytes(), key.as_bytes()).unwrap();
+        assert!(pki.has_key_of(&fingerprint));
+    }
+
+    #[test]
+    fn a_ca_is_withdrawn_until_its_key_lies_where_the_one_that_signs_has_its() {
+        let (old, (new, key)) = (ca(), ca_and_key());
+        let (folder, pki) = control_plane(&old);
+        let fingerprint = given(std::slice::from_ref(&new)).unwrap()[0].fingerprint;
+        pki.put_next(new.as_bytes(), key.as_bytes()).unwrap();
+        let both = pki.in_order(given(&[old, new]).unwrap(), true).unwrap();
+        pki.part_signing(&both[0]).unwrap();
+        pki.put_trusted(&both).unwrap();
+        assert!(pki.is_signing_parted());
+        pki.refuse_to_withdraw(&fingerprint).unwrap();
+
+        // Power was cut between the key and the certificate.
+        let refused = || {
+            matches!(
+                pki.refuse_to_withdraw(&fingerprint),
+                Err(ClusterCaError::Signs(_))
+            )
+        };
+        fs::write(folder.path().join("pki/ca.key"), &key).unwrap();
+        assert!(refused());
+        pki.take_up_next(&fingerprint).unwrap();
+        pki.forget_next().unwrap();
+        assert!(refused() && pki.has_key_of(&fingerprint));
     }
 
     #[test]

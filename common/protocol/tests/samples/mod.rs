@@ -119,6 +119,14 @@ fn snapshots(to: &mut Vec<Sample>) {
                 ca: digest(6),
             },
         ),
+        (
+            "Run/WithdrawClusterCa",
+            StepAction::WithdrawClusterCa {
+                cluster: cluster.clone(),
+                ca: digest(6),
+                authorities: vec!["a CA\n".into()],
+            },
+        ),
     ] {
         let after = Vec::new();
         put(to, name, &Request::Run(Step { action, after }));

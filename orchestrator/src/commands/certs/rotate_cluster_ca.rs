@@ -12,7 +12,7 @@ use crate::commands::confirm::confirm;
 use crate::commands::connect::{self, ConnectArgs};
 use crate::commands::which::Which;
 use crate::context::Context;
-use crate::exit::failure;
+use crate::exit::{failure, failure_hint};
 use crate::inventory::gather::gather;
 use crate::output::date;
 use crate::plan::cluster_ca::{Replacement, Stage};
@@ -37,8 +37,16 @@ pub(super) struct Args {
     max_unavailable: NonZeroUsize,
 
     /// Replace a CA, too, that took the place of another within the last day
-    #[arg(long)]
+    #[arg(long, conflicts_with = "abort")]
     again: bool,
+
+    /// Take the new CA out again, which is possible until it signs
+    #[arg(long)]
+    abort: bool,
+
+    /// Pods that ask the API server were started anew since both CAs are trusted: with -y, too, the new one may sign
+    #[arg(long, conflicts_with = "abort")]
+    pods_restarted: bool,
 
     /// Do not ask
     #[arg(short, long)]
@@ -60,26 +68,31 @@ shown and asked about.
   2. Every host trusts both, control planes one after the other, then workers: API server,
      controller manager, scheduler and kubelet start anew. Then cluster-info (kube-public) and the
      service accounts know both, and the pods of kube-system (kube-proxy, DNS, the pods' network)
-     start anew, one of ten at a time.
+     start anew, one of ten at a time; those that did since are left alone.
   3. The new CA signs: every certificate of the control planes and of kubelets is made anew.
   4. When every host has moved, the old CA is dropped. What it signed is refused from then on.
 
 Applications go on. Those that ask the API server themselves (operators, ingress controllers, the
 pods' network outside kube-system) read its CA when they start: start them anew between 2 and 3,
-with `kubectl --namespace NAME rollout restart deployment,daemonset,statefulset`. Copies of a
-kubeconfig end with the old CA: `gantry kubeconfig` gives another one from 3 on, good for after 4.
+with `kubectl --namespace NAME rollout restart deployment,daemonset,statefulset`. So -y stops
+before 3, with exit code 3, unless --pods-restarted says that this was done or is not needed.
+Copies of a kubeconfig end with the old CA: `gantry kubeconfig` gives another one from 3 on, good
+for after 4.
 
 Every control plane has to answer. Workers that are off keep 3 from being done, and are named: both
 are trusted until then, and everything works. Run it again when they are back, or take them out of
 the Clusterfile and apply. It goes on where it stopped, whatever was killed. Meanwhile no host
-joins, and no version changes. The CAs of etcd and of aggregated API servers (front-proxy) stay as
+joins, and no version changes. Until 3, --abort takes the new CA out again; it is the way on, too,
+where the control plane that made it was lost. The CAs of etcd and of aggregated API servers (front-proxy) stay as
 they are, and so do serving certificates that kubelets have of the cluster (serverTLSBootstrap).
 
 Examples:
-  gantry certs rotate-cluster-ca      begin, or go on
-  gantry certs rotate-cluster-ca -y   from a script: exit code 4 while hosts are missing; nothing is
-                                      done again within a day
-  gantry certs                        when the CA ends, and what it signed";
+  gantry certs rotate-cluster-ca                      begin, or go on
+  gantry certs rotate-cluster-ca -y                   from a script, to where both are trusted: exit code
+                                                      4 while hosts are missing, 3 when they are not
+  gantry certs rotate-cluster-ca -y --pods-restarted  to the end; nothing is done again within a day
+  gantry certs rotate-cluster-ca --abort              back to the old CA alone
+  gantry certs                                        when the CA ends, and what it signed";
 
 /// What came of a plan.
 enum Went {
@@ -101,7 +114,11 @@ pub(super) fn rotate(args: Args, context: &Context) -> anyhow::Result<ExitCode> 
     let detached = "what runs on the hosts goes on, and both CAs are trusted where they were; run the same command again";
     connect::block_on(
         async {
-            let code = go_on(&args, &which, &dialer).await;
+            let code = if args.abort {
+                abort(&args, &which, &dialer).await
+            } else {
+                go_on(&args, &which, &dialer).await
+            };
             dialer.close().await;
             code
         },
@@ -148,7 +165,16 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
                 plan,
                 "Let every host trust both CAs? Control planes start anew, one after the other, then pods of kube-system.",
             ),
-            Stage::Sign(plan) => (
+            Stage::Sign { has_begun: false, .. } if args.yes && !args.pods_restarted => {
+                return Err(failure_hint(
+                    ExitCode::Preflight,
+                    "every host trusts both CAs; before the new one signs, pods outside kube-system that ask the API server are to be \
+                     started anew",
+                    "`kubectl --namespace NAME rollout restart deployment,daemonset,statefulset` does it; then \
+                     `gantry certs rotate-cluster-ca -y --pods-restarted` goes on. Until then everything works",
+                ));
+            }
+            Stage::Sign { plan, .. } => (
                 plan,
                 "Let the new CA sign? Pods outside kube-system that ask the API server, and did not start since both are trusted, \
                  are to be started anew before.",
@@ -176,8 +202,45 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
     }
     Err(failure(
         ExitCode::Failed,
-        "the plans were done, and there is still something to do; `gantry status` shows the hosts",
+        "the plans were done, and there is still something to do; `gantry status` shows the hosts, and the same command goes on",
     ))
+}
+
+/// Takes the new CA out again.
+async fn abort(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<ExitCode> {
+    let inventory = gather(dialer, &which.hosts, Some(&which.cluster)).await;
+    let replacement = Replacement::new(
+        &which.cluster,
+        &which.hosts,
+        &which.masters,
+        &inventory,
+        args.max_unavailable,
+    )?;
+    tell_missing(replacement.missing());
+    match replacement.withdrawal()? {
+        Some(plan) => {
+            let question =
+                "Take the new CA out again? Control planes that trust it start anew, one after the other.";
+            if let Went::Not(code) = run(args, &plan, question, dialer).await? {
+                return Ok(code);
+            }
+            anstream::eprintln!(
+                "{}: the new CA is gone; the old one is the only one.",
+                which.cluster
+            );
+        }
+        None => {
+            anstream::eprintln!("{}: no CA is being replaced. Nothing to do.", which.cluster);
+            args.execute.nothing()?;
+        }
+    }
+    if replacement.missing().is_empty() {
+        return Ok(ExitCode::Done);
+    }
+    anstream::eprintln!(
+        "The hosts that do not answer may trust both yet, which does no harm; run this again when they are back."
+    );
+    Ok(ExitCode::SomeHostsFailed)
 }
 
 async fn run(args: &Args, plan: &Plan, question: &'static str, dialer: &Dialer) -> anyhow::Result<Went> {
@@ -190,7 +253,7 @@ async fn run(args: &Args, plan: &Plan, question: &'static str, dialer: &Dialer) 
     match args.execute.run(plan, dialer).await?.exit_code() {
         ExitCode::Done => Ok(Went::Well),
         code => {
-            anstream::eprintln!("The replacement of the CA stopped here. The same command goes on.");
+            anstream::eprintln!("It stopped here. The same command goes on.");
             Ok(Went::Not(code))
         }
     }

@@ -1,0 +1,335 @@
+//! The plans by which a Kubernetes cluster's own CA is replaced, by overlap. Each is made of what the hosts have by then, so
+//! that any of them may be cut off and made again.
+//!
+//! ```text
+//! new CA       the first control plane makes it; nobody uses it yet
+//! both CAs     every host trusts both; then hosts that join and the cluster's own pods do. Hosts that are off are waited for
+//! new CA signs every control plane, then every kubelet, has certificates of the new one
+//! old CA goes  every host has moved: nobody trusts the old one any more
+//! ```
+//!
+//! Until the new one signs, it can be taken out again (`withdraw`).
+
+mod meanwhile;
+mod waves;
+mod withdraw;
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+
+use gantry_model::{ClusterCa, ClusterName, ExitCode, Step, StepAction, StepId, StepRecord};
+
+use super::renew::first_to_end;
+use super::{Mark, Plan, PlannedStep, kubeadm};
+use crate::exit::failure_hint;
+use crate::inventory::ClusterInventory;
+pub(crate) use meanwhile::refuse_meanwhile;
+use waves::wave;
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// One CA, which was not made by a replacement or may be replaced again: another is to be made.
+    Make(Plan),
+    /// Some hosts do not trust both.
+    Trust(Plan),
+    /// Some certificates are of the old one.
+    Sign {
+        /// The plan that makes them anew.
+        plan: Plan,
+        /// The new one signs on some control plane already.
+        has_begun: bool,
+    },
+    /// Every host that answers trusts both. The new one signs when those that do not answer trust both, too: what it signs they
+    /// would refuse.
+    Wait,
+    /// The old one goes.
+    Drop(Plan),
+    /// One CA, which took the place of another at this time, in seconds since the epoch by the clock of a host.
+    Replaced {
+        /// When the first control plane dropped the old one.
+        at: i64,
+        /// The plan that makes another one all the same.
+        again: Box<Plan>,
+    },
+}
+
+/// The CAs of a cluster, and who has to know of them.
+#[derive(Debug)]
+pub struct Replacement<'a> {
+    cluster: &'a ClusterName,
+    inventory: &'a ClusterInventory,
+    /// In the order of the plan; the first has the key of the new CA first.
+    control_planes: Vec<IpAddr>,
+    /// The other members that answer.
+    workers: Vec<IpAddr>,
+    /// Hosts that do not answer, and why.
+    missing: Vec<(IpAddr, String)>,
+    /// Every CA that some host trusts or has made, the oldest first.
+    cas: Vec<ClusterCa>,
+    max_unavailable: NonZeroUsize,
+}
+
+impl<'a> Replacement<'a> {
+    /// How the CA of `cluster`, whose hosts are `hosts`, `masters` among them, is replaced. At most `max_unavailable` workers
+    /// start kubelet anew at a time.
+    ///
+    /// # Errors
+    /// When a control plane does not answer, or there is none.
+    pub fn new(
+        cluster: &'a ClusterName,
+        hosts: &[IpAddr],
+        masters: &[IpAddr],
+        inventory: &'a ClusterInventory,
+        max_unavailable: NonZeroUsize,
+    ) -> anyhow::Result<Self> {
+        let mut missing: Vec<(IpAddr, String)> = Vec::new();
+        for (host, reason) in inventory.unreachable() {
+            if masters.contains(&host) {
+                return Err(failure_hint(
+                    ExitCode::Unreachable,
+                    format!("control plane {host} does not answer: {reason}"),
+                    "every control plane has to: its API server would refuse what the new CA signed. One that is gone for good: take \
+                     it out of the Clusterfile, and `gantry apply --force`; nothing was changed",
+                ));
+            }
+            missing.push((host, reason.to_owned()));
+        }
+        let member = |host: &IpAddr| kubeadm::is_member(cluster, inventory.report(*host));
+        // Something of the cluster runs there, and trusts what it trusted then.
+        let half = |host: &&IpAddr| {
+            let found = inventory
+                .report(**host)
+                .map(|report| &report.inventory.cluster_cas);
+            !member(host) && found.is_some_and(|cas| !cas.trusted.is_empty())
+        };
+        if let Some(host) = hosts.iter().find(half) {
+            return Err(failure_hint(
+                ExitCode::Preflight,
+                format!(
+                    "{host} is half a member of cluster {cluster}: its kubeadm join, or reset, did not end well"
+                ),
+                "`gantry apply` ends it; while a CA is being replaced: take the host out of the Clusterfile and apply",
+            ));
+        }
+        let is_control_plane = |host: &IpAddr| inventory.report(*host).and_then(first_to_end).is_some();
+        let members = hosts.iter().copied().filter(member);
+        let (control_planes, workers): (Vec<IpAddr>, Vec<IpAddr>) = members.partition(is_control_plane);
+        if control_planes.is_empty() {
+            return Err(failure_hint(
+                ExitCode::Input,
+                format!("no host that answers is a control plane of cluster {cluster}"),
+                "`gantry status` shows its hosts; nothing was changed",
+            ));
+        }
+        let mut cas: Vec<ClusterCa> = Vec::new();
+        for report in control_planes
+            .iter()
+            .chain(&workers)
+            .filter_map(|host| inventory.report(*host))
+        {
+            let found = &report.inventory.cluster_cas;
+            for ca in found.trusted.iter().chain(&found.next) {
+                if !cas.contains(ca) {
+                    cas.push(ca.clone());
+                }
+            }
+        }
+        cas.sort_by_key(|ca| (ca.not_before, ca.fingerprint));
+        Ok(Self {
+            cluster,
+            inventory,
+            control_planes,
+            workers,
+            missing,
+            cas,
+            max_unavailable,
+        })
+    }
+
+    /// Hosts that do not answer, and why.
+    #[must_use]
+    pub fn missing(&self) -> &[(IpAddr, String)] {
+        &self.missing
+    }
+
+    /// The newest CA: the one that takes the place of the others while there are several.
+    #[must_use]
+    pub fn newest(&self) -> Option<&ClusterCa> {
+        self.cas.last()
+    }
+
+    /// What is to be done next.
+    ///
+    /// # Errors
+    /// When the CAs that are there are not those of a replacement.
+    pub fn stage(&self) -> anyhow::Result<Stage> {
+        let Some(new) = self.newest() else {
+            return Err(failure_hint(
+                ExitCode::Failed,
+                format!(
+                    "no control plane of cluster {} has a CA that can be read",
+                    self.cluster
+                ),
+                "look at /etc/kubernetes/pki/ca.crt on them; nothing was changed",
+            ));
+        };
+        if let [only] = &self.cas[..] {
+            return Ok(self.settled(only));
+        }
+        if self.is_being_withdrawn(new) {
+            return Err(failure_hint(
+                ExitCode::Preflight,
+                format!("the new CA of cluster {} is being taken out again", self.cluster),
+                "`gantry certs rotate-cluster-ca --abort` goes on with that to its end; nothing was changed",
+            ));
+        }
+        let first = self.with_key()?;
+        let drops = |host: &IpAddr| self.trusts_alone(*host, new);
+        if self.control_planes.iter().any(drops) {
+            return Ok(Stage::Drop(self.plan(self.drop_waves(
+                first,
+                new,
+                &self.members(),
+            ))));
+        }
+        let signs = |host: &IpAddr| {
+            let report = self.inventory.report(*host);
+            report.is_some_and(|report| report.inventory.cluster_cas.trusted.first() == Some(new))
+        };
+        let has_begun = self.control_planes.iter().any(signs);
+        let trust = self.plan(self.trust_waves(first));
+        let trusts = |step: &PlannedStep| matches!(step.step.action, StepAction::TrustClusterCas { .. });
+        // It was published before anything was signed; that a host is off since asks for nothing.
+        let published = has_begun && trust.steps().all(|step| !trusts(step) || !step.is_to_do());
+        if trust.to_do() > 0 && !published {
+            return Ok(Stage::Trust(trust));
+        }
+        if !self.missing.is_empty() && !has_begun {
+            return Ok(Stage::Wait);
+        }
+        let sign = self.plan(self.sign_waves(first, new));
+        if sign.to_do() > 0 {
+            return Ok(Stage::Sign {
+                plan: sign,
+                has_begun,
+            });
+        }
+        if self.missing.is_empty() {
+            return Ok(Stage::Drop(self.plan(self.drop_waves(
+                first,
+                new,
+                &self.members(),
+            ))));
+        }
+        Ok(Stage::Wait)
+    }
+
+    /// With but one CA everywhere: the end of a replacement, or the beginning of one.
+    fn settled(&self, only: &ClusterCa) -> Stage {
+        let first = self.control_planes[0];
+        let make = |reason: &str| {
+            let action = StepAction::MakeClusterCa {
+                cluster: self.cluster.clone(),
+                replaces: only.fingerprint,
+            };
+            let step = Step {
+                action,
+                after: Vec::new(),
+            };
+            let step = PlannedStep::new(first, step, Mark::Add, reason);
+            self.plan(vec![wave("new CA", vec![step])])
+        };
+        // Hosts that joined since never had another one.
+        let id = self.trust_step(std::slice::from_ref(only)).id();
+        let knows = |host: &IpAddr| self.record(*host, id).is_some();
+        let hosts: Vec<IpAddr> = self.members().into_iter().filter(knows).collect();
+        if hosts.is_empty() {
+            return Stage::Make(make("nobody uses it yet"));
+        }
+        let rest = self.plan(self.drop_waves(first, only, &hosts));
+        if rest.to_do() > 0 {
+            return Stage::Drop(rest);
+        }
+        let ended = hosts.iter().filter_map(|host| self.record(*host, id)?.ended_at);
+        Stage::Replaced {
+            at: ended.max().unwrap_or_default(),
+            again: Box::new(make("nobody uses it yet")),
+        }
+    }
+
+    /// The control plane that has the key of the new CA.
+    fn with_key(&self) -> anyhow::Result<IpAddr> {
+        if !self.is_ours() {
+            return Err(self.not_ours());
+        }
+        self.holder().ok_or_else(|| {
+            failure_hint(
+                ExitCode::Failed,
+                format!(
+                    "no control plane of cluster {} has the key of the new CA: the one that made it is gone",
+                    self.cluster
+                ),
+                "`gantry certs rotate-cluster-ca --abort` takes that CA out again; then begin anew. Nothing was changed",
+            )
+        })
+    }
+
+    /// Who has the key of the newest CA, if somebody has.
+    fn holder(&self) -> Option<IpAddr> {
+        let new = self.newest();
+        let has_key = |host: &IpAddr| {
+            let cas = self
+                .inventory
+                .report(*host)
+                .map(|report| &report.inventory.cluster_cas);
+            cas.is_some_and(|cas| cas.next.as_ref() == new || cas.trusted.first() == new)
+        };
+        self.control_planes.iter().copied().find(has_key)
+    }
+
+    /// Whether the newest CA is one of a replacement: it was made, trusted or taken back by steps. Otherwise somebody else has put
+    /// several into the file.
+    fn is_ours(&self) -> bool {
+        let make = StepAction::MakeClusterCa {
+            cluster: self.cluster.clone(),
+            replaces: gantry_model::Digest::of(b""),
+        };
+        let titles = [make.title(), self.withdrawal_title()];
+        // Whoever made it may be gone; others trust it by this step.
+        let trust = self.trust_step(&self.cas).id();
+        let mut reports = self
+            .members()
+            .into_iter()
+            .filter_map(|host| self.inventory.report(host));
+        reports.any(|report| {
+            let mut records = report.records(self.cluster);
+            records.any(|record| titles.contains(&record.title) || record.id == trust)
+        })
+    }
+
+    fn not_ours(&self) -> anyhow::Error {
+        failure_hint(
+            ExitCode::Failed,
+            format!(
+                "hosts of cluster {} trust several CAs, and Gantry made none of them",
+                self.cluster
+            ),
+            "look at /etc/kubernetes/pki/ca.crt on its hosts, and leave the CA in it that signs; nothing was changed",
+        )
+    }
+
+    fn members(&self) -> Vec<IpAddr> {
+        self.control_planes.iter().chain(&self.workers).copied().collect()
+    }
+
+    fn trusts_alone(&self, host: IpAddr, ca: &ClusterCa) -> bool {
+        let report = self.inventory.report(host);
+        report.is_some_and(|report| report.inventory.cluster_cas.trusted == [ca.clone()])
+    }
+
+    fn record(&self, host: IpAddr, id: StepId) -> Option<&StepRecord> {
+        let mut records = self.inventory.report(host)?.records(self.cluster);
+        records.find(|record| record.id == id)
+    }
+}

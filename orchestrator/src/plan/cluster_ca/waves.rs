@@ -1,0 +1,212 @@
+//! The waves by which hosts trust another CA, let it sign, and drop the old one.
+
+use std::net::IpAddr;
+
+use gantry_model::{ClusterCa, Step, StepAction, StepId};
+
+use super::Replacement;
+use crate::plan::progress::{NOT_DONE, why_to_do};
+use crate::plan::{Mark, PLAN_VERSION, Place, Plan, PlannedHost, PlannedStep, Purpose, Wave};
+
+/// How long nodes may take to be ready again, in seconds.
+const NODES_LIMIT_S: u32 = 600;
+
+impl Replacement<'_> {
+    pub(super) fn trust_waves(&self, first: IpAddr) -> Vec<Wave> {
+        let step = self.trust_step(&self.cas);
+        let reason = "nothing is cut off while the CA changes";
+        let trust = |host: &IpAddr| self.planned(*host, step.clone(), reason);
+        let mut waves = self.one_after_the_other("both CAs", first, trust);
+        // Once for each host: with those that come back later, pods come that know one only.
+        let after: Vec<StepId> = vec![step.id(); self.members().len()];
+        let action = StepAction::PublishClusterCas {
+            cluster: self.cluster.clone(),
+            authorities: pems(&self.cas),
+        };
+        let reason = "hosts that join know both; pods of kube-system start anew, and know both";
+        let publish = self.planned(first, Step { action, after }, reason);
+        // Pods are waited for on nodes that are ready.
+        waves.push(self.nodes_wave(first, vec![step.id()]));
+        waves.push(wave("cluster", vec![publish]));
+        waves
+    }
+
+    pub(super) fn sign_waves(&self, first: IpAddr, new: &ClusterCa) -> Vec<Wave> {
+        let sign = |host: IpAddr| {
+            let action = StepAction::SignByClusterCa {
+                cluster: self.cluster.clone(),
+                ca: new.fingerprint,
+                from: (host != first).then_some(first),
+            };
+            let step = Step {
+                action,
+                after: Vec::new(),
+            };
+            let reason = "every certificate of the control plane is made anew";
+            wave("new CA signs", vec![self.planned(host, step, reason)])
+        };
+        // The one with the key goes before those that get it from there.
+        let others = self.control_planes.iter().copied().filter(|host| *host != first);
+        let mut waves: Vec<Wave> = std::iter::once(first).chain(others).map(sign).collect();
+        let kubelet = |host: &IpAddr| {
+            let action = StepAction::RenewKubeletCertificate {
+                cluster: self.cluster.clone(),
+                ca: new.fingerprint,
+            };
+            let step = Step {
+                action,
+                after: Vec::new(),
+            };
+            self.planned(*host, step, "the cluster signs it by the new CA")
+        };
+        waves.extend(self.one_after_the_other("kubelets", first, kubelet));
+        let ids = waves
+            .iter()
+            .flat_map(|wave| &wave.steps)
+            .map(|step| step.id)
+            .collect();
+        waves.push(self.nodes_wave(first, ids));
+        waves
+    }
+
+    /// For `hosts`, which may be fewer than all when most of them are through.
+    pub(super) fn drop_waves(&self, first: IpAddr, new: &ClusterCa, hosts: &[IpAddr]) -> Vec<Wave> {
+        let alone = std::slice::from_ref(new);
+        let step = self.trust_step(alone);
+        let drop = |host: &IpAddr| {
+            let mut planned = self.planned(*host, step.clone(), "what it signed is refused from then on");
+            if planned.is_to_do() {
+                planned.mark = Mark::Remove;
+            }
+            planned
+        };
+        let mut waves = self.one_after_the_other("old CA goes", first, drop);
+        for wave in &mut waves {
+            wave.steps.retain(|step| hosts.contains(&step.host));
+        }
+        waves.retain(|wave| !wave.steps.is_empty());
+        let action = StepAction::PublishClusterCas {
+            cluster: self.cluster.clone(),
+            authorities: pems(alone),
+        };
+        let after = vec![step.id()];
+        let publish = self.planned(
+            first,
+            Step { action, after },
+            "hosts that join know the new CA alone",
+        );
+        waves.push(wave("cluster", vec![publish]));
+        waves.push(self.nodes_wave(first, vec![step.id()]));
+        waves
+    }
+
+    /// A wave for each control plane, `first` before the others, then for as many workers as may be away at a time.
+    pub(super) fn one_after_the_other(
+        &self,
+        title: &str,
+        first: IpAddr,
+        step: impl Fn(&IpAddr) -> PlannedStep,
+    ) -> Vec<Wave> {
+        let others = self.control_planes.iter().filter(|host| **host != first);
+        let control_planes = std::iter::once(&first).chain(others).map(|host| vec![step(host)]);
+        let workers = self.workers.chunks(self.max_unavailable.get());
+        let workers = workers.map(|hosts| hosts.iter().map(&step).collect());
+        control_planes
+            .chain(workers)
+            .map(|steps| wave(title, steps))
+            .collect()
+    }
+
+    pub(super) fn nodes_wave(&self, on: IpAddr, after: Vec<StepId>) -> Wave {
+        let missing: Vec<IpAddr> = self.missing.iter().map(|(host, _)| *host).collect();
+        // What the nodes of hosts that are off are called is not known here; those that answer are waited for.
+        let action = StepAction::WaitForNodes {
+            cluster: self.cluster.clone(),
+            time_limit_s: NODES_LIMIT_S,
+            except: Vec::new(),
+        };
+        let steps = if missing.is_empty() {
+            vec![self.planned(on, Step { action, after }, "before it goes on")]
+        } else {
+            Vec::new()
+        };
+        wave("nodes", steps)
+    }
+
+    pub(super) fn trust_step(&self, cas: &[ClusterCa]) -> Step {
+        let action = StepAction::TrustClusterCas {
+            cluster: self.cluster.clone(),
+            authorities: pems(cas),
+        };
+        Step {
+            action,
+            after: Vec::new(),
+        }
+    }
+
+    /// The step, done where the journal has it as done.
+    pub(super) fn planned(&self, host: IpAddr, step: Step, reason: &str) -> PlannedStep {
+        let report = self.inventory.report(host);
+        let trusts_others = report.is_some_and(|report| match &step.action {
+            StepAction::TrustClusterCas { authorities, .. } => {
+                let trusted = &report.inventory.cluster_cas.trusted;
+                trusted.len() != authorities.len() || !trusted.iter().all(|ca| authorities.contains(&ca.pem))
+            }
+            _ => false,
+        });
+        match report.and_then(|report| why_to_do(step.id(), report)) {
+            None if trusts_others => {
+                PlannedStep::new(host, step, Mark::Change, "again: it trusts others by now")
+            }
+            None => PlannedStep::new(host, step, Mark::Done, "done"),
+            Some(why) if why == NOT_DONE => PlannedStep::new(host, step, Mark::Change, reason),
+            Some(why) => PlannedStep::new(host, step, Mark::Change, why),
+        }
+    }
+
+    pub(super) fn plan(&self, mut waves: Vec<Wave>) -> Plan {
+        waves.retain(|wave| !wave.steps.is_empty());
+        let planned = |address: IpAddr| {
+            let report = self.inventory.report(address)?;
+            Some(PlannedHost {
+                address,
+                seen: report.latest(self.cluster, "rootfs").map(|record| record.id),
+                ports: Vec::new(),
+                etcd: self.control_planes.contains(&address),
+                node: report.node(),
+                place: Place::Stays,
+            })
+        };
+        let has_steps = |host: &IpAddr| {
+            waves
+                .iter()
+                .any(|wave| wave.steps.iter().any(|step| step.host == *host))
+        };
+        Plan {
+            version: PLAN_VERSION,
+            purpose: Purpose::ReplaceCa,
+            cluster: self.cluster.clone(),
+            image: None,
+            kubernetes: None,
+            hosts: self
+                .members()
+                .into_iter()
+                .filter(has_steps)
+                .filter_map(planned)
+                .collect(),
+            waves,
+        }
+    }
+}
+
+pub(super) fn pems(cas: &[ClusterCa]) -> Vec<String> {
+    cas.iter().map(|ca| ca.pem.clone()).collect()
+}
+
+pub(super) fn wave(title: &str, steps: Vec<PlannedStep>) -> Wave {
+    Wave {
+        title: title.into(),
+        keep_going: false,
+        steps,
+    }
+}
