@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::ClusterInventory;
 use gantry::plan::preflight;
-use gantry::plan::{ImageCommands, Leaving, PlanImage, planner, render, reset};
+use gantry::plan::{ImageCommands, Leaving, Plan, PlanImage, PlannedStep, planner, render, reset};
 use gantry_model::{ScriptOutcome, StepAction, StepOutcome};
 
 use planning::*;
@@ -260,4 +260,113 @@ fn a_name_that_another_host_has_is_found_before_anything_changes() {
         findings[0].message.contains("\"host-10.0.0.3\" of 10.0.0.3"),
         "{findings:?}"
     );
+}
+
+/// A master and this many nodes, with plugins for when there are more of them.
+fn growing(nodes: u8) -> Clusterfile {
+    let documents = [
+        plugin("room", "pre-scaleup", "", "echo make room"),
+        plugin("tell", "post-scaleup", "scope: node,", "echo they are here"),
+        plugin("both", "pre-scaleup|post-scaleup", "", "echo twice"),
+        plugin("joined", "post-init-host", "", "echo joined"),
+    ]
+    .concat();
+    kubernetes(1, nodes, &documents).0
+}
+
+/// The inventory with the hosts of `clusterfile` that it lacks, as they come.
+fn with_new_hosts(clusterfile: &Clusterfile, inventory: &ClusterInventory) -> ClusterInventory {
+    let mut more = allowing(clusterfile);
+    more.hosts.extend(inventory.hosts.clone());
+    more
+}
+
+/// Titles of the plugins to run, and where.
+fn plugins_of(plan: &Plan) -> Vec<String> {
+    let steps = plan.steps().filter(|step| step.is_to_do());
+    let plugins = steps.filter(|step| step.title.starts_with("plugin "));
+    plugins
+        .map(|step| format!("{} {}", step.title, step.host))
+        .collect()
+}
+
+#[test]
+fn what_is_for_scaling_up_runs_once_when_hosts_are_added_to_a_complete_cluster() {
+    let image = image_of_cluster();
+    let one = growing(1);
+    let mut inventory = allowing(&one);
+    let created = plan(&one, &image, &inventory);
+    assert_eq!(
+        plugins_of(&created),
+        ["plugin joined 10.0.0.2", "plugin joined 10.0.0.3"],
+        "the first hosts are not added to anything"
+    );
+    execute(&created, &mut inventory, well);
+
+    let three = growing(3);
+    let mut inventory = with_new_hosts(&three, &inventory);
+    let grown = plan(&three, &image, &inventory);
+    expect("scale-up", &render::render(&grown));
+    let ids = |plan: &Plan| -> Vec<_> {
+        let steps = plan.steps().filter(|step| step.title == "plugin tell");
+        steps.map(|step| step.id).collect()
+    };
+    let whole = ids(&grown);
+    assert_eq!(whole.len(), 1);
+    execute(&grown, &mut inventory, well);
+    assert_eq!(plan(&three, &image, &inventory).to_do(), 0);
+
+    // Others that are added later, and fewer, are another time.
+    let four = growing(4);
+    let mut inventory = with_new_hosts(&four, &inventory);
+    let grown = plan(&four, &image, &inventory);
+    assert_ne!(ids(&grown), whole);
+    assert_eq!(plugins_of(&grown).len(), 5, "{:?}", plugins_of(&grown));
+    execute(&grown, &mut inventory, well);
+    assert_eq!(plan(&four, &image, &inventory).to_do(), 0);
+}
+
+#[test]
+fn wherever_scaling_up_is_cut_off_its_plugins_run_once_each() {
+    let image = image_of_cluster();
+    let (one, three) = (growing(1), growing(3));
+    let mut start = allowing(&one);
+    execute(&plan(&one, &image, &start), &mut start, well);
+    let start = with_new_hosts(&three, &start);
+    let whole = plan(&three, &image, &start);
+    let ids = |plan: &Plan| -> Vec<_> {
+        let own = |step: &&PlannedStep| {
+            ["plugin room", "plugin tell", "plugin both"].contains(&step.title.as_str())
+        };
+        let steps = plan.steps().filter(|step| step.is_to_do()).filter(own);
+        steps.map(|step| step.id).collect()
+    };
+    let all = ids(&whole);
+    assert_eq!(all.len(), 4);
+    for cut in 0..=whole.waves.len() {
+        let mut inventory = start.clone();
+        let mut begun = whole.clone();
+        begun.waves.truncate(cut);
+        execute(&begun, &mut inventory, well);
+        let rest = plan(&three, &image, &inventory);
+        assert_eq!(
+            [ids(&begun), ids(&rest)].concat(),
+            all,
+            "cut off after {cut} waves"
+        );
+        execute(&rest, &mut inventory, well);
+        assert_eq!(plan(&three, &image, &inventory).to_do(), 0, "after {cut} waves");
+    }
+}
+
+#[test]
+fn a_host_that_leaves_is_no_reason_to_scale_up() {
+    let image = image_of_cluster();
+    let (two, one) = (growing(2), growing(1));
+    let mut inventory = allowing(&two);
+    execute(&plan(&two, &image, &inventory), &mut inventory, well);
+    let gone = "10.0.0.4".parse().unwrap();
+    inventory.hosts.remove(&gone);
+    let rest = plan(&one, &image, &inventory);
+    assert_eq!(plugins_of(&rest), Vec::<String>::new());
 }

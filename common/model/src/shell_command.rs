@@ -62,6 +62,10 @@ pub enum CommandMoment {
     AfterUpgrade,
     /// Every host is what it is to be, and this one went back to an image that it had before.
     AfterRollback,
+    /// Before the scripts of hosts that are added to a cluster which was complete.
+    BeforeScaleUp,
+    /// Hosts were added to a cluster which was complete, and are members with their labels and taints.
+    AfterScaleUp,
 }
 
 impl ShellCommand {

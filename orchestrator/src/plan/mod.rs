@@ -24,6 +24,7 @@ pub mod render;
 pub mod renew;
 pub mod reset;
 pub mod restore;
+mod scale_up;
 mod scripts;
 mod shell_commands;
 mod skip;

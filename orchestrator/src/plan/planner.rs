@@ -20,7 +20,7 @@ use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
 };
-use super::{cluster_ca, commands, configs, hostname, kubeadm, leave, renew, shell_commands};
+use super::{cluster_ca, commands, configs, hostname, kubeadm, leave, renew, scale_up, shell_commands};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -173,6 +173,14 @@ fn make(
     }
     let base = |host| bases.get(&host).cloned().unwrap_or_default();
     let shell = |when| shell_commands::wave(clusterfile, image, inventory, when, base);
+    let members = kubeadm::waves(clusterfile, image, inventory)?;
+    let added = scale_up::added(&clusterfile.name, inventory, &members.join);
+    // Once for those that are added together.
+    let scaled = |when| {
+        let wave = shell_commands::wave(clusterfile, image, inventory, when, |_| added.clone());
+        (!added.is_empty()).then_some(wave)
+    };
+    let before_scale_up = scaled(CommandMoment::BeforeScaleUp);
     waves.insert(2, shell(CommandMoment::BeforeInstall));
     let mut before_init = shell(CommandMoment::BeforeInit);
     before_init.steps.retain(|step| !upgrade.takes(step.host));
@@ -185,6 +193,7 @@ fn make(
     let mut before_upgrade = came(CommandMoment::BeforeUpgrade, Way::Upgrade);
     before_upgrade.steps.retain(|step| !upgrade.takes(step.host));
     waves.insert(4, before_upgrade);
+    waves.splice(3..3, before_scale_up);
     // Before anything goes back: newer API servers read what older ones wrote, not the other way round.
     if let Some(before) = back.and_then(|back| back.kept.as_ref()) {
         if !is_restored(&clusterfile.name, inventory, before) {
@@ -198,7 +207,6 @@ fn make(
     } else if let Some(snapshot) = upgrade.snapshot() {
         waves.insert(1, snapshot);
     }
-    let members = kubeadm::waves(clusterfile, image, inventory)?;
     let leave = leave::leave(of_file, image, inventory, leaving);
     waves.push(leave.give_up);
     // Whoever joins, joins with the new version. Members whose scripts run again are taken one after the other, too.
@@ -208,6 +216,7 @@ fn make(
     // Commands may start pods that are for some nodes only.
     let restored = latest_restore(&clusterfile.name, inventory, &waves);
     waves.extend(kubeadm::marks(clusterfile, image, inventory, restored)?);
+    waves.extend(scaled(CommandMoment::AfterScaleUp));
     waves.push(came(CommandMoment::AfterUpgrade, Way::Upgrade));
     waves.push(came(CommandMoment::AfterRollback, Way::Back));
     waves.push(shell(CommandMoment::BeforeCommands));

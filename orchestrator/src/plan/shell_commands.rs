@@ -162,6 +162,8 @@ const fn title(when: CommandMoment) -> &'static str {
         CommandMoment::BeforeUpgrade => "before upgrade",
         CommandMoment::AfterUpgrade => "after upgrade",
         CommandMoment::AfterRollback => "after rollback",
+        CommandMoment::BeforeScaleUp => "before scale-up",
+        CommandMoment::AfterScaleUp => "after scale-up",
     }
 }
 

@@ -190,17 +190,24 @@ pub(crate) fn execute(
 ) {
     for step in plan.steps().filter(|step| step.is_to_do()) {
         let host = step.host.to_string();
+        // The clocks of all hosts agree.
+        let records = inventory
+            .reached()
+            .flat_map(|(_, report)| &report.inventory.steps);
+        let at = records
+            .map(|record| record.started_at)
+            .max()
+            .map_or(100, |at| at + 1);
         let report = on(inventory, &host);
         let failure = fails(&host, &step.title);
         let went_well = failure.is_none();
-        let at = i64::try_from(report.inventory.steps.len()).unwrap();
         report.inventory.steps.retain(|record| record.id != step.id);
         report.inventory.steps.push(StepRecord {
             id: step.id,
             cluster: step.step.action.cluster().cloned(),
             title: step.title.clone(),
-            started_at: 100 + at,
-            ended_at: Some(100 + at),
+            started_at: at,
+            ended_at: Some(at),
             outcome: Some(failure.unwrap_or(StepOutcome::Done { generation: None })),
             kubernetes: match &step.step.action {
                 StepAction::Kubeadm(spec) => Some(spec.kubernetes.clone()),

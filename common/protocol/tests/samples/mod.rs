@@ -333,6 +333,17 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             }),
         ),
         (
+            "Run/RunShellCommand/AfterScaleUp",
+            StepAction::RunShellCommand(ShellCommand {
+                cluster: cluster.clone(),
+                origin: CommandOrigin::Plugin("more".into()),
+                when: CommandMoment::AfterScaleUp,
+                text: "true".into(),
+                env: BTreeMap::new(),
+                time_limit_s: 0,
+            }),
+        ),
+        (
             "Run/RunImagePlugin",
             StepAction::RunImagePlugin(ImagePlugin {
                 command: ShellCommand {

@@ -47,6 +47,8 @@ const BALANCER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), AP
 const TIME_LIMIT_S: u32 = 1800;
 /// How long nodes may take to become ready, in seconds.
 const NODES_LIMIT_S: u32 = 600;
+/// What the step is called by which a plan ends.
+pub(super) const NODES_READY: &str = "nodes ready";
 /// What kubeadm goes without when the image has no DNS server.
 const DNS_PHASE: &str = "addon/coredns";
 /// With an image list that names a DNS server, pulling it in advance fails.
@@ -302,7 +304,7 @@ fn state(
 }
 
 /// The latest run of kubeadm on a host.
-fn latest<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
+pub(super) fn latest<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
     let titles = ["kubeadm init", "kubeadm join", "kubeadm reset"];
     report
         .records(cluster)

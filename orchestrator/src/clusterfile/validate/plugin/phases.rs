@@ -28,8 +28,6 @@ pub(super) enum Means {
 const PRE_GUEST: &str = "PreGuest";
 /// When hosts come to another image.
 const UPGRADE_HOST: &str = "upgrade-host";
-const LIKE_THE_FIRST: &str =
-    "hosts that join later are treated as the first ones: write `pre-init-host` or `post-init-host`";
 
 /// Every phase, in the order in which they come; first the older words.
 const PHASES: [Phase; 22] = [
@@ -53,8 +51,8 @@ const PHASES: [Phase; 22] = [
     phase("post-clean-host", Means::Hosts(CommandMoment::AfterClean)),
     phase("pre-uninstall", Means::Cluster(CommandMoment::BeforeClean)),
     phase("post-uninstall", Means::Cluster(CommandMoment::AfterClean)),
-    phase("pre-scaleup", Means::Nothing(LIKE_THE_FIRST)),
-    phase("post-scaleup", Means::Nothing(LIKE_THE_FIRST)),
+    phase("pre-scaleup", Means::Cluster(CommandMoment::BeforeScaleUp)),
+    phase("post-scaleup", Means::Cluster(CommandMoment::AfterScaleUp)),
     phase(UPGRADE_HOST, Means::Hosts(CommandMoment::BeforeUpgrade)),
     phase("upgrade", Means::Cluster(CommandMoment::AfterUpgrade)),
     phase("rollback", Means::Cluster(CommandMoment::AfterRollback)),
