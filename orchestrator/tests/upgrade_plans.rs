@@ -283,3 +283,21 @@ fn checks_that_the_documents_ignore_are_ignored_when_upgrading_too() {
             .all(|checks| checks.contains(&"SystemVerification".to_owned()))
     );
 }
+
+/// The member is only away meanwhile, and those that come back are counted on.
+#[test]
+fn etcd_is_asked_whether_it_bears_that_a_control_plane_stops_not_that_it_leaves() {
+    let (clusterfile, inventory, next) = running(3, 0, "v1.20.3");
+    let upgrade = with_unavailable(&clusterfile, &next, &inventory, 1);
+    let asked = upgrade
+        .steps()
+        .filter(|step| step.title.starts_with("etcd quorum without"));
+    let asked: Vec<&StepAction> = asked.map(|step| &step.step.action).collect();
+    assert_eq!(asked.len(), 3);
+    for action in asked {
+        assert!(
+            matches!(action, StepAction::CheckQuorumMeanwhile { .. }),
+            "{action:?}"
+        );
+    }
+}

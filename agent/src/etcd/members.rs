@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use gantry_model::{EtcdMember, EtcdMembers};
+use gantry_model::{EtcdMember, EtcdMembers, QuorumError};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -36,6 +36,14 @@ struct Member {
     is_learner: bool,
 }
 
+impl MemberList {
+    fn at(&self, address: IpAddr) -> Option<&Member> {
+        self.members
+            .iter()
+            .find(|member| member.address() == Some(address))
+    }
+}
+
 impl Member {
     fn address(&self) -> Option<IpAddr> {
         self.peer_urls.iter().find_map(|url| host_of(url))
@@ -52,24 +60,49 @@ pub(crate) async fn members() -> Result<EtcdMembers, EtcdError> {
     looked_at(&client, &list).await
 }
 
-/// Removes the member at `address`, if it is one and etcd keeps its quorum without it; with `only_look` nothing is removed.
+/// How a member is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// It leaves: the others are all there are.
+    ForGood,
+    /// It stops and comes back: all count on it yet.
+    Meanwhile,
+}
+
+impl Absence {
+    /// That `members` bear it of the one at `address`.
+    fn check(self, members: &EtcdMembers, address: IpAddr) -> Result<(), QuorumError> {
+        match self {
+            Self::ForGood => members.without(address).map(drop),
+            Self::Meanwhile => members.pausing(address),
+        }
+    }
+}
+
+/// Makes sure that etcd bears it when the member at `address` is away, if it is one.
+///
+/// # Errors
+/// When etcd would lose its quorum, or does not answer.
+pub(crate) async fn check(address: IpAddr, absence: Absence) -> Result<(), EtcdError> {
+    let client = EtcdClient::of_this_host()?;
+    let list = list(&client).await?;
+    if list.at(address).is_none() {
+        return Ok(());
+    }
+    Ok(absence.check(&looked_at(&client, &list).await?, address)?)
+}
+
+/// Removes the member at `address`, if it is one and etcd keeps its quorum without it.
 ///
 /// # Errors
 /// When etcd would lose its quorum, or does not do it.
-pub(crate) async fn remove(address: IpAddr, only_look: bool) -> Result<(), EtcdError> {
+pub(crate) async fn remove(address: IpAddr) -> Result<(), EtcdError> {
     let client = EtcdClient::of_this_host()?;
     let list = list(&client).await?;
-    let Some(member) = list
-        .members
-        .iter()
-        .find(|member| member.address() == Some(address))
-    else {
+    let Some(member) = list.at(address) else {
         return Ok(());
     };
-    looked_at(&client, &list).await?.without(address)?;
-    if only_look {
-        return Ok(());
-    }
+    Absence::ForGood.check(&looked_at(&client, &list).await?, address)?;
     let body = json!({ "ID": member.id });
     let _: serde_json::Value = client.call(LOCAL, "cluster/member/remove", &body).await?;
     tracing::info!(%address, name = member.name, "etcd has one member less");
@@ -117,6 +150,35 @@ fn host_of(url: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of four, one of which is silent, three have to serve while a fourth is stopped, and two of the three that are left
+    /// when it leaves.
+    #[test]
+    fn a_member_that_comes_back_is_counted_on_meanwhile() {
+        let member = |last: u8| EtcdMember {
+            name: String::new(),
+            address: [10, 0, 0, last].into(),
+            learner: false,
+            problem: (last == 5).then(|| "no answer".to_owned()),
+        };
+        let members = EtcdMembers((2..=5).map(member).collect());
+        let away = [10, 0, 0, 2].into();
+        Absence::ForGood.check(&members, away).unwrap();
+        let refused = Absence::Meanwhile.check(&members, away);
+        assert!(
+            matches!(
+                refused,
+                Err(QuorumError::WouldBeLost {
+                    serving: 2,
+                    needed: 3,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+        let two = EtcdMembers((2..=3).map(member).collect());
+        Absence::Meanwhile.check(&two, away).unwrap();
+    }
 
     #[test]
     fn a_list_of_members_is_read_as_etcd_writes_it() {

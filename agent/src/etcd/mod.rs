@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! members: who is there (local member) ─▶ how is each of them (every member) ─▶ EtcdMembers
-//! remove: members ─ would it keep its quorum? ─▶ remove
+//! check, remove: members ─ would it keep its quorum? ─▶ remove
 //! snapshot: a read by the quorum ─▶ parts, one a line ─▶ is their digest the one at their end?
 //! kept: snapshots on this host: from before upgrades, and those that an operator gave
 //! restore: database (a snapshot's keys) ─▶ what differs ─▶ changes, many at a time
@@ -21,7 +21,7 @@ mod snapshot;
 pub(crate) use arriving::ArrivingSnapshot;
 pub(crate) use client::EtcdError;
 pub(crate) use kept::{EtcdSnapshots, KeepError};
-pub(crate) use members::{members, remove};
+pub(crate) use members::{Absence, check, members, remove};
 pub(crate) use restore::RestoreError;
 use restore::{check_origin, restore};
 pub(crate) use snapshot::Snapshot;

@@ -179,6 +179,7 @@ pub(super) fn already_done(
         | StepAction::StartApiServer { .. }
         | StepAction::ForgetCluster { .. }
         | StepAction::CheckQuorum { .. }
+        | StepAction::CheckQuorumMeanwhile { .. }
         | StepAction::RemoveEtcdMember { .. }
         | StepAction::MarkNodes { .. } => Ok(None),
     }

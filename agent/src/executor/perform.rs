@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::programs::{self, Attempt};
 use crate::balancer::Settings;
+use crate::etcd::Absence;
 use crate::host::Host;
 use crate::kubeadm::{self, KubectlCall};
 use crate::{etcd, staging, templates};
@@ -143,8 +144,11 @@ pub(super) async fn perform(
             )
             .await
         }
-        StepAction::CheckQuorum { address, .. } => ended(etcd::remove(address, true).await),
-        StepAction::RemoveEtcdMember { address, .. } => ended(etcd::remove(address, false).await),
+        StepAction::CheckQuorum { address, .. } => ended(etcd::check(address, Absence::ForGood).await),
+        StepAction::CheckQuorumMeanwhile { address, .. } => {
+            ended(etcd::check(address, Absence::Meanwhile).await)
+        }
+        StepAction::RemoveEtcdMember { address, .. } => ended(etcd::remove(address).await),
         StepAction::MarkNodes { cluster, groups } => {
             unless_cancelled(&cancel, kubeadm::mark_nodes(&host, &cluster, &groups)).await
         }

@@ -154,7 +154,7 @@ impl StepKind {
             StepAction::SetBalancer { .. } => Self::SetBalancer,
             StepAction::RemoveBalancer { .. } => Self::RemoveBalancer,
             StepAction::RenewCertificates { .. } => Self::RenewCertificates,
-            StepAction::CheckQuorum { .. } => Self::CheckQuorum,
+            StepAction::CheckQuorum { .. } | StepAction::CheckQuorumMeanwhile { .. } => Self::CheckQuorum,
             StepAction::RemoveEtcdMember { .. } => Self::RemoveEtcdMember,
             StepAction::MarkNodes { .. } => Self::MarkNodes,
             StepAction::SetRegistry { .. } => Self::SetRegistry,

@@ -169,7 +169,7 @@ pub enum StepAction {
     },
     /// Run a command of the image.
     RunImageCommand(ImageCommand),
-    /// Make sure that etcd keeps its quorum without one of its members. Changes nothing; done on a control plane.
+    /// Make sure that etcd keeps its quorum without one of its members, for good. Changes nothing; done on a control plane.
     CheckQuorum {
         /// The cluster.
         cluster: ClusterName,
@@ -339,6 +339,13 @@ pub enum StepAction {
         /// Certificates of those that stay, PEM, one in each.
         authorities: Vec<String>,
     },
+    /// Make sure that etcd serves while one of its members is stopped and comes back. Changes nothing; done on a control plane.
+    CheckQuorumMeanwhile {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The member's address.
+        address: IpAddr,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -405,7 +412,8 @@ impl StepAction {
             | Self::PublishClusterCas { cluster, .. }
             | Self::SignByClusterCa { cluster, .. }
             | Self::RenewKubeletCertificate { cluster, .. }
-            | Self::WithdrawClusterCa { cluster, .. } => Some(cluster),
+            | Self::WithdrawClusterCa { cluster, .. }
+            | Self::CheckQuorumMeanwhile { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunShellCommand(command) => Some(&command.cluster),
@@ -436,7 +444,9 @@ impl StepAction {
             Self::SetBalancer { .. } => "balancer".into(),
             Self::RemoveBalancer { .. } => "remove balancer".into(),
             Self::RenewCertificates { .. } => "renew certificates".into(),
-            Self::CheckQuorum { address, .. } => format!("etcd quorum without {address}"),
+            Self::CheckQuorum { address, .. } | Self::CheckQuorumMeanwhile { address, .. } => {
+                format!("etcd quorum without {address}")
+            }
             Self::RemoveEtcdMember { address, .. } => format!("remove etcd member {address}"),
             Self::MarkNodes { .. } => "labels and taints".into(),
             Self::SetRegistry { .. } => "registry".into(),

@@ -120,6 +120,13 @@ fn snapshots(to: &mut Vec<Sample>) {
             },
         ),
         (
+            "Run/CheckQuorumMeanwhile",
+            StepAction::CheckQuorumMeanwhile {
+                cluster: cluster.clone(),
+                address: [10, 0, 0, 1].into(),
+            },
+        ),
+        (
             "Run/WithdrawClusterCa",
             StepAction::WithdrawClusterCa {
                 cluster: cluster.clone(),

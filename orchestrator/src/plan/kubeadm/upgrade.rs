@@ -248,7 +248,7 @@ impl<'a> Upgrade<'a> {
             let mut begins = upgrade.iter().chain(host.scripts.iter().filter(|_| host.again));
             if host.role == Role::Master && asks_quorum && begins.any(PlannedStep::is_to_do) {
                 let step = Step {
-                    action: StepAction::CheckQuorum {
+                    action: StepAction::CheckQuorumMeanwhile {
                         cluster: cluster.clone(),
                         address: host.address,
                     },

@@ -22,7 +22,9 @@ pub(crate) fn absences(plan: &Plan) -> Option<(IpAddr, Vec<Absence>)> {
     let mut members: Vec<Absence> = Vec::new();
     for step in plan.steps().filter(|step| step.is_to_do()) {
         let (host, for_good) = match step.step.action {
-            StepAction::CheckQuorum { address, .. } => (address, false),
+            StepAction::CheckQuorum { address, .. } | StepAction::CheckQuorumMeanwhile { address, .. } => {
+                (address, false)
+            }
             StepAction::RemoveEtcdMember { address, .. } => (address, true),
             _ => continue,
         };
