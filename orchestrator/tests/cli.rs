@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use gantry_system::files::FileLock;
+
 const CLUSTERFILE: &str = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  \
                            image: kubernetes:v1.19.8\n  hosts: [ { ips: [ 10.0.0.2 ], roles: [ master ] } ]\n";
 
@@ -163,6 +165,23 @@ fn a_token_is_printed_alone_and_only_its_id_is_listed() {
     assert!(!kept.contains(secret), "the text of a token is not kept");
     assert_eq!(code(&gantry(dir.path(), &["token", "revoke", id])), 0);
     assert_eq!(code(&gantry(dir.path(), &["token", "revoke", id])), 2);
+}
+
+#[test]
+fn nobody_is_revoked_while_the_ca_is_being_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = gantry(dir.path(), &["operator", "add", "ann", "-o", "ann"]);
+    assert_eq!(code(&made), 0);
+    let rotation = FileLock::try_exclusive(&dir.path().join("state/orchestrator/rotation.lock"));
+    let rotation = rotation.unwrap().unwrap();
+    for words in [["operator", "revoke", "ann"], ["agents", "revoke", "10.0.0.2"]] {
+        let refused = gantry(dir.path(), &words);
+        assert_eq!(code(&refused), 8, "{}", err(&refused));
+        assert!(err(&refused).contains("wait until it ends"), "{}", err(&refused));
+    }
+    drop(rotation);
+    assert_eq!(code(&gantry(dir.path(), &["operator", "revoke", "ann"])), 0);
+    assert_eq!(code(&gantry(dir.path(), &["agents", "revoke", "10.0.0.2"])), 2);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use crate::certificate::{common_name, parse, unhex};
 use crate::identity::IdentityError;
 
-/// Longest list taken from a peer: 1 MiB names about 25,000 certificates.
-pub(crate) const MAX_CRL_LEN: usize = 1 << 20;
+/// Longest list, in bytes: none that is longer is made, or taken from a peer. It names about 8,000 certificates.
+pub(crate) const MAX_CRL_LEN: usize = 320 << 10;
 
 /// A list whose signature was checked against the CA.
 #[derive(Debug)]

@@ -10,10 +10,14 @@ use rustls_pki_types::CertificateDer;
 
 use crate::certificate::{ca_name, is_signed_by, issuer_name, parse};
 use crate::identity::{IdentityError, pem};
-use crate::revocation::RevocationList;
+use crate::revocation::{MAX_CRL_LEN, RevocationList};
 
-/// Longest text taken from a peer, in bytes: a message holds it, and it names about 15,000 revoked certificates.
+/// Longest text taken from a peer, in bytes: a message holds it, with two lists and their CAs.
 pub const MAX_TRUST_LEN: usize = (1 << 20) - (64 << 10);
+/// What is left of it for CAs.
+const AUTHORITIES_LEN: usize = 64 << 10;
+/// While a CA is replaced there are two lists, each a third longer as PEM, with a line end every 64 signs (RFC 7468).
+const _: () = assert!(2 * MAX_CRL_LEN.div_ceil(48) * 65 + AUTHORITIES_LEN <= MAX_TRUST_LEN);
 /// Most certificates in it: two CAs and a cross-certificate are three.
 const MAX_CERTIFICATES: usize = 8;
 const CERTIFICATE: &str = "CERTIFICATE";

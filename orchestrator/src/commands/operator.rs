@@ -141,6 +141,7 @@ fn list(args: &ListArgs, state: &State) -> anyhow::Result<ExitCode> {
 
 fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let state = State::new(context.root());
+    let _alone = state.lock_rotation()?;
     let authority = state.authority()?;
     let own = state.identity_from(&authority)?;
     let mut issued = authority.issued().or_exit(ExitCode::Failed)?;

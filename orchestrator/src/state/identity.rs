@@ -94,7 +94,7 @@ pub(super) fn load(dir: &Path) -> anyhow::Result<Identity> {
 }
 
 impl State {
-    /// The right to replace the CA, held until it is dropped.
+    /// The right to replace the CA, or to revoke what it signed, held until it is dropped.
     ///
     /// # Errors
     /// When another command has it: exit code 8.
@@ -104,7 +104,7 @@ impl State {
         lock.ok_or_else(|| {
             failure_hint(
                 ExitCode::Locked,
-                "another `gantry certs rotate-ca` runs here",
+                "another command that replaces the CA, or revokes certificates, runs here",
                 "wait until it ends",
             )
         })

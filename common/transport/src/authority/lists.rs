@@ -13,6 +13,7 @@ use super::{
 };
 use crate::certificate::unhex;
 use crate::identity::PUBLIC_MODE;
+use crate::revocation::MAX_CRL_LEN;
 
 #[derive(Default, Serialize, Deserialize)]
 struct Revoked {
@@ -88,6 +89,15 @@ impl Authority {
     /// Whichever CA signed a certificate, every list names it: who has one of them heeds it.
     fn publish(&self, mut revoked: Revoked) -> Result<Vec<u8>, AuthorityError> {
         revoked.number += 1;
+        // Before anything is written: hosts would not take it.
+        let list = revoked.signed_by(&self.ca)?;
+        if list.len() > MAX_CRL_LEN {
+            return Err(AuthorityError(format!(
+                "the list of revoked certificates would have {} bytes, and hosts take {MAX_CRL_LEN}; nothing was revoked; \
+                 `gantry certs` says when certificates end by themselves",
+                list.len()
+            )));
+        }
         let text = serde_json::to_vec(&revoked).map_err(|error| failed("record a revocation", error))?;
         write(&self.dir.join("revoked.json"), &text, PUBLIC_MODE)?;
         if let Some(old) = &self.replaced
@@ -100,7 +110,6 @@ impl Authority {
             let list = revoked.signed_by(&ca)?;
             write(&self.dir.join(list_file(old.number)), &list, PUBLIC_MODE)?;
         }
-        let list = revoked.signed_by(&self.ca)?;
         write(&self.dir.join(list_file(self.note.signing)), &list, PUBLIC_MODE)?;
         Ok(list)
     }

@@ -140,6 +140,63 @@ fn an_authority_that_was_replaced_meanwhile_signs_and_revokes_nothing() {
 }
 
 #[test]
+fn a_revocation_that_was_cut_off_before_its_list_is_whole_when_it_is_made_again() {
+    let pki = Pki::new();
+    let overlap = pki.open().begin_rotation().unwrap();
+    let lists = || -> Vec<(PathBuf, Vec<u8>)> {
+        let files = fs::read_dir(pki.dir()).unwrap().map(|file| file.unwrap().path());
+        let mut lists: Vec<_> = files
+            .filter(|path| path.to_string_lossy().contains("crl"))
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        lists.sort();
+        lists
+    };
+    overlap.revoke("40aa").unwrap();
+    let before = lists();
+    assert_eq!(before.len(), 2, "{before:?}");
+    overlap.revoke("40bb").unwrap();
+    // The record is written first, then the list of the CA that goes, then that of the one that signs.
+    for cut in 0..=before.len() {
+        for (path, list) in &before[..cut] {
+            fs::write(path, list).unwrap();
+        }
+        assert!(overlap.is_revoked("40bb").unwrap());
+        overlap.revoke("40bb").unwrap();
+        let trust = overlap.trust().unwrap();
+        assert!(trust.revokes("40aa") && trust.revokes("40bb"));
+        for (path, list) in lists() {
+            assert!(list.len() > before[0].1.len(), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_list_is_made_that_hosts_would_not_take() {
+    let pki = Pki::new();
+    let authority = pki.open();
+    authority.revoke("40aa").unwrap();
+    let path = pki.dir().join("revoked.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let many = (0..20_000).map(|n| serde_json::json!([format!("41{n:036x}"), 1]));
+    record["certificates"] = many.collect();
+    let text = serde_json::to_vec(&record).unwrap();
+    fs::write(&path, &text).unwrap();
+    let (list, error) = (authority.crl().unwrap(), authority.revoke("40bb").unwrap_err());
+    assert!(error.to_string().contains("nothing was revoked"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), text);
+    assert_eq!(authority.crl().unwrap(), list);
+    // What is made travels, twice: as long as the longest that is.
+    let fits = (0..7_000).map(|n| serde_json::json!([format!("41{n:036x}"), 1]));
+    record["certificates"] = fits.collect();
+    fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+    let overlap = authority.begin_rotation().unwrap();
+    overlap.revoke("40bb").unwrap();
+    let text = overlap.trust().unwrap().to_pem();
+    assert!(Trust::read(text.as_bytes()).unwrap().revokes("40bb"));
+}
+
+#[test]
 fn trust_comes_back_from_its_text_and_nothing_stray_is_in_it() {
     let pki = Pki::new();
     let first = pki.open();

@@ -17,8 +17,8 @@ pub use agent::EnrolmentListener;
 pub use orchestrator::{EnrolledAgent, enrol};
 pub use token::{Token, TokenBook, TokenRecord, TokenRefusal};
 
-/// Largest enrolment message: a certificate and a revocation list.
-const MAX_ENROLMENT_MESSAGE: usize = crate::revocation::MAX_CRL_LEN - (64 << 10);
+/// Largest enrolment message: certificates and revocation lists, as one text.
+const MAX_ENROLMENT_MESSAGE: usize = crate::trust::MAX_TRUST_LEN;
 /// How long each step of an enrolment may take.
 const STEP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
