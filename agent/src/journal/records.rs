@@ -30,9 +30,11 @@ pub struct Expected {
 pub(super) struct Record {
     pub(super) started: Started,
     pub(super) ended: Option<(i64, StepOutcome)>,
+    /// It assembles a rootfs, and did so once under this id.
+    assembled: bool,
 }
 
-/// What the lines add up to, in the order the steps started last.
+/// What the lines add up to, in the order the steps started last; one that assembles a rootfs once more stays where it was.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) order: Vec<StepId>,
@@ -70,9 +72,21 @@ impl Records {
     pub(super) fn apply(&mut self, entry: Entry) {
         match entry {
             Entry::Started(started) => {
-                self.remove(started.id);
-                self.order.push(started.id);
-                self.by_id.insert(started.id, Record { started, ended: None });
+                // The host came to its image then: what was done since on the way to it stays behind it.
+                let assembled = self
+                    .by_id
+                    .get(&started.id)
+                    .is_some_and(|before| before.assembled || before.has_assembled());
+                if !assembled {
+                    self.remove(started.id);
+                    self.order.push(started.id);
+                }
+                let record = Record {
+                    started,
+                    ended: None,
+                    assembled,
+                };
+                self.by_id.insert(record.started.id, record);
             }
             Entry::Finished { id, at, outcome } => {
                 if let Some(record) = self.by_id.get_mut(&id) {
@@ -139,6 +153,14 @@ impl Records {
 }
 
 impl Record {
+    fn has_assembled(&self) -> bool {
+        let succeeded = self
+            .ended
+            .as_ref()
+            .is_some_and(|(_, outcome)| outcome.succeeded());
+        self.started.kind == StepKind::AssembleRootfs && succeeded
+    }
+
     pub(super) fn public(&self) -> StepRecord {
         StepRecord {
             id: self.started.id,

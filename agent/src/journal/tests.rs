@@ -216,6 +216,37 @@ fn the_last_finished_steps_say_what_should_be_on_the_host() {
     assert_eq!(folder.open().expected(&cluster("demo")), expected);
 }
 
+/// A rootfs that was lost and is assembled anew is no other way to the image: what ran on the way to it does not run again.
+#[test]
+fn a_rootfs_that_is_assembled_again_stays_before_what_was_done_in_it() {
+    let folder = Folder::new();
+    let mut journal = folder.open();
+    let (rootfs, plugin) = (assemble("demo", "one"), script("demo", "plugin", vec![]));
+    let failed = StepOutcome::Failed("no space".into());
+    for outcome in [failed.clone(), StepOutcome::Done { generation: None }] {
+        journal.start(&rootfs, 1).unwrap();
+        journal.finish(rootfs.id(), &outcome, 2).unwrap();
+    }
+    run(&mut journal, &plugin);
+    let order =
+        |journal: &Journal| -> Vec<StepId> { journal.records().iter().map(|record| record.id).collect() };
+    for outcome in [failed.clone(), StepOutcome::Done { generation: None }] {
+        journal.start(&rootfs, 5).unwrap();
+        assert_eq!(order(&journal), [rootfs.id(), plugin.id()]);
+        journal.finish(rootfs.id(), &outcome, 6).unwrap();
+        assert_eq!(journal.done(rootfs.id()).is_some(), outcome.succeeded());
+        assert_eq!(order(&folder.open()), order(&journal));
+    }
+    // One that did not come to be is another try, and scripts that run again ran last.
+    let other = assemble("demo", "two");
+    for _ in 0..2 {
+        journal.start(&other, 7).unwrap();
+        journal.finish(other.id(), &failed, 8).unwrap();
+        run(&mut journal, &plugin);
+        assert_eq!(order(&journal), [rootfs.id(), other.id(), plugin.id()]);
+    }
+}
+
 #[test]
 fn a_long_journal_is_rewritten_and_says_the_same() {
     let folder = Folder::new();
