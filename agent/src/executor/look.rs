@@ -1,6 +1,8 @@
 //! Looks before a step starts: can it be done at all, and is its effect here already.
 
-use gantry_model::{Digest, KubeadmAct, KubeadmSpec, SnapshotName, Step, StepAction, StepOutcome};
+use gantry_model::{
+    Digest, KubeadmAct, KubeadmSpec, SnapshotName, Step, StepAction, StepOutcome, StepRecord,
+};
 use gantry_protocol::limits::{MAX_LAYERS, MAX_TEMPLATE_VALUES};
 
 use crate::balancer::{self, Settings};
@@ -228,6 +230,65 @@ pub(super) fn is_begun(journal: &Journal, step: &Step) -> bool {
         || latest.is_some_and(|record| record.title != KubeadmAct::Reset.title())
 }
 
+/// Whether something of the image was launched before under the step's name, and did not come to a good end.
+pub(super) fn is_relaunched(journal: &Journal, step: &Step) -> bool {
+    if !matches!(
+        step.action,
+        StepAction::RunImageCommand(_) | StepAction::LaunchApplication(_)
+    ) {
+        return false;
+    }
+    let (cluster, title) = (step.action.cluster(), step.action.title());
+    let before = journal
+        .records()
+        .into_iter()
+        .filter(|record| record.cluster.as_ref() == cluster && record.title == title)
+        .max_by_key(|record| record.started_at);
+    // One that failed before it began started nothing.
+    let ended = |record: StepRecord| match record.outcome {
+        Some(StepOutcome::Failed(_)) => false,
+        Some(outcome) => !outcome.succeeded(),
+        None => true,
+    };
+    before.is_some_and(ended)
+}
+
 fn block(host: &Host, cluster: &gantry_model::ClusterName) -> Result<Option<Digest>, String> {
     host.hosts_file.digest(cluster).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_model::{ApplicationLaunch, ScriptOutcome};
+
+    use super::*;
+
+    #[test]
+    fn a_launch_that_did_not_come_to_a_good_end_is_known_whatever_its_values_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(&folder.path().join("journal.jsonl")).unwrap();
+        let launch = |replicas: &str| Step {
+            action: StepAction::LaunchApplication(ApplicationLaunch {
+                cluster: "demo".parse().unwrap(),
+                application: "web".into(),
+                manifest: "{}".into(),
+                env: [("Replicas".to_owned(), replicas.to_owned())].into(),
+                time_limit_s: 60,
+            }),
+            after: Vec::new(),
+        };
+        let (first, second) = (launch("1"), launch("2"));
+        assert!(!is_relaunched(&journal, &first));
+        journal.start(&first, 1).unwrap();
+        assert!(is_relaunched(&journal, &second), "power was cut");
+        for (outcome, again) in [
+            (StepOutcome::Unknown, true),
+            (StepOutcome::Script(ScriptOutcome::Exited(1)), true),
+            (StepOutcome::Failed("it was not begun".into()), false),
+            (StepOutcome::Script(ScriptOutcome::Exited(0)), false),
+        ] {
+            journal.finish(first.id(), &outcome, 2).unwrap();
+            assert_eq!(is_relaunched(&journal, &second), again, "{outcome}");
+        }
+    }
 }

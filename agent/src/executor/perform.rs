@@ -39,12 +39,16 @@ pub(super) async fn perform(
             memory::give_back();
             outcome
         }
-        StepAction::RunScript(spec) => programs::run_script(host, id, &spec, cancel).await,
-        StepAction::RunImageCommand(spec) => programs::run_image_command(host, id, &spec, cancel).await,
-        StepAction::RunShellCommand(command) => programs::run_shell_command(host, id, &command, cancel).await,
-        StepAction::RunImagePlugin(plugin) => programs::run_image_plugin(host, id, &plugin, cancel).await,
-        StepAction::LaunchApplication(spec) => programs::launch_application(host, id, &spec, cancel).await,
-        StepAction::Kubeadm(spec) => programs::run_kubeadm(host, id, &spec, &attempt, cancel).await,
+        StepAction::RunScript(spec) => programs::run_script(host, id, spec, cancel).await,
+        StepAction::RunImageCommand(spec) => {
+            programs::run_image_command(host, id, spec, attempt.again, cancel).await
+        }
+        StepAction::RunShellCommand(command) => programs::run_shell_command(host, id, command, cancel).await,
+        StepAction::RunImagePlugin(plugin) => programs::run_image_plugin(host, id, plugin, cancel).await,
+        StepAction::LaunchApplication(spec) => {
+            programs::launch_application(host, id, spec, attempt.again, cancel).await
+        }
+        StepAction::Kubeadm(spec) => programs::run_kubeadm(host, id, spec, attempt, cancel).await,
         StepAction::SetBalancer {
             cluster,
             listen,
@@ -69,7 +73,7 @@ pub(super) async fn perform(
                 limit_s: time_limit_s,
                 except,
             };
-            programs::run_kubectl(host, id, &cluster, call, cancel).await
+            programs::run_kubectl(host, id, cluster, call, cancel).await
         }
         StepAction::DrainNode {
             cluster,
@@ -82,10 +86,10 @@ pub(super) async fn perform(
                 limit_s: time_limit_s,
                 leaves,
             };
-            programs::run_kubectl(host, id, &cluster, call, cancel).await
+            programs::run_kubectl(host, id, cluster, call, cancel).await
         }
         StepAction::DeleteNode { cluster, node } => {
-            programs::run_kubectl(host, id, &cluster, KubectlCall::DeleteNode { node }, cancel).await
+            programs::run_kubectl(host, id, cluster, KubectlCall::DeleteNode { node }, cancel).await
         }
         StepAction::RenewCertificates { cluster, .. } => ended(kubeadm::renew(&host, &cluster).await),
         // Not left off half way: each of them goes on to where the host serves again.

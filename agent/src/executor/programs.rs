@@ -29,74 +29,83 @@ pub(super) struct Attempt {
 pub(super) async fn run_script(
     host: Host,
     id: StepId,
-    spec: &ScriptSpec,
+    spec: ScriptSpec,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let program =
-        |rootfs: &Path, _: &Generation| Program::script(spec, rootfs).map_err(|error| error.to_string());
-    run_program(host, id, &spec.cluster, program, cancel).await
+    let cluster = spec.cluster.clone();
+    let program = move |rootfs: &Path, _: &Generation| {
+        Program::script(&spec, rootfs).map_err(|error| error.to_string())
+    };
+    run_program(host, id, cluster, program, cancel).await
 }
 
 pub(super) async fn run_image_command(
     host: Host,
     id: StepId,
-    spec: &ImageCommand,
+    spec: ImageCommand,
+    again: bool,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let program = |site: &LaunchSite<'_>| scripts::image_command(spec, site);
-    launch(host, id, &spec.cluster, program, cancel).await
+    let cluster = spec.cluster.clone();
+    let program = move |site: &LaunchSite<'_>| scripts::image_command(&spec, site);
+    launch(host, id, cluster, program, again, cancel).await
 }
 
 pub(super) async fn launch_application(
     host: Host,
     id: StepId,
-    spec: &ApplicationLaunch,
+    spec: ApplicationLaunch,
+    again: bool,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let program = |site: &LaunchSite<'_>| scripts::launch_program(spec, site);
-    launch(host, id, &spec.cluster, program, cancel).await
+    let cluster = spec.cluster.clone();
+    let program = move |site: &LaunchSite<'_>| scripts::launch_program(&spec, site);
+    launch(host, id, cluster, program, again, cancel).await
 }
 
 pub(super) async fn run_image_plugin(
     host: Host,
     id: StepId,
-    plugin: &ImagePlugin,
+    plugin: ImagePlugin,
     cancel: CancellationToken,
 ) -> StepOutcome {
+    let cluster = plugin.command.cluster.clone();
     let (folder, store) = (host.scripts.folder(id), host.store.clone());
-    let program = |rootfs: &Path, current: &Generation| {
-        scripts::image_plugin(plugin, &store, &current.layers, rootfs, &folder)
+    let program = move |rootfs: &Path, current: &Generation| {
+        scripts::image_plugin(&plugin, &store, &current.layers, rootfs, &folder)
     };
-    run_program(host, id, &plugin.command.cluster, program, cancel).await
+    run_program(host, id, cluster, program, cancel).await
 }
 
 pub(super) async fn run_shell_command(
     host: Host,
     id: StepId,
-    spec: &ShellCommand,
+    spec: ShellCommand,
     cancel: CancellationToken,
 ) -> StepOutcome {
+    let cluster = spec.cluster.clone();
     let (folder, generations) = (host.scripts.folder(id), host.rootfs.clone());
-    let program = |rootfs: &Path, _: &Generation| {
+    let program = move |rootfs: &Path, _: &Generation| {
         if let CommandOrigin::Application(name) = &spec.origin {
             let configs = configs(&generations, &spec.cluster)?;
             templates::render_application(rootfs, name, &spec.env, &configs)
                 .map_err(|error| format!("application {name} is not launched: {}", chain(&error)))?;
         }
-        Ok(scripts::shell_command(spec, rootfs, &folder))
+        Ok(scripts::shell_command(&spec, rootfs, &folder))
     };
-    run_program(host, id, &spec.cluster, program, cancel).await
+    run_program(host, id, cluster, program, cancel).await
 }
 
 pub(super) async fn run_kubeadm(
     host: Host,
     id: StepId,
-    spec: &KubeadmSpec,
-    attempt: &Attempt,
+    spec: KubeadmSpec,
+    attempt: Attempt,
     cancel: CancellationToken,
 ) -> StepOutcome {
+    let cluster = spec.cluster.clone();
     let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Generation| match (&spec.act, &attempt.pass) {
+    let program = move |rootfs: &Path, _: &Generation| match (&spec.act, &attempt.pass) {
         (KubeadmAct::Join { .. }, None) => Err("a host joins with a pass only; apply again".to_owned()),
         (act, pass) => {
             match act {
@@ -110,7 +119,7 @@ pub(super) async fn run_kubeadm(
             }
             .map_err(|error| error.to_string())?;
             Ok(kubeadm::program(
-                spec,
+                &spec,
                 pass.as_ref(),
                 attempt.again,
                 rootfs,
@@ -118,18 +127,18 @@ pub(super) async fn run_kubeadm(
             ))
         }
     };
-    run_program(host, id, &spec.cluster, program, cancel).await
+    run_program(host, id, cluster, program, cancel).await
 }
 
 pub(super) async fn run_kubectl(
     host: Host,
     id: StepId,
-    cluster: &ClusterName,
+    cluster: ClusterName,
     call: KubectlCall,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let folder = host.scripts.folder(id);
-    let program = |rootfs: &Path, _: &Generation| Ok(call.program(cluster, rootfs, &folder));
+    let (folder, of) = (host.scripts.folder(id), cluster.clone());
+    let program = move |rootfs: &Path, _: &Generation| Ok(call.program(&of, rootfs, &folder));
     run_program(host, id, cluster, program, cancel).await
 }
 
@@ -137,17 +146,19 @@ pub(super) async fn run_kubectl(
 async fn launch(
     host: Host,
     id: StepId,
-    cluster: &ClusterName,
-    program: impl FnOnce(&LaunchSite<'_>) -> Result<Program, String>,
+    cluster: ClusterName,
+    program: impl FnOnce(&LaunchSite<'_>) -> Result<Program, String> + Send + 'static,
+    again: bool,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let (store, generations) = (host.store.clone(), host.rootfs.clone());
-    let at_site = |rootfs: &Path, generation: &Generation| {
+    let (store, generations, of) = (host.store.clone(), host.rootfs.clone(), cluster.clone());
+    let at_site = move |rootfs: &Path, generation: &Generation| {
         program(&LaunchSite {
             store: &store,
             generation,
             rootfs,
-            configs: &configs(&generations, cluster)?,
+            configs: &configs(&generations, &of)?,
+            again,
         })
     };
     run_program(host, id, cluster, at_site, cancel).await
@@ -161,17 +172,28 @@ fn configs(generations: &Rootfs, cluster: &ClusterName) -> Result<Configs, Strin
 async fn run_program(
     host: Host,
     id: StepId,
-    cluster: &ClusterName,
-    program: impl FnOnce(&Path, &Generation) -> Result<Program, String>,
+    cluster: ClusterName,
+    program: impl FnOnce(&Path, &Generation) -> Result<Program, String> + Send + 'static,
     cancel: CancellationToken,
 ) -> StepOutcome {
-    let started = async {
+    let generations = host.rootfs.clone();
+    // Templates are rendered and files compared with the image's: that waits for the disk.
+    let make = move || {
         let failed = |error: RootfsError| StepOutcome::Failed(chain(&error));
-        let rootfs = host.rootfs.path(cluster).map_err(failed)?;
-        let current = host.rootfs.current_generation(cluster).map_err(failed)?;
+        let rootfs = generations.path(&cluster).map_err(failed)?;
+        let current = generations.current_generation(&cluster).map_err(failed)?;
         let current = current
             .ok_or_else(|| StepOutcome::Failed(format!("cluster {cluster} has no generation here")))?;
         let program = program(&rootfs, &current).map_err(StepOutcome::Failed)?;
+        Ok((program, rootfs, current))
+    };
+    let started = async {
+        let made = tokio::task::spawn_blocking(make).await;
+        let (program, rootfs, current) = made.unwrap_or_else(|error| {
+            // It panicked half way.
+            tracing::error!(step = %id.short(), "{error}");
+            Err(StepOutcome::Unknown)
+        })?;
         host.scripts
             .start(id, &program, &rootfs, &host.store, &current.layers)
             .await

@@ -166,7 +166,7 @@ impl Task {
         }
         let attempt = Attempt {
             pass,
-            again: look::is_begun(&self.journal, &step),
+            again: look::is_begun(&self.journal, &step) || look::is_relaunched(&self.journal, &step),
         };
         self.journal.start(&step, clock::now_s()).map_err(internal)?;
         let (title, kind, name) = (step.action.title(), StepKind::of(&step), id.short());

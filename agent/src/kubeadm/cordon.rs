@@ -22,7 +22,7 @@ const TRY_LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// When this host is no control plane of the cluster, or the API server does not answer.
 pub(crate) async fn cordon(host: &Host, cluster: &ClusterName, node: &str) -> Result<(), NodeError> {
-    let api = NodeApi::of(host, cluster)?;
+    let api = NodeApi::of(host, cluster).await?;
     let deadline = Instant::now() + TRY_LIMIT;
     loop {
         let tried = async {
@@ -51,7 +51,7 @@ pub(crate) async fn uncordon(
     version: &str,
     limit: Duration,
 ) -> Result<(), NodeError> {
-    let api = NodeApi::of(host, cluster)?;
+    let api = NodeApi::of(host, cluster).await?;
     let deadline = Instant::now() + limit;
     loop {
         let tried = async {

@@ -34,7 +34,7 @@ pub(crate) async fn health(host: &Host, cluster: &ClusterName) -> Result<Cluster
             cluster: cluster.clone(),
         });
     }
-    let kubectl = proved(host, cluster, KUBECTL)?;
+    let kubectl = proved(host, cluster, KUBECTL).await?;
     let (nodes, etcd) = tokio::join!(nodes(&kubectl), etcd::members());
     let mut health = ClusterHealth::default();
     match nodes {

@@ -60,7 +60,7 @@ pub(super) async fn wait_until_up(
     limit: Duration,
 ) -> Result<(), KubeletError> {
     let api = if is_control_plane() {
-        Some(NodeApi::of(host, cluster)?)
+        Some(NodeApi::of(host, cluster).await?)
     } else {
         None
     };

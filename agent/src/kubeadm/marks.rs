@@ -48,7 +48,7 @@ pub(crate) async fn mark_nodes(
     cluster: &ClusterName,
     groups: &[NodeGroup],
 ) -> Result<(), NodeError> {
-    let nodes = NodeApi::of(host, cluster)?;
+    let nodes = NodeApi::of(host, cluster).await?;
     let wanted: BTreeMap<&str, &NodeMarks> = groups
         .iter()
         .flat_map(|group| group.nodes.iter().map(|node| (node.as_str(), &group.marks)))

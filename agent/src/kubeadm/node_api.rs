@@ -73,7 +73,7 @@ impl NodeApi {
     ///
     /// # Errors
     /// When it is none, or kubectl is not the image's.
-    pub(super) fn of(host: &Host, cluster: &ClusterName) -> Result<Self, NodeError> {
+    pub(super) async fn of(host: &Host, cluster: &ClusterName) -> Result<Self, NodeError> {
         let rootfs = host.rootfs.path(cluster)?;
         if !Path::new(ADMIN).is_file() {
             return Err(NodeError::NoControlPlane(cluster.clone()));
@@ -83,7 +83,7 @@ impl NodeApi {
             .current_generation(cluster)?
             .map(|generation| generation.layers)
             .unwrap_or_default();
-        host.scripts.prove(&host.store, &layers, &rootfs, KUBECTL)?;
+        host.scripts.prove(&host.store, &layers, &rootfs, KUBECTL).await?;
         Ok(Self {
             program: rootfs.join(KUBECTL),
             cache: tempfile::tempdir().map_err(NodeError::Folder)?,

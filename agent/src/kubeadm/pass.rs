@@ -90,7 +90,7 @@ pub(crate) async fn issue(
             cluster: cluster.clone(),
         });
     }
-    let kubeadm = proved(host, cluster, PROGRAM)?;
+    let kubeadm = proved(host, cluster, PROGRAM).await?;
 
     let token = format!("{}.{}", random(6)?, random(16)?);
     let certificate_key = control_plane.then(random_key).transpose()?;
@@ -127,14 +127,15 @@ pub(crate) async fn issue(
 ///
 /// # Errors
 /// When it is not.
-pub(super) fn proved(host: &Host, cluster: &ClusterName, program: &str) -> Result<PathBuf, PassError> {
+pub(super) async fn proved(host: &Host, cluster: &ClusterName, program: &str) -> Result<PathBuf, PassError> {
     let rootfs = host.rootfs.path(cluster)?;
     let layers = host
         .rootfs
         .current_generation(cluster)?
         .map(|generation| generation.layers);
     host.scripts
-        .prove(&host.store, &layers.unwrap_or_default(), &rootfs, program)?;
+        .prove(&host.store, &layers.unwrap_or_default(), &rootfs, program)
+        .await?;
     Ok(rootfs.join(program))
 }
 

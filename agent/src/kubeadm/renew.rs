@@ -51,7 +51,7 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName) -> Result<(), Pass
             cluster: cluster.clone(),
         });
     }
-    let kubeadm = proved(host, cluster, PROGRAM)?;
+    let kubeadm = proved(host, cluster, PROGRAM).await?;
     let version = run(&kubeadm, &["version", "--output", "short"], "version").await?;
     run(&kubeadm, words(version.trim()), "new certificates").await?;
     // kubeadm gives kubeconfigs one CA only, whatever they had; while it is replaced there are two.
@@ -68,7 +68,7 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName) -> Result<(), Pass
 /// # Errors
 /// When one does not come back.
 pub(super) async fn start_anew(host: &Host, cluster: &ClusterName, pods: &[&str]) -> Result<(), PassError> {
-    let kubectl = proved(host, cluster, KUBECTL)?;
+    let kubectl = proved(host, cluster, KUBECTL).await?;
     let mark = clock::now_s().to_string();
     let pods = mark_all(Path::new(MANIFESTS), pods, &mark)?;
     tracing::info!(%cluster, pods, "the control plane starts anew");

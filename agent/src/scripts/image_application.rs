@@ -8,11 +8,14 @@ use gantry_model::{ApplicationLaunch, Digest, Generation};
 use gantry_store::manifest::Manifest;
 use gantry_store::{Application, Extension, Store};
 
+use super::application_programs::make_images_own;
 use super::command::with_kubeconfig;
-use super::proof::prove_programs;
 use super::{Program, check_environment};
 use crate::configs::Configs;
 use crate::templates;
+
+/// Of which a release is while helm works on it.
+const PENDING: &str = "status in (pending-install,pending-upgrade,pending-rollback)";
 
 /// Whether `spec` is within bounds.
 ///
@@ -41,13 +44,16 @@ pub(crate) struct LaunchSite<'a> {
     pub(crate) rootfs: &'a Path,
     /// The config files in it.
     pub(crate) configs: &'a Configs,
+    /// An earlier launch may have left something behind.
+    pub(crate) again: bool,
 }
 
 impl LaunchSite<'_> {
-    /// Makes the folder of `application` ready: its templates are rendered with `env`, and its programs are the image's.
+    /// Makes the folder of `application` ready: its templates are rendered with `env`, and its programs are the image's, also
+    /// where it changed them itself.
     ///
     /// # Errors
-    /// A mistake in a template, or a program that was changed.
+    /// A mistake in a template, or a program that cannot be the image's.
     pub(super) fn prepare(
         &self,
         application: &Application,
@@ -61,15 +67,29 @@ impl LaunchSite<'_> {
             .map_err(|error| error.to_string())?;
         let (folder, command) = (application.folder(), application.command());
         let layers = &self.generation.layers;
-        prove_programs(
+        make_images_own(
             self.store,
             layers,
-            self.rootfs,
+            self.configs,
             &folder,
             &named(&folder, &command),
         )
         .map_err(|error| error.to_string())
     }
+}
+
+/// The line that launches `application` where `command` is what the image says: after a launch that was killed, helm would take the
+/// release for one that somebody else installs at this moment. What it noted of that goes; what it made stays, and is taken over.
+pub(super) fn relaunching(application: &Application, command: &str) -> String {
+    let is_own = application.kind == "helm" && application.cmds.is_empty();
+    if !is_own || !ApplicationLaunch::is_name(&application.name) {
+        return command.to_owned();
+    }
+    let name = &application.name;
+    // Secrets of releases, by the labels that helm gives them.
+    format!(
+        "kubectl delete secrets --ignore-not-found --selector 'owner=helm,name={name},{PENDING}'; {command}"
+    )
 }
 
 /// The files below `folder` that `command`, which runs there or in the rootfs, may name.
@@ -106,6 +126,11 @@ pub(crate) fn launch_program(spec: &ApplicationLaunch, site: &LaunchSite<'_>) ->
         return Err(wrong("the image does not say how".into()));
     }
     site.prepare(application, &spec.env).map_err(wrong)?;
+    let command = if site.again {
+        relaunching(application, &command)
+    } else {
+        command
+    };
     Ok(Program::bash(
         &spec.cluster,
         format!("application {name}"),
@@ -133,6 +158,7 @@ pub(super) fn at_site<T>(image: &Digest, act: impl FnOnce(&LaunchSite<'_>) -> T)
         generation: &generation,
         rootfs: &rootfs,
         configs: &Configs::open(rootfs.clone(), folder.path().join("configs")).unwrap(),
+        again: false,
     })
 }
 
@@ -201,6 +227,37 @@ mod tests {
             ["-c", "kubectl apply -f application/apps/web/a.yaml"]
         );
         assert_eq!(program.command.env["A"], "2");
+    }
+
+    #[test]
+    fn a_release_that_a_killed_launch_left_pending_is_launched_again() {
+        let (mut spec, _) = launch("chart");
+        spec.manifest = spec.manifest.replace(
+            r#"{\"name\":\"odd\"}"#,
+            r#"{\"name\":\"chart\",\"type\":\"helm\"}"#,
+        );
+        let image = Digest::of(spec.manifest.as_bytes());
+        let line = |again| {
+            at_site(&image, |site| {
+                let site = LaunchSite { again, ..*site };
+                launch_program(&spec, &site).unwrap().command.words[1].clone()
+            })
+        };
+        let first = "helm upgrade --install chart application/apps/chart/";
+        assert_eq!(line(false), first);
+        assert_eq!(
+            line(true),
+            format!(
+                "kubectl delete secrets --ignore-not-found --selector 'owner=helm,name=chart,{PENDING}'; {first}"
+            )
+        );
+        // What an image says itself is run as it says.
+        let (spec, image) = launch("web");
+        let own = at_site(&image, |site| {
+            let site = LaunchSite { again: true, ..*site };
+            launch_program(&spec, &site).unwrap().command.words[1].clone()
+        });
+        assert_eq!(own, "kubectl apply -f application/apps/web/a.yaml");
     }
 
     #[test]

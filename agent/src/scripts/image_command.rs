@@ -6,7 +6,7 @@ use gantry_store::{Extension, ImageConfig, launch_lines};
 
 use super::Program;
 use super::command::with_kubeconfig;
-use super::image_application::LaunchSite;
+use super::image_application::{LaunchSite, relaunching};
 
 /// How `spec` is run at `site`. The folders of the applications that it names are made ready before, each with its own
 /// environment over the command's.
@@ -17,12 +17,16 @@ pub(crate) fn image_command(spec: &ImageCommand, site: &LaunchSite<'_>) -> Resul
     let wrong = |what: String| format!("{:?} is not run: {what}", spec.command);
     let manifest = prove(spec, &site.generation.image)?;
     let extension = Extension::of(&manifest).map_err(wrong)?.unwrap_or_default();
+    let mut command = spec.command.clone();
     let applications = extension.applications.iter();
     for application in applications.filter(|one| spec.command.contains(&one.folder())) {
         let mut env = spec.env.clone();
         let own = application.environment();
         env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
         site.prepare(application, &env).map_err(wrong)?;
+        if site.again && spec.command.contains(&application.command()) {
+            command = relaunching(application, &command);
+        }
     }
     let env = with_kubeconfig(&spec.env);
     let name = format!("CMD {}", u64::from(spec.index) + 1);
@@ -30,7 +34,7 @@ pub(crate) fn image_command(spec: &ImageCommand, site: &LaunchSite<'_>) -> Resul
         &spec.cluster,
         name,
         site.rootfs,
-        vec!["-c".into(), spec.command.clone()],
+        vec!["-c".into(), command],
         &env,
         spec.time_limit_s,
     ))

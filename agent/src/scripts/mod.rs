@@ -7,6 +7,7 @@
 //!                                           └── kept: no more of them than a bound
 //! ```
 
+mod application_programs;
 mod command;
 mod environment;
 mod image_application;
@@ -128,10 +129,8 @@ impl Scripts {
         store: &Store,
         layers: &[Digest],
     ) -> Result<(), ScriptError> {
-        if let Some(file) = &program.file {
-            self.prove(store, layers, rootfs, file)?;
-        }
-        make_scripts_executable(rootfs)?;
+        self.make_ready(program.file.clone(), rootfs, store, layers)
+            .await?;
         unit::discard(id).await.map_err(|source| systemd(id, source))?;
         let folder = self.make_folder(id)?;
         let environment = folder.join(ENVIRONMENT);
@@ -147,18 +146,41 @@ impl Scripts {
         started.map_err(|source| systemd(id, source)).and(removed)
     }
 
+    /// Proves the file that is to be run, and makes scripts of the rootfs executable: on a thread that may wait for the disk.
+    async fn make_ready(
+        &self,
+        file: Option<String>,
+        rootfs: &Path,
+        store: &Store,
+        layers: &[Digest],
+    ) -> Result<(), ScriptError> {
+        if let Some(file) = file {
+            self.prove(store, layers, rootfs, &file).await?;
+        }
+        let rootfs = rootfs.to_owned();
+        let made = tokio::task::spawn_blocking(move || make_scripts_executable(&rootfs));
+        made.await
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
     /// Proves that the file at `path` below `rootfs` is the one of `layers` (bottom first).
     ///
     /// # Errors
     /// When it is another one, or there is none.
-    pub(crate) fn prove(
+    pub(crate) async fn prove(
         &self,
         store: &Store,
         layers: &[Digest],
         rootfs: &Path,
         path: &str,
     ) -> Result<(), ProofError> {
-        proof::prove(store, layers, rootfs, path)
+        let (store, layers) = (store.clone(), layers.to_vec());
+        let (rootfs, path) = (rootfs.to_owned(), path.to_owned());
+        // Programs are large: comparing them takes a thread that may wait.
+        let proved = tokio::task::spawn_blocking(move || proof::prove(&store, &layers, &rootfs, &path));
+        proved
+            .await
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
     /// Waits until the script's unit ended, or ends it when `cancel` is cancelled. A unit that is not there gives

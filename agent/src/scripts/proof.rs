@@ -1,14 +1,16 @@
 //! Proof that a script in the rootfs is, byte for byte, the file of a verified layer.
 
-use std::collections::BTreeSet;
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use gantry_model::{Digest, is_data_file};
-use gantry_store::{EntryKind, LayerError, Store, TocEntry};
+use gantry_model::Digest;
+use gantry_store::{EntryKind, LayerError, Store, Toc};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use sha2::{Digest as _, Sha256};
+
+use crate::place::Ownership;
 
 /// How names of shell scripts end.
 const SHELL_SCRIPT: &str = ".sh";
@@ -61,7 +63,11 @@ pub enum ProofError {
 
 /// Proves that `path` below `rootfs` is the file that the layers (bottom first) have there.
 pub(super) fn prove(store: &Store, layers: &[Digest], rootfs: &Path, path: &str) -> Result<(), ProofError> {
-    let expected = expected(store, layers, path)?;
+    prove_is(expected(store, layers, path)?, rootfs, path)
+}
+
+/// Proves that the content of `path` below `rootfs` is `expected`.
+pub(super) fn prove_is(expected: Digest, rootfs: &Path, path: &str) -> Result<(), ProofError> {
     let io = |source| ProofError::Io {
         path: rootfs.join(path),
         source,
@@ -106,48 +112,38 @@ pub(super) fn proved_content(
     }
 }
 
-/// Proves every program that the layers (bottom first) have below `folder` of the rootfs, which ends with `/`: files that
-/// may be executed, those named like shell scripts, and those in `named`; none of them where its name says that it is data.
-pub(super) fn prove_programs(
-    store: &Store,
-    layers: &[Digest],
-    rootfs: &Path,
-    folder: &str,
-    named: &BTreeSet<String>,
-) -> Result<(), ProofError> {
-    let mut programs = BTreeSet::new();
-    for layer in layers {
-        let toc = store.layer_toc(layer)?;
-        let is_program = |entry: &&TocEntry| {
-            let path = &entry.path;
-            let runs = entry.mode & 0o111 != 0 || is_shell_script(path) || named.contains(path);
-            let is_file = matches!(entry.kind, EntryKind::File { .. } | EntryKind::HardLink { .. });
-            is_file && runs && path.starts_with(folder) && !is_data_file(path)
-        };
-        programs.extend(
-            toc.entries()
-                .iter()
-                .filter(is_program)
-                .map(|entry| entry.path.clone()),
-        );
-    }
-    for program in programs {
-        match prove(store, layers, rootfs, &program) {
-            // An upper layer took it away.
-            Ok(()) | Err(ProofError::NotInImage { .. } | ProofError::NotAFile { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// What the topmost layer that says something about `path` says its content is.
 fn expected(store: &Store, layers: &[Digest], path: &str) -> Result<Digest, ProofError> {
+    // From the top, and no further than needed: tables of contents are long.
+    let tables = layers.iter().rev().map(|layer| store.layer_toc(layer));
+    lookup(tables, path).map(|found| found.digest)
+}
+
+/// What an image has at a path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// Of its content.
+    pub(super) digest: Digest,
+    /// How many layers are above the one that has it.
+    pub(super) above: usize,
+    /// Whose it is there.
+    pub(super) ownership: Ownership,
+}
+
+/// The file at `path`, as overlayfs would find it; `tables` are the tables of contents, the topmost first.
+pub(super) fn lookup<T: Borrow<Toc>>(
+    tables: impl Iterator<Item = Result<T, LayerError>>,
+    path: &str,
+) -> Result<Found, ProofError> {
     let missing = || ProofError::NotInImage {
         path: path.to_owned(),
     };
-    for layer in layers.iter().rev() {
-        let toc = store.layer_toc(layer)?;
+    let no_file = || ProofError::NotAFile {
+        path: path.to_owned(),
+    };
+    for (above, table) in tables.enumerate() {
+        let table = table?;
+        let toc = table.borrow();
         // Folders above the file may hide everything below them.
         let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
         let mut hides = false;
@@ -158,31 +154,35 @@ fn expected(store: &Store, layers: &[Digest], path: &str) -> Result<Digest, Proo
                 Some(_) => return Err(missing()),
             }
         }
-        match toc.entry(path).map(|entry| &entry.kind) {
-            Some(EntryKind::File { digest, .. }) => return Ok(*digest),
-            Some(EntryKind::HardLink { target }) => {
-                return match &toc.entries()[*target as usize].kind {
-                    EntryKind::File { digest, .. } => Ok(*digest),
-                    _ => Err(ProofError::NotAFile {
-                        path: path.to_owned(),
-                    }),
-                };
+        let Some(entry) = toc.entry(path) else {
+            if hides {
+                return Err(missing());
             }
-            Some(EntryKind::Whiteout) => return Err(missing()),
-            Some(_) => {
-                return Err(ProofError::NotAFile {
-                    path: path.to_owned(),
-                });
-            }
-            None if hides => return Err(missing()),
-            None => {}
-        }
+            continue;
+        };
+        let target = match &entry.kind {
+            EntryKind::HardLink { target } => &toc.entries()[*target as usize].kind,
+            kind => kind,
+        };
+        return match target {
+            EntryKind::File { digest, .. } => Ok(Found {
+                digest: *digest,
+                above,
+                ownership: Ownership {
+                    mode: entry.mode,
+                    uid: entry.uid,
+                    gid: entry.gid,
+                },
+            }),
+            EntryKind::Whiteout => Err(missing()),
+            _ => Err(no_file()),
+        };
     }
     Err(missing())
 }
 
 /// Opens a file without following any link below `rootfs`.
-fn open_below(rootfs: &Path, path: &str) -> io::Result<File> {
+pub(super) fn open_below(rootfs: &Path, path: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(
         CWD,
@@ -290,37 +290,6 @@ mod tests {
             Image::of(&[&[Entry::File("x", "")]]).prove("old"),
             Err(ProofError::NotInImage { .. })
         ));
-    }
-
-    #[test]
-    fn programs_of_a_folder_are_the_images() {
-        let image = Image::of(&[
-            &[
-                Entry::File("apps/web/gone.sh", ""),
-                Entry::File("apps/web/up.SH", "up"),
-                Entry::File("apps/web/values.yaml", "a: 1"),
-                Entry::File("apps/web/run", "run"),
-                Entry::File("apps/web/notes", ""),
-                Entry::File("apps/db/up.sh", "db"),
-            ],
-            &[Entry::Whiteout("apps/web/gone.sh")],
-        ]);
-        let rootfs = image.folder.path().join("rootfs");
-        let web = rootfs.join("apps/web");
-        fs::create_dir_all(&web).unwrap();
-        let named = BTreeSet::from(["apps/web/run".to_owned()]);
-        let prove = || prove_programs(&image.store, &image.layers, &rootfs, "apps/web/", &named);
-        fs::write(web.join("run"), "run").unwrap();
-        fs::write(web.join("up.SH"), "up").unwrap();
-        fs::write(web.join("values.yaml"), "a: 2").unwrap();
-        prove().unwrap();
-        fs::write(web.join("run"), "other").unwrap();
-        assert!(matches!(prove(), Err(ProofError::Changed { .. })));
-        fs::write(web.join("run"), "run").unwrap();
-        fs::write(web.join("up.SH"), "other").unwrap();
-        assert!(matches!(prove(), Err(ProofError::Changed { .. })));
-        fs::remove_file(web.join("up.SH")).unwrap();
-        assert!(matches!(prove(), Err(ProofError::Io { .. })));
     }
 
     #[test]

@@ -38,7 +38,9 @@ Examples:
   gantry restore --kept restore-5f3a91c0   what was kept before a restore, to undo it
 
 While etcd is restored no API server runs; pods go on. A restore that was cut off goes on with the
-same command.")]
+same command. Where the cluster's CA was replaced since the snapshot, the cluster is told the
+present one at the end, and pods of kube-system that do not know it start anew; those elsewhere
+that ask the API server are yours to start anew.")]
 pub struct Args {
     /// File that `gantry backup` or `etcdctl snapshot save` wrote
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "kept", required_unless_present = "kept")]

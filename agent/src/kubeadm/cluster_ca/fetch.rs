@@ -49,7 +49,8 @@ pub(super) async fn fetch(
         "-o",
         FILES,
     ];
-    let answer = NodeApi::of(host, cluster)?
+    let answer = NodeApi::of(host, cluster)
+        .await?
         .call(&words, format!("fetch the new CA from {from}"))
         .await?;
     read(&String::from_utf8_lossy(&answer), ca, certificate_key).map_err(|reason| {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::trust::{KUBELET_CONFIG, answers, as_kubelet};
+use super::kubelet_api::{KUBELET_CONFIG, KubeletApi};
 use super::{ClusterCaError, Pki, io};
 use crate::host::Host;
 use crate::kubeadm::kubelet;
@@ -55,6 +55,7 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName, ca: &Digest) -> Re
                    /var/lib/kubelet/pki/kubelet-client-current.pem",
         });
     }
+    let api = KubeletApi::of(host, cluster).await?;
     // A run that was cut off before kubelet started anew has it already.
     let present = fs::read_to_string(CURRENT).map_err(io("read", Path::new(CURRENT)))?;
     if !is_signed_by(&present, &issuer.pem) {
@@ -62,11 +63,11 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName, ca: &Digest) -> Re
             what: CURRENT.into(),
             reason: format!("it is no certificate of a node ({NODE_PREFIX}…)"),
         })?;
-        let (certificate, key) = signed(host, cluster, &name, &issuer.pem).await?;
+        let (certificate, key) = signed(&api, &name, &issuer.pem).await?;
         take(Path::new(FOLDER), Path::new(CURRENT), &certificate, &key)?;
     }
     kubelet::restart(host, cluster).await?;
-    answers(host, cluster).await?;
+    api.answers().await?;
     tracing::info!(%cluster, "kubelet has a certificate of the new CA");
     Ok(())
 }
@@ -79,12 +80,7 @@ pub(super) fn is_of(cas: &[ClusterCa]) -> bool {
 }
 
 /// A certificate for the node `name`, and its key, both PEM.
-async fn signed(
-    host: &Host,
-    cluster: &ClusterName,
-    name: &str,
-    issuer: &str,
-) -> Result<(String, String), ClusterCaError> {
+async fn signed(api: &KubeletApi, name: &str, issuer: &str) -> Result<(String, String), ClusterCaError> {
     let wrong = |reason: String| ClusterCaError::Certificate {
         what: "kubelet's new certificate".into(),
         reason,
@@ -107,7 +103,8 @@ async fn signed(
     loop {
         let tried = async {
             if !asked {
-                as_kubelet(host, cluster, &["create", "-f", &file], "ask for a certificate").await?;
+                api.call(&["create", "-f", &file], "ask for a certificate")
+                    .await?;
                 asked = true;
             }
             let words = [
@@ -117,7 +114,7 @@ async fn signed(
                 "-o",
                 "jsonpath={.status.certificate}",
             ];
-            as_kubelet(host, cluster, &words, "fetch its certificate").await
+            api.call(&words, "fetch its certificate").await
         };
         let lacks = match tried.await {
             Ok(text) if text.is_empty() => "the cluster has not signed kubelet's request".to_owned(),

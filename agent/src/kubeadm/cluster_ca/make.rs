@@ -36,7 +36,7 @@ pub(crate) async fn make(
     if pki.next()?.is_some() {
         return Ok(());
     }
-    let kubeadm = proved(host, cluster, PROGRAM)?;
+    let kubeadm = proved(host, cluster, PROGRAM).await?;
     let version = run(&kubeadm, &["version", "--output", "short"], "version").await?;
     let folder = pki.making_folder();
     // What a run that was cut off left there was never used.

@@ -18,6 +18,7 @@
 mod authority;
 mod fetch;
 mod key;
+mod kubelet_api;
 mod kubelet_certificate;
 mod make;
 mod own_pods;

@@ -52,7 +52,7 @@ pub(crate) async fn publish(
     cluster: &ClusterName,
     authorities: &[String],
 ) -> Result<(), ClusterCaError> {
-    let api = NodeApi::of(host, cluster)?;
+    let api = NodeApi::of(host, cluster).await?;
     let cas = Pki::here().in_order(given(authorities)?, true)?;
     let found = api.get(CLUSTER_INFO, "read cluster-info".into()).await?;
     let info = found["items"][0]["data"]["kubeconfig"].as_str();

@@ -1,18 +1,12 @@
 //! Makes everything on this host trust certain CAs of the cluster.
 
-use std::time::Duration;
-
 use gantry_model::ClusterName;
-use gantry_system::processes;
-use tokio::process::Command;
-use tokio::time::{Instant, sleep};
 
 use super::authority::given;
+use super::kubelet_api::KubeletApi;
 use super::{ClusterCaError, Pki, kubelet_certificate};
-use crate::facts::PATH;
 use crate::host::Host;
-use crate::kubeadm::pass::proved;
-use crate::kubeadm::{KUBECTL, is_control_plane, kubelet, renew};
+use crate::kubeadm::{is_control_plane, kubelet, renew};
 
 /// Pods of a control plane that read the cluster's CAs when they start.
 const PODS: [&str; 3] = [
@@ -20,14 +14,6 @@ const PODS: [&str; 3] = [
     "kube-controller-manager.yaml",
     "kube-scheduler.yaml",
 ];
-/// kubelet's own access to the cluster.
-pub(super) const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.conf";
-/// How long API servers may take to answer it.
-const ANSWER_LIMIT: Duration = Duration::from_secs(180);
-/// How long one question may take.
-const CALL_LIMIT: Duration = Duration::from_secs(20);
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Makes everything on this host trust `authorities` and nothing else, and waits until what started anew serves.
 ///
@@ -59,46 +45,7 @@ pub(crate) async fn trust(
     if control_plane && alone {
         pki.forget_signing()?;
     }
-    answers(host, cluster).await?;
+    KubeletApi::of(host, cluster).await?.answers().await?;
     tracing::info!(%cluster, count = cas.len(), "CAs of the cluster trusted");
     Ok(())
-}
-
-/// Waits until API servers answer kubelet's own access: it trusts them, and they trust it.
-pub(super) async fn answers(host: &Host, cluster: &ClusterName) -> Result<(), ClusterCaError> {
-    let deadline = Instant::now() + ANSWER_LIMIT;
-    loop {
-        let words = ["get", "--raw", "/api/v1/nodes?limit=1"];
-        match as_kubelet(host, cluster, &words, "list nodes").await {
-            Err(error) if Instant::now() < deadline => tracing::debug!(%cluster, "{error}; asked again"),
-            ended => return ended.map(drop),
-        }
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-/// What kubectl answers to kubelet's own access.
-pub(super) async fn as_kubelet(
-    host: &Host,
-    cluster: &ClusterName,
-    words: &[&str],
-    what: &'static str,
-) -> Result<Vec<u8>, ClusterCaError> {
-    let kubectl = proved(host, cluster, KUBECTL)?;
-    let cache = tempfile::tempdir().map_err(super::io("make", "a temporary folder".as_ref()))?;
-    let mut command = Command::new(kubectl);
-    command
-        .args([
-            "--kubeconfig",
-            KUBELET_CONFIG,
-            "--request-timeout=10s",
-            "--cache-dir",
-        ])
-        .arg(cache.path())
-        .args(words)
-        .env("PATH", PATH);
-    let output = processes::run_successfully(&mut command, CALL_LIMIT).await;
-    output
-        .map(|output| output.stdout)
-        .map_err(|source| ClusterCaError::AsKubelet { what, source })
 }
