@@ -138,7 +138,7 @@ fn a_ca_is_replaced(masters: u8) {
         .unwrap();
     wait_until(
         "a control plane drops the old CA",
-        Duration::from_secs(240),
+        Duration::from_secs(600),
         || {
             let begun = last.run("tail -n 1 /var/lib/gantry/agent/journal.jsonl | grep 'drop old CA'")?;
             Ok(begun.succeeded().then_some(()))
