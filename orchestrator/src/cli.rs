@@ -57,6 +57,9 @@ pub enum Command {
     /// What `gantry build` starts for RUN
     #[command(hide = true)]
     BuildRunChild(crate::build::run::ChildArgs),
+    /// What `gantry build` and `gantry check` start for charts
+    #[command(hide = true)]
+    RenderChart,
     /// List the images of the store
     Images(commands::images::Args),
     /// Show what an image is made of
@@ -78,7 +81,7 @@ pub enum Command {
     Umount(commands::mount::UmountArgs),
     /// Say whether an image has every container image that its files name
     ///
-    /// What is named in manifests/, in applications and in lists (imageList) has to be in registry/, whole, for hosts of the
+    /// What manifests, charts, applications, lists (imageList) and kubeadm name has to be in registry/, whole, for hosts of the
     /// image's platform. Nothing is asked of any network.
     Check(commands::check::Args),
     /// Show what another image changes, and what hosts would be sent

@@ -221,3 +221,61 @@ fn charts_are_rendered_with_their_own_values() {
     assert_eq!(said.matches("is not inside").count(), 3, "{said}");
     assert_eq!(said.matches("warning").count(), 3, "{said}");
 }
+
+#[test]
+fn a_chart_that_breaks_its_limits_ends_alone() {
+    let desk = Desk::new();
+    for (name, template) in [
+        (
+            "deep",
+            "{{ $l := list }}{{ range until 100000 }}{{ $l = list $l }}{{ end }}image: hello.example/deep:1\n",
+        ),
+        (
+            "long",
+            "{{ $x := repeat 100000 \"a\" }}{{ $y := replace \"a\" $x $x }}\n",
+        ),
+    ] {
+        desk.file(
+            &format!("app/charts/{name}/Chart.yaml"),
+            format!("name: {name}\nversion: 1.0.0\n"),
+        );
+        desk.file(&format!("app/charts/{name}/templates/a.yaml"), template);
+    }
+    desk.file("app/Kubefile", "FROM scratch\nCOPY charts charts\n");
+    let built = desk.run(&["build", "-t", "app:v1", "app"]);
+    let said = String::from_utf8(built.stderr).unwrap();
+    assert!(built.status.success(), "{said}");
+    assert!(
+        said.contains("charts/deep/: it needs more than 20 s of CPU time or 1024 MiB"),
+        "{said}"
+    );
+    assert!(said.contains("replace makes too long a text"), "{said}");
+    let report = desk.ok(&["check", "app:v1"]);
+    assert!(report.contains("NOT KNOWN"), "{report}");
+    let document = desk.json(&["check", "-o", "json", "app:v1"]);
+    assert_eq!(document["complete"], serde_json::Value::Null);
+    let error = desk.fails(6, &["check", "--strict", "app:v1"]);
+    assert!(error.contains("2 things could not be told"), "{error}");
+}
+
+#[test]
+fn a_control_plane_that_nobody_knows_fails_the_build() {
+    let desk = Desk::new();
+    // No kubeadm of this world: it cannot be asked.
+    desk.file("app/bin/kubeadm", "#!/bin/sh\ncat /etc/shadow\n");
+    desk.file("app/Metadata", r#"{"version": "v1.20.2"}"#);
+    desk.file("app/Kubefile", "FROM scratch\nCOPY bin bin\nCOPY Metadata .\n");
+    let error = desk.fails(2, &["build", "-t", "app:v1", "app"]);
+    assert!(
+        error.contains("which container images kubeadm starts is not known"),
+        "{error}"
+    );
+    assert!(error.contains("--image-list"), "{error}");
+    desk.ok(&["build", "-t", "app:v1", "--build-mode", "lite", "app"]);
+    let report = desk.ok(&["check", "app:v1"]);
+    assert!(report.contains("bin/kubeadm"), "{report}");
+    assert!(
+        !report.contains("root:"),
+        "nothing of this machine is seen: {report}"
+    );
+}

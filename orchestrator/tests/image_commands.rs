@@ -91,7 +91,7 @@ fn an_image_goes_from_store_to_store_in_a_file() {
 
     // A copy that was cut short or changed on its way is refused, and the next good one works.
     let mut bytes = fs::read(&archive).unwrap();
-    fs::write(here.path("short.tar"), &bytes[..bytes.len() / 2]).unwrap();
+    fs::write(here.path("short.tar"), &bytes[..bytes.len() / 3]).unwrap();
     let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[last] ^= 1;
     fs::write(here.path("flipped.tar"), &bytes).unwrap();

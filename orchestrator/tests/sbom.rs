@@ -206,10 +206,11 @@ fn the_document_is_spdx_and_names_what_is_in_the_image() {
         ("library/pause", Some("3.9")),
         ("web", Some("1.2.3")),
         ("conntrack", Some("1:1.4.7-1")),
+        ("kube-apiserver", Some("v1")),
     ] {
         assert!(found.contains(&package), "{package:?} in {found:?}");
     }
-    assert_eq!(found.len(), 4, "an image with a tag is listed once: {found:?}");
+    assert_eq!(found.len(), 5, "an image with a tag is listed once: {found:?}");
     let image = &list(&document, "packages")[0];
     assert!(
         str_of(image, "comment").contains("var/lib/rpm/rpmdb.sqlite"),

@@ -7,7 +7,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use gantry_store::{Platform, Rootfs, Store};
 
-use crate::completeness::{Place, References, TemplateValues, add_kubeadm_answer, kubeadm_configuration};
+use crate::completeness::{
+    Place, References, RegistryContents, TemplateValues, add_kubeadm_answer, kubeadm_configuration,
+};
 use crate::plan::KUBEADM;
 
 use super::run;
@@ -15,7 +17,8 @@ use super::run;
 /// The file that it is asked with, in the sandbox's rootfs.
 const CONFIGURATION: &str = "kubeadm.json";
 
-/// Adds what kubeadm starts, if `rootfs`, an image for `platform`, brings one. Where it cannot be asked is a doubt.
+/// Adds what kubeadm starts, if `rootfs`, an image for `platform`, brings one. Says whether that is known: where kubeadm cannot
+/// be asked is a doubt.
 ///
 /// # Errors
 /// When a file of the image is damaged.
@@ -24,11 +27,12 @@ pub fn add_kubeadm_images(
     rootfs: &Rootfs,
     values: &TemplateValues,
     platform: &Platform,
+    contents: &RegistryContents<'_>,
     references: &mut References,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let configuration = kubeadm_configuration(rootfs, values).map_err(super::layer_error)?;
     let Some(configuration) = configuration else {
-        return Ok(());
+        return Ok(true);
     };
     let place = || Place {
         file: KUBEADM.to_owned(),
@@ -60,12 +64,12 @@ pub fn add_kubeadm_images(
         let arguments = std::iter::once(KUBEADM).chain(words).map(str::to_owned).collect();
         match run::ask(store, &mut fill, arguments) {
             Ok(answer) => {
-                add_kubeadm_answer(&answer, references);
-                return Ok(());
+                add_kubeadm_answer(&answer, contents, references);
+                return Ok(true);
             }
             Err(error) => format!("which images it starts is not known: {error:#}"),
         }
     };
     references.doubt(place(), reason);
-    Ok(())
+    Ok(false)
 }

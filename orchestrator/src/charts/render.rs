@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use gantry_template::check_nesting;
 use gotmpl::{Template, TemplateError, Value};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::chart::Chart;
@@ -20,13 +21,15 @@ const MAX_RENDERED_LEN: usize = 32 << 20;
 const MAX_STEPS: u64 = 1_000_000;
 /// How deep templates include each other.
 const MAX_INCLUDES: usize = 32;
+/// How often templates include others, for all templates of a chart.
+const MAX_INCLUDES_IN_ALL: usize = 100_000;
 /// The version that a chart is told the cluster has, unless somebody says another.
 const KUBERNETES_VERSION: &str = "v1.20.0";
 /// What a value that is not there is; helm leaves it out.
 const NO_VALUE: &str = "<no value>";
 
 /// One template of a chart, rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendered {
     /// The template, by its path in the chart.
     pub template: String,
@@ -44,19 +47,26 @@ pub fn render(chart: &Chart, kubernetes: Option<&str>) -> Vec<Rendered> {
     } else {
         Json::Object(Map::new())
     };
-    collect(chart, &chart.name, String::new(), values, &mut plan);
+    collect(
+        chart,
+        &chart.name,
+        String::new(),
+        chart.name.clone(),
+        values,
+        &mut plan,
+    );
     // Every template is known to every other one, in charts below and above.
     let set = Set::new(&plan, &mut all);
     let version = kubernetes.unwrap_or(KUBERNETES_VERSION);
     let mut left = MAX_RENDERED_LEN;
     for one in &plan {
-        for (path, text) in &one.chart.templates {
+        for path in one.chart.templates.keys() {
             let name = path.rsplit('/').next().unwrap_or(path);
             if name.starts_with('_') || name == "NOTES.txt" {
                 continue;
             }
             let template = format!("{}{path}", one.below);
-            let text = set.render(&with_calls(text), &one.context(version, &template), left);
+            let text = set.render(&one.helm_name(path), &one.context(version, path), left);
             left = left.saturating_sub(text.as_ref().map_or(0, String::len));
             all.push(Rendered { template, text });
         }
@@ -71,23 +81,39 @@ struct Planned<'c> {
     name: String,
     /// Where it lies below the top chart, with a `/` at the end.
     below: String,
+    /// What helm calls the place of its templates, without the last folder.
+    path: String,
     values: Json,
 }
 
-fn collect<'c>(chart: &'c Chart, name: &str, below: String, values: Json, plan: &mut Vec<Planned<'c>>) {
+fn collect<'c>(
+    chart: &'c Chart,
+    name: &str,
+    below: String,
+    path: String,
+    values: Json,
+    plan: &mut Vec<Planned<'c>>,
+) {
     let further = dependencies(chart, &values);
     plan.push(Planned {
         chart,
         name: name.to_owned(),
         below: below.clone(),
+        path: path.clone(),
         values,
     });
     for (name, chart, values) in further {
-        collect(chart, &name, format!("{below}charts/{name}/"), values, plan);
+        let path = format!("{path}/charts/{name}");
+        collect(chart, &name, format!("{below}charts/{name}/"), path, values, plan);
     }
 }
 
 impl Planned<'_> {
+    /// What helm calls a template, and other templates with it.
+    fn helm_name(&self, template: &str) -> String {
+        format!("{}/{template}", self.path)
+    }
+
     /// What a template gets (helm's "Built-in Objects").
     fn context(&self, kubernetes: &str, template: &str) -> Value {
         let mut metadata = Map::new();
@@ -113,7 +139,7 @@ impl Planned<'_> {
                 "KubeVersion": { "Version": kubernetes, "GitVersion": kubernetes, "Major": major, "Minor": minor },
                 "HelmVersion": { "Version": "v3.12.0" },
             },
-            "Template": { "Name": format!("{}/{template}", self.name), "BasePath": format!("{}/templates", self.name) },
+            "Template": { "Name": self.helm_name(template), "BasePath": self.helm_name("templates") },
         }));
         let files = self.chart.files.clone();
         let get = functions::function(move |arguments| {
@@ -168,16 +194,18 @@ impl Set {
         let mut template = with_all_functions(&set);
         for one in plan.iter().rev() {
             for (path, text) in &one.chart.templates {
-                // What a file makes itself is rendered later; here only what it defines counts.
-                match parsed(template.clone(), &with_calls(text)) {
-                    Ok(parsed) => template = parsed,
-                    Err(error) if path.rsplit('/').next().is_some_and(|name| name.starts_with('_')) => {
-                        failed.push(Rendered {
-                            template: format!("{}{path}", one.below),
-                            text: Err(error.to_string()),
-                        });
+                match parsed(Template::new(&one.helm_name(path)), &with_calls(text)) {
+                    Ok(own) => {
+                        for name in own.templates() {
+                            if let Some(tree) = own.lookup(name) {
+                                template = template.add_parse_tree(name, tree.clone());
+                            }
+                        }
                     }
-                    Err(_) => {}
+                    Err(error) => failed.push(Rendered {
+                        template: format!("{}{path}", one.below),
+                        text: Err(error.to_string()),
+                    }),
                 }
             }
         }
@@ -185,15 +213,22 @@ impl Set {
         Self(set)
     }
 
-    fn render(&self, text: &str, context: &Value, limit: usize) -> Result<String, String> {
-        rendered(&self.0, text, context, limit).map_err(|error| error.to_string())
+    /// What the template of this name makes; nothing, if it makes nothing or could not be read.
+    fn render(&self, name: &str, context: &Value, limit: usize) -> Result<String, String> {
+        let Some(set) = self.0.get().filter(|set| set.lookup(name).is_some()) else {
+            return Ok(String::new());
+        };
+        let mut out = Bounded::new(limit);
+        set.execute_template_fmt(&mut out, name, context)
+            .map_err(|error| error.to_string())?;
+        Ok(out.text.replace(NO_VALUE, ""))
     }
 }
 
 fn with_all_functions(set: &Arc<OnceLock<Template>>) -> Template {
     let template = functions::with_functions(Template::new("").max_range_iters(MAX_STEPS));
     let (of_include, of_tpl) = (Arc::downgrade(set), Arc::downgrade(set));
-    let depth = Arc::new(AtomicUsize::new(0));
+    let depth = Arc::new(Includes::default());
     let depth_of_tpl = depth.clone();
     template
         .func("include", move |arguments| {
@@ -213,18 +248,29 @@ fn with_all_functions(set: &Arc<OnceLock<Template>>) -> Template {
             };
             let _inside = Inside::one_deeper(&depth_of_tpl)?;
             let set = upgraded(&of_tpl)?;
-            rendered(&set, &with_calls(&text.to_string()), dot, MAX_RENDERED_LEN).map(functions::string)
+            rendered(&set, &with_calls(&text.to_string()), dot).map(functions::string)
         })
 }
 
+/// Templates within templates: how deep it is now, and how many there were.
+#[derive(Default)]
+struct Includes {
+    depth: AtomicUsize,
+    count: AtomicUsize,
+}
+
 /// One template within another; ends when dropped.
-struct Inside(Arc<AtomicUsize>);
+struct Inside(Arc<Includes>);
 
 impl Inside {
-    fn one_deeper(depth: &Arc<AtomicUsize>) -> Result<Self, TemplateError> {
-        let inside = Self(depth.clone());
-        if depth.fetch_add(1, Ordering::Relaxed) >= MAX_INCLUDES {
+    fn one_deeper(includes: &Arc<Includes>) -> Result<Self, TemplateError> {
+        let inside = Self(includes.clone());
+        if includes.depth.fetch_add(1, Ordering::Relaxed) >= MAX_INCLUDES {
             let message = format!("templates include each other more than {MAX_INCLUDES} deep");
+            return Err(TemplateError::Exec(message));
+        }
+        if includes.count.fetch_add(1, Ordering::Relaxed) >= MAX_INCLUDES_IN_ALL {
+            let message = format!("templates include each other more than {MAX_INCLUDES_IN_ALL} times");
             return Err(TemplateError::Exec(message));
         }
         Ok(inside)
@@ -233,7 +279,7 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.depth.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -251,16 +297,12 @@ fn parsed(template: Template, text: &str) -> Result<Template, TemplateError> {
     template.parse(text)
 }
 
-fn rendered(
-    set: &OnceLock<Template>,
-    text: &str,
-    context: &Value,
-    limit: usize,
-) -> Result<String, TemplateError> {
+/// What a text makes that a value of the chart is.
+fn rendered(set: &OnceLock<Template>, text: &str, context: &Value) -> Result<String, TemplateError> {
     let set = set.get().ok_or_else(unset)?;
-    // With a line of its own: an empty text would keep what another file had there.
+    // With a line of its own: an empty text would keep what another one had there.
     let template = parsed(set.clone(), &format!("\n{text}"))?;
-    let mut out = Bounded::new(limit);
+    let mut out = Bounded::new(MAX_RENDERED_LEN);
     template.execute_fmt(&mut out, context)?;
     Ok(out.text.replace(NO_VALUE, ""))
 }
@@ -293,6 +335,27 @@ impl fmt::Write for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_is_found_by_the_name_that_helm_gives_it() {
+        let web = "sum: {{ include (print $.Template.BasePath \"/config.yaml\") . | sha256sum }}";
+        let texts = render(&chart(&[("config.yaml", "a: 1"), ("web.yaml", web)], ""), None);
+        let text = texts.last().unwrap().text.clone().unwrap();
+        assert_eq!(text.len(), "sum: ".len() + 64, "{text}");
+    }
+
+    #[test]
+    fn templates_that_include_each_other_too_often_end() {
+        let mut text = String::from("{{ define \"t0\" }}x{{ end }}");
+        for level in 1..30 {
+            let below = format!("{{{{ include \"t{}\" . }}}}", level - 1);
+            text.push_str(&format!(
+                "{{{{ define \"t{level}\" }}}}{below}{below}{{{{ end }}}}"
+            ));
+        }
+        let error = rendered(&[("_a.tpl", &text), ("b.yaml", "{{ include \"t29\" . }}")], "").unwrap_err();
+        assert!(error.contains("100000 times"), "{error}");
+    }
 
     fn chart(templates: &[(&str, &str)], values: &str) -> Chart {
         let mut files = BTreeMap::from([

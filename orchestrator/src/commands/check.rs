@@ -18,7 +18,10 @@ const MAX_PLACES_SHOWN: usize = 3;
 /// Flags of `gantry check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit status 6: something is missing or damaged.
+What is looked at: manifests/, charts/ and application/apps/ (templates and charts as the image's own
+values make them), lists in imageList, and what the image's kubeadm says, which is asked as nobody in
+a sandbox that has no network and nothing of this machine.
+Exit status 6: something is missing or damaged; with --strict also when something cannot be told.
 
 Examples:
   gantry check kubernetes:v1.31.4
@@ -33,6 +36,10 @@ pub struct Args {
 
     #[command(flatten)]
     ignored: super::image_lists::IgnoredArgs,
+
+    /// Take what cannot be told for missing
+    #[arg(long)]
+    strict: bool,
 
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
@@ -61,8 +68,19 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         OutputFormat::Table => output::print(&text(&report))?,
         OutputFormat::Json => output::print_json(&document(&report))?,
     }
-    if report.is_complete() {
+    if report.is_complete() && (report.doubts.is_empty() || !args.strict) {
         return Ok(ExitCode::Done);
+    }
+    if report.is_complete() {
+        return Err(failure_hint(
+            ExitCode::Verification,
+            format!(
+                "whether image {} is complete is not known: {} could not be told",
+                args.image,
+                count(report.doubts.len(), "thing")
+            ),
+            "look at the list; without --strict it counts for nothing",
+        ));
     }
     Err(failure_hint(
         ExitCode::Verification,
@@ -89,9 +107,9 @@ fn look(
         anstream::eprint!("{}", mistakes.render(true));
         return Err(mistakes).or_exit(ExitCode::Verification);
     }
-    let contents = RegistryContents::read(rootfs).map_err(super::layer_error)?;
     let mut references = scan.references;
-    add_kubeadm_images(store, rootfs, values, platform, &mut references)?;
+    let contents = RegistryContents::read(rootfs).map_err(super::layer_error)?;
+    add_kubeadm_images(store, rootfs, values, platform, &contents, &mut references)?;
     let references = references.without(|image| ignored.contains(image));
     Report::of(&references, &contents, platform).map_err(super::layer_error)
 }
@@ -133,6 +151,9 @@ fn text(report: &Report) -> String {
             table.row([doubt.place.to_string(), doubt.reason.clone()]);
         }
         text.push_str(&format!("\n{}", table.render()));
+        text.push_str(
+            "\nWhat is not known may name more container images. Look at it before you rely on this image.\n",
+        );
     }
     text
 }
@@ -140,7 +161,7 @@ fn text(report: &Report) -> String {
 fn document(report: &Report) -> serde_json::Value {
     let place = |place: &crate::completeness::Place| json!({ "file": place.file, "line": place.line });
     json!({
-        "complete": report.is_complete(),
+        "complete": if report.is_complete() && !report.doubts.is_empty() { json!(null) } else { json!(report.is_complete()) },
         "named": report.named,
         "inside": report.inside,
         "missing": report.missing.iter().map(|missing| json!({

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use gantry_store::{EntryKind, LayerError, Rootfs};
 use gantry_template::{render as render_template, target};
 
+use super::kubeadm::kubernetes_version;
 use super::kubernetes_yaml;
 use super::references::{Place, References};
 use super::template_values::TemplateValues;
-use crate::charts::{Chart, render};
+use crate::charts::{ChartSource, Rendered, render_apart};
 
 /// Where charts lie.
 const FOLDERS: [&str; 2] = ["charts/", "application/apps/"];
@@ -46,6 +47,8 @@ pub(super) fn find(
     values: &TemplateValues,
     found: &mut References,
 ) -> Result<(), LayerError> {
+    let kubernetes = kubernetes_version(rootfs)?;
+    let kubernetes = kubernetes.as_deref();
     for folder in folders {
         let Some(files) = files(rootfs, folder, values, found)? else {
             continue;
@@ -54,9 +57,9 @@ pub(super) fn find(
             .iter()
             .filter_map(|(path, bytes)| Some((path.clone(), String::from_utf8(bytes.clone()).ok()?)))
             .collect();
-        match Chart::of(files) {
-            Ok(chart) => look(&chart, folder, &texts, found),
-            Err(error) => found.doubt(place(&format!("{folder}{}", error.file), None), error.reason),
+        match render_apart(ChartSource::Files(files), kubernetes) {
+            Ok(rendered) => look(rendered, folder, &texts, found),
+            Err(reason) => found.doubt(place(folder, None), reason),
         }
     }
     for top in FOLDERS {
@@ -75,9 +78,9 @@ pub(super) fn find(
             }
             let mut packed = Vec::new();
             rootfs.copy_file(path, &mut packed)?;
-            match Chart::unpack(&packed) {
-                Ok(chart) => look(&chart, &format!("{path}: "), &BTreeMap::new(), found),
-                Err(reason) => found.doubt(place(path, None), format!("it is no chart: {reason}")),
+            match render_apart(ChartSource::Packed(packed), kubernetes) {
+                Ok(rendered) => look(rendered, &format!("{path}: "), &BTreeMap::new(), found),
+                Err(reason) => found.doubt(place(path, None), reason),
             }
         }
     }
@@ -119,12 +122,15 @@ fn files(
 }
 
 /// Adds what a chart starts. A name stands where the chart's values have it, else where a template does.
-fn look(chart: &Chart, folder: &str, texts: &BTreeMap<String, String>, found: &mut References) {
-    for rendered in render(chart, None) {
+fn look(all: Vec<Rendered>, folder: &str, texts: &BTreeMap<String, String>, found: &mut References) {
+    for rendered in all {
         let file = format!("{folder}{}", rendered.template);
         let text = match rendered.text {
             Ok(text) => text,
             Err(reason) => {
+                if let Some(text) = texts.get(&rendered.template) {
+                    kubernetes_yaml::lines(text, &file, &|_, _| None, found);
+                }
                 found.doubt(
                     place(&file, None),
                     format!("it cannot be rendered with the chart's own values: {reason}"),

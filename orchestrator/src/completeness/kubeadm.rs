@@ -1,10 +1,11 @@
 //! Container images of the control plane: kubeadm itself says which ones it starts.
 
-use gantry_model::kubeadm_api_version;
+use gantry_model::{ImageReference, kubeadm_api_version};
 use gantry_store::{EntryKind, LayerError, Rootfs};
 use serde_json::{Value as Json, json};
 
 use super::references::{Place, References};
+use super::registry_contents::RegistryContents;
 use super::template_values::TemplateValues;
 use crate::clusterfile::yaml::Yaml;
 use crate::plan::{KUBEADM, KUBEADM_CONFIG_PATHS, METADATA};
@@ -14,8 +15,9 @@ const MAX_FILE_LEN: u64 = 64 << 10;
 /// The cluster's own registry, unless a Clusterfile says another, and where Kubernetes keeps its images.
 const CLUSTER_REGISTRY: &str = "sea.hub:5000";
 const UPSTREAM_REGISTRY: &str = "registry.k8s.io";
-/// The DNS server: a cluster whose image has none gets none.
+/// The DNS server, and the API server, without which there is no cluster.
 const DNS: &str = "coredns";
+const API_SERVER: &str = "kube-apiserver";
 
 /// The configuration to ask kubeadm with, in the form it reads; none when the image has no kubeadm, or says no version.
 ///
@@ -25,8 +27,6 @@ pub fn configuration(rootfs: &Rootfs, values: &TemplateValues) -> Result<Option<
     let Some(EntryKind::File { .. }) = rootfs.get(KUBEADM).map(|entry| &entry.kind) else {
         return Ok(None);
     };
-    let metadata = text(rootfs, METADATA)?.unwrap_or_default();
-    let metadata: Json = serde_json::from_str(&metadata).unwrap_or_default();
     let mut configuration = json!({});
     for path in KUBEADM_CONFIG_PATHS {
         let Some(text) = text(rootfs, path)? else { continue };
@@ -56,7 +56,7 @@ pub fn configuration(rootfs: &Rootfs, values: &TemplateValues) -> Result<Option<
         }
     }
     if asked.get("kubernetesVersion").is_none() {
-        asked["kubernetesVersion"] = metadata["version"].clone();
+        asked["kubernetesVersion"] = json!(kubernetes_version(rootfs)?);
     }
     let Some(version) = asked["kubernetesVersion"].as_str().map(str::to_owned) else {
         return Ok(None);
@@ -70,28 +70,69 @@ pub fn configuration(rootfs: &Rootfs, values: &TemplateValues) -> Result<Option<
     Ok(Some(asked.to_string()))
 }
 
+/// The version of Kubernetes that the image stands for, e.g. `v1.20.2`, if it says one.
+///
+/// # Errors
+/// When the file that says it is damaged.
+pub(super) fn kubernetes_version(rootfs: &Rootfs) -> Result<Option<String>, LayerError> {
+    let metadata = text(rootfs, METADATA)?.unwrap_or_default();
+    let metadata: Json = serde_json::from_str(&metadata).unwrap_or_default();
+    Ok(metadata["version"]
+        .as_str()
+        .filter(|version| !version.is_empty())
+        .map(str::to_owned))
+}
+
 /// Adds the images of kubeadm's answer, which is JSON (`kubeadm config images list -o json`).
-pub fn add(answer: &str, references: &mut References) {
+///
+/// A cluster whose image has a control plane and no DNS server at all gets none, so that is a doubt and not a lack.
+pub fn add(answer: &str, contents: &RegistryContents<'_>, references: &mut References) {
     let place = || Place {
         file: KUBEADM.to_owned(),
         line: None,
     };
     let answer: Json = serde_json::from_str(answer).unwrap_or_default();
     let Some(images) = answer["images"].as_array() else {
-        return references.doubt(
-            place(),
-            "which images kubeadm starts cannot be told from what it says",
-        );
+        return references.doubt(place(), "which images it starts cannot be told from what it says");
     };
+    let without_dns = contents.has_image_named(API_SERVER) && !contents.has_image_named(DNS);
     for image in images.iter().filter_map(Json::as_str) {
-        let own = image
-            .strip_prefix(CLUSTER_REGISTRY)
-            .and_then(|rest| rest.strip_prefix('/'));
-        let name = own.map_or_else(|| image.to_owned(), |path| format!("{UPSTREAM_REGISTRY}/{path}"));
-        if !name.rsplit('/').next().is_some_and(|last| last.starts_with(DNS)) {
-            references.add(&name, place());
+        let is_dns = image.rsplit('/').next().is_some_and(|last| last.starts_with(DNS));
+        if is_dns && without_dns {
+            references.doubt(
+                place(),
+                format!("{image} is not in registry/: the cluster gets no DNS server"),
+            );
+        } else {
+            references.add(image, place());
         }
     }
+}
+
+/// Whether nothing in `references` or `contents` can be the control plane that kubeadm starts.
+#[must_use]
+pub fn has_no_control_plane(references: &References, contents: &RegistryContents<'_>) -> bool {
+    let mut named = references.iter();
+    !contents.has_image_named(API_SERVER) && !named.any(|(image, _)| image.path().ends_with(API_SERVER))
+}
+
+/// Where an image is to be had that is named by the cluster's own registry, which only a cluster has.
+#[must_use]
+pub fn upstream(image: &ImageReference) -> ImageReference {
+    if image.domain() != Some(CLUSTER_REGISTRY) {
+        return image.clone();
+    }
+    let tag = image.tag().unwrap_or_default();
+    // Its tags begin with a "v" since it moved into a folder of its own (Kubernetes 1.21).
+    let path = match image.path() {
+        DNS if tag.starts_with('v') => "coredns/coredns",
+        path => path,
+    };
+    let text = match image.digest() {
+        Some(digest) => format!("{UPSTREAM_REGISTRY}/{path}@{digest}"),
+        None => format!("{UPSTREAM_REGISTRY}/{path}:{tag}"),
+    };
+    text.parse().unwrap_or_else(|_| image.clone())
 }
 
 fn text(rootfs: &Rootfs, path: &str) -> Result<Option<String>, LayerError> {
@@ -110,20 +151,45 @@ mod tests {
 
     #[test]
     fn images_of_the_clusters_own_registry_come_from_where_kubernetes_keeps_them() {
+        for (image, source) in [
+            (
+                "sea.hub:5000/kube-apiserver:v1.20.2",
+                "registry.k8s.io/kube-apiserver:v1.20.2",
+            ),
+            ("sea.hub:5000/coredns:1.7.0", "registry.k8s.io/coredns:1.7.0"),
+            (
+                "sea.hub:5000/coredns:v1.8.6",
+                "registry.k8s.io/coredns/coredns:v1.8.6",
+            ),
+            ("vendor.example/k8s/pause:3.2", "vendor.example/k8s/pause:3.2"),
+        ] {
+            assert_eq!(upstream(&image.parse().unwrap()).to_string(), source);
+        }
+    }
+
+    #[test]
+    fn what_kubeadm_says_is_named() {
+        let rootfs = Rootfs::default();
+        let contents = RegistryContents::read(&rootfs).unwrap();
         let mut references = References::default();
-        let answer = json!({ "kind": "Images", "images": [
-            "sea.hub:5000/kube-apiserver:v1.20.2", "vendor.example/k8s/pause:3.2", "sea.hub:5000/coredns:1.7.0",
-        ]});
-        add(&answer.to_string(), &mut references);
+        let images = [
+            "sea.hub:5000/kube-apiserver:v1.20.2",
+            "sea.hub:5000/coredns:1.7.0",
+        ];
+        add(
+            &json!({ "kind": "Images", "images": images }).to_string(),
+            &contents,
+            &mut references,
+        );
         let names: Vec<String> = references.iter().map(|(image, _)| image.to_string()).collect();
         assert_eq!(
             names,
             [
-                "registry.k8s.io/kube-apiserver:v1.20.2",
-                "vendor.example/k8s/pause:3.2"
+                "sea.hub:5000/coredns:1.7.0",
+                "sea.hub:5000/kube-apiserver:v1.20.2"
             ]
         );
-        add("kube-apiserver", &mut references);
+        add("kube-apiserver", &contents, &mut references);
         assert_eq!(references.doubts().len(), 1);
     }
 }

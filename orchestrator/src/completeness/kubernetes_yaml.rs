@@ -13,8 +13,10 @@ const BOUNDS: Bounds = Bounds {
 };
 /// How deep documents within texts of documents are read: a ConfigMap that holds a pod.
 const MAX_TEXTS: usize = 2;
-/// A text that is no document of its own: a line, or more than a file has.
-const MAX_TEXT_LEN: usize = 1 << 20;
+/// Bytes of all documents within texts of one file; what an alias repeats is read again.
+const MAX_TEXTS_LEN: usize = 8 << 20;
+/// What has pods, by how the names of its lists end.
+const CONTAINERS: &str = "ontainers";
 
 /// Adds what `text`, the file `file`, names.
 ///
@@ -28,14 +30,25 @@ pub fn find(text: &str, file: &str, line: &dyn Fn(usize, &str) -> Option<usize>,
         found.doubt(place, reason);
         return lines(text, file, line, found);
     }
-    let mut search = Search { file, line, found };
+    let mut search = Search {
+        file,
+        line,
+        found,
+        left: MAX_TEXTS_LEN,
+    };
     for document in &documents {
         search.document(document, None, 0);
     }
 }
 
-/// Container images by lines alone, as sealer finds them: a field whose name ends in `image`.
-fn lines(text: &str, file: &str, line: &dyn Fn(usize, &str) -> Option<usize>, found: &mut References) {
+/// Container images by lines alone, as sealer finds them: a field whose name ends in `image`. What a template fills in is
+/// passed over.
+pub(super) fn lines(
+    text: &str,
+    file: &str,
+    line: &dyn Fn(usize, &str) -> Option<usize>,
+    found: &mut References,
+) {
     let mut start = 0;
     for one in text.split_inclusive('\n') {
         if let Some((key, value)) = one.split_once(':') {
@@ -45,7 +58,7 @@ fn lines(text: &str, file: &str, line: &dyn Fn(usize, &str) -> Option<usize>, fo
                 .trim_matches([' ', '"', '\'']);
             let value = value.split(" #").next().unwrap_or_default();
             let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ','));
-            if names_image(key, value) {
+            if names_image(key, value) && !value.contains("{{") {
                 found.add(value, place(file, line(start, value)));
             }
         }
@@ -57,31 +70,56 @@ struct Search<'a> {
     file: &'a str,
     line: &'a dyn Fn(usize, &str) -> Option<usize>,
     found: &'a mut References,
+    /// Bytes of texts that may still be read.
+    left: usize,
+}
+
+/// Where something stands.
+#[derive(Clone, Copy)]
+struct Where<'a> {
+    /// The field that it is the value of, or an item of.
+    field: &'a str,
+    /// The text of the file that holds it, when it stands in a text.
+    text_at: Option<usize>,
+    /// How many texts it stands in.
+    texts: usize,
 }
 
 impl Search<'_> {
-    /// `at` is where the document stands when it is a text of another one.
-    fn document(&mut self, document: &Node, at: Option<usize>, texts: usize) {
-        // A schema has fields of this name that name nothing.
-        if document.get("kind").and_then(Node::text) == Some("CustomResourceDefinition") {
-            return;
-        }
-        self.node(document, at, texts);
+    fn document(&mut self, document: &Node, text_at: Option<usize>, texts: usize) {
+        let place = Where {
+            field: "",
+            text_at,
+            texts,
+        };
+        self.node(document, place);
     }
 
-    fn node(&mut self, node: &Node, at: Option<usize>, texts: usize) {
+    fn node(&mut self, node: &Node, place: Where<'_>) {
         match &node.value {
+            // A schema has fields of this name that name nothing.
+            Value::Map(_) if node.get("kind").and_then(Node::text) == Some("CustomResourceDefinition") => {}
             Value::Map(entries) => {
-                self.environment(entries, at);
+                self.environment(entries, place.text_at);
+                let is_container =
+                    place.field.ends_with(CONTAINERS) || entries.iter().any(|one| one.key == "name");
                 for entry in entries {
-                    self.entry(entry, at, texts);
+                    self.entry(entry, is_container, place);
                 }
             }
             Value::List(items) => {
+                let mut flag = "";
                 for item in items {
                     match item.text() {
-                        Some(text) => self.argument(text, at.unwrap_or(item.span.start)),
-                        None => self.node(item, at, texts),
+                        Some(text) => {
+                            let start = place.text_at.unwrap_or(item.span.start);
+                            self.argument(text, flag, start);
+                            if place.field.to_ascii_lowercase().ends_with("images") && is_exact(text) {
+                                self.add(text, start);
+                            }
+                            flag = text;
+                        }
+                        None => self.node(item, place),
                     }
                 }
             }
@@ -89,24 +127,65 @@ impl Search<'_> {
         }
     }
 
-    fn entry(&mut self, entry: &Entry, at: Option<usize>, texts: usize) {
+    fn entry(&mut self, entry: &Entry, is_container: bool, place: Where<'_>) {
         let value = &entry.value;
-        let start = at.unwrap_or(value.span.start);
+        let start = place.text_at.unwrap_or(value.span.start);
+        let below = Where {
+            field: &entry.key,
+            ..place
+        };
+        let key = entry.key.to_ascii_lowercase();
         let Some(text) = value.text() else {
-            if entry.key == "image" {
+            if key.ends_with("image") {
                 self.pair(value, start);
             }
-            return self.node(value, at, texts);
+            if key.ends_with("images") {
+                for one in value.entries() {
+                    if let Some(text) = one.value.text().filter(|text| is_exact(text)) {
+                        self.add(text, place.text_at.unwrap_or(one.value.span.start));
+                    }
+                }
+            }
+            return self.node(value, below);
         };
+        if entry.key == "image" && is_container && place.texts == 0 && text.is_empty() {
+            let place = self.place(start, "");
+            return self.found.doubt(place, "a container without an image");
+        }
         if names_image(&entry.key, text) {
-            return self.add(text, start);
+            // Pictures, volumes and topics have fields of this name, too: a bare word counts in a container.
+            let is_bare = !is_exact(text) && !text.contains('/');
+            if !is_bare || (is_container && place.texts == 0) {
+                self.add(text, start);
+            }
+            return;
         }
         // A file in a ConfigMap, values of a chart in a resource: documents of their own.
-        if texts < MAX_TEXTS && text.len() <= MAX_TEXT_LEN && text.contains('\n') && text.contains("mage") {
-            let (documents, mistakes) = tree::parse_within(text, BOUNDS);
-            if mistakes.is_empty() {
-                for document in documents.iter().filter(|document| document.text().is_none()) {
-                    self.document(document, Some(start), texts + 1);
+        let is_document = text.contains('\n') || text.starts_with('{');
+        if place.texts == MAX_TEXTS || !is_document || !text.contains("mage") {
+            return;
+        }
+        let Some(left) = self.left.checked_sub(text.len()) else {
+            let place = self.place(start, "");
+            return self
+                .found
+                .doubt(place, "so much text is in it that the rest was not looked at");
+        };
+        self.left = left;
+        let (documents, mistakes) = tree::parse_within(text, BOUNDS);
+        if mistakes.is_empty() {
+            for document in documents.iter().filter(|document| document.text().is_none()) {
+                self.document(document, Some(start), place.texts + 1);
+            }
+        } else {
+            // Somebody else's template: what it names in full counts.
+            let mut inside = References::default();
+            lines(text, self.file, &|_, name| (self.line)(start, name), &mut inside);
+            for (image, places) in inside.iter() {
+                if image.name().contains('/') {
+                    places
+                        .iter()
+                        .for_each(|place| self.found.add_image(image.clone(), place.clone()));
                 }
             }
         }
@@ -150,20 +229,27 @@ impl Search<'_> {
         }
     }
 
-    /// `--config-reloader-image=NAME`: what operators start later.
-    fn argument(&mut self, text: &str, start: usize) {
-        let Some((flag, value)) = text.strip_prefix('-').and_then(|flag| flag.split_once('=')) else {
-            return;
-        };
+    /// `--config-reloader-image=NAME`, or NAME behind such a flag: what operators start later.
+    fn argument(&mut self, text: &str, flag_before: &str, start: usize) {
+        let (flag, value) = text
+            .strip_prefix('-')
+            .and_then(|flag| flag.split_once('='))
+            .unwrap_or((flag_before, text));
         let value = value.trim_matches(['"', '\'']);
-        if (flag.to_ascii_lowercase().contains("image") || is_exact_with_path(value)) && is_exact(value) {
+        let is_flag =
+            flag.to_ascii_lowercase().ends_with("image") && (flag != flag_before || flag.starts_with('-'));
+        if is_exact(value) && (is_flag || (flag != flag_before && is_exact_with_path(value))) {
             self.add(value, start);
         }
     }
 
     fn add(&mut self, text: &str, start: usize) {
-        let place = place(self.file, (self.line)(start, text));
+        let place = self.place(start, text);
         self.found.add(text, place);
+    }
+
+    fn place(&self, start: usize, text: &str) -> Place {
+        place(self.file, (self.line)(start, text))
     }
 }
 
@@ -180,7 +266,7 @@ fn names_image(key: &str, value: &str) -> bool {
     if value.is_empty() || matches!(value, "true" | "false") {
         return false;
     }
-    key == "image" || (key.to_ascii_lowercase().ends_with("image") && is_exact(value))
+    key == "image" || (key.to_ascii_lowercase().ends_with("image") && value.contains('/') && is_exact(value))
 }
 
 /// Whether `text` is a name with a tag or a digest.
@@ -264,6 +350,48 @@ kind: CustomResourceDefinition
 spec: {versions: [{schema: {image: {default: x}, properties: {image: nothing:v1}}}]}
 ";
         assert_eq!(named(text), ["helper:v1 manifests/a.yaml:4"]);
+    }
+
+    #[test]
+    fn images_in_other_fields_count_and_pictures_do_not() {
+        let text = "\
+kind: List
+items:
+- kind: CustomResourceDefinition
+  spec: {schema: {image: nothing:v2}}
+- kind: ConfigMap
+  data:
+    dashboard.json: '{\"image\": \"logo.png\", \"backgroundImage\": \"a:b\", \"pod\": {\"image\": \"x.example/in-json:v1\"}}'
+    injector: |
+      {{ if .Values }}
+      image: docker.io/istio/fixed:1.2
+      image: {{ .Image }}
+      {{ end }}
+- kind: PersistentVolume
+  spec: {rbd: {image: foo}}
+- kind: Operator
+  spec:
+    images: {op: quay.io/op/op:v1}
+    proxyImage: {repository: quay.io/op/proxy, tag: v2}
+    sourceImage: golden:5
+    containers:
+    - image: bare
+      command: [run, --image, quay.io/op/run:v3]
+";
+        let found = named(text);
+        let names: Vec<&str> = found.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(
+            names,
+            [
+                "bare:latest",
+                "docker.io/istio/fixed:1.2",
+                "quay.io/op/op:v1",
+                "quay.io/op/proxy:v2",
+                "quay.io/op/run:v3",
+                "x.example/in-json:v1",
+            ],
+            "{found:?}"
+        );
     }
 
     #[test]

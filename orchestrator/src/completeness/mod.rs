@@ -19,7 +19,9 @@ mod scan;
 mod template_values;
 
 pub use image_list::{IgnoredImages, MAX_LEN as MAX_IMAGE_LIST_LEN, parse as parse_image_list};
-pub use kubeadm::{add as add_kubeadm_answer, configuration as kubeadm_configuration};
+pub use kubeadm::{
+    add as add_kubeadm_answer, configuration as kubeadm_configuration, has_no_control_plane, upstream,
+};
 pub use kubernetes_yaml::find as find_in_yaml;
 pub use references::{Doubt, Place, References};
 pub use registry_contents::{Flaw, RegistryContents, repositories_of};

@@ -113,6 +113,13 @@ impl<'r> RegistryContents<'r> {
         })
     }
 
+    /// Whether there is a repository whose last word is `name`.
+    #[must_use]
+    pub fn has_image_named(&self, name: &str) -> bool {
+        let mut repositories = self.tags.keys().chain(self.revisions.keys());
+        repositories.any(|repository| repository.rsplit('/').next() == Some(name))
+    }
+
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

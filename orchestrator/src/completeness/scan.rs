@@ -54,7 +54,7 @@ pub fn scan(rootfs: &Rootfs, values: &TemplateValues) -> Result<Scan, LayerError
 fn is_scanned(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    name == IMAGE_LIST || matches!(ending, "yaml" | "yml" | "tmpl")
+    name == IMAGE_LIST || matches!(ending, "yaml" | "yml" | "json" | "tmpl")
 }
 
 impl Scan {
@@ -120,8 +120,12 @@ impl Scan {
                     file: path.to_owned(),
                     line: None,
                 };
-                let reason = format!("it cannot be rendered with the image's environment: {error}");
-                return self.references.doubt(place, reason);
+                let reason = format!(
+                    "it cannot be rendered with the image's environment, so its lines were looked at: {error}"
+                );
+                self.references.doubt(place, reason);
+                let line = |at: usize, name: &str| Some(line_of(text, at, name));
+                return kubernetes_yaml::lines(text, path, &line, &mut self.references);
             }
         };
         // Where a name stands in the template: rendering moves lines.

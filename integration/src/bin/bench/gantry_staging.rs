@@ -24,7 +24,7 @@ impl<'a> GantryStaging<'a> {
     pub(crate) fn of_tree(operator: &'a Operator, host: &'a Host, tree: &'a Path) -> Result<Self> {
         operator.put("Kubefile", "FROM scratch\nCOPY . .\n")?;
         operator.must(&format!(
-            "build -t bench/staged:v1 -f Kubefile {}",
+            "build -t bench/staged:v1 --build-mode lite -f Kubefile {}",
             tree.display()
         ))?;
         operator.put("Clusterfile", clusterfile("bench/staged:v1", &[host]))?;

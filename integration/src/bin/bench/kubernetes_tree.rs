@@ -1,5 +1,6 @@
 //! A rootfs of about 1 GB in the shape of a Kubernetes ClusterImage: the folders, names and sizes of a real one
 //! (v1.19, docker, calico), filled with generated content.
+//! Its manifests are noise: what they seem to name is nowhere, so images of it are built in lite mode.
 
 use std::fs;
 use std::io::Write as _;

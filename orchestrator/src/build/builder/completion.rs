@@ -7,7 +7,9 @@ use gantry_model::{Digest, ExitCode, ImageReference, LayerDescriptor};
 use gantry_store::manifest::MAX_LAYERS;
 use gantry_store::{ContainerImage, Descriptor, Rootfs};
 
-use crate::completeness::{Missing, RegistryContents, Report, TemplateValues, data_path, scan};
+use crate::completeness::{
+    Missing, RegistryContents, Report, TemplateValues, data_path, has_no_control_plane, scan, upstream,
+};
 use crate::exit::{OrExit as _, failure, failure_hint};
 
 use super::super::copy::CopyPlan;
@@ -86,7 +88,9 @@ impl Builder<'_> {
         for (image, place) in &wishes.listed {
             references.add_image(image.clone(), place.clone());
         }
-        add_kubeadm_images(self.store, &rootfs, &values, &recipe.platform, &mut references)?;
+        let contents = RegistryContents::read(&rootfs).map_err(layer_error)?;
+        let (store, platform) = (self.store, &recipe.platform);
+        let is_known = add_kubeadm_images(store, &rootfs, &values, platform, &contents, &mut references)?;
         let references = references.without(|image| wishes.ignored.contains(image));
         let doubts = references.doubts();
         for doubt in doubts.iter().take(MAX_DOUBTS_SHOWN) {
@@ -99,7 +103,13 @@ impl Builder<'_> {
             );
             event(BuildEvent::Warning(&text));
         }
-        let contents = RegistryContents::read(&rootfs).map_err(layer_error)?;
+        if !is_known && wishes.mode == BuildMode::All && has_no_control_plane(&references, &contents) {
+            return Err(failure_hint(
+                ExitCode::Input,
+                "which container images kubeadm starts is not known, and there is no control plane in registry/",
+                "build as root on a machine of that platform, or name them: in manifests/imageList, or in a file for --image-list",
+            ));
+        }
         Report::of(&references, &contents, &recipe.platform).map_err(layer_error)
     }
 
@@ -112,7 +122,8 @@ impl Builder<'_> {
     ) -> anyhow::Result<()> {
         let names: Vec<ImageReference> = missing.iter().map(|missing| missing.image.clone()).collect();
         event(BuildEvent::Bringing(&names));
-        let answers = source.find(&names, &recipe.platform)?;
+        let sources: Vec<ImageReference> = names.iter().map(upstream).collect();
+        let answers = source.find(&sources, &recipe.platform)?;
         let (mut brought, mut absent): (Vec<Brought<'_>>, usize) = (Vec::new(), 0);
         for (missing, answer) in missing.iter().zip(answers) {
             match answer {

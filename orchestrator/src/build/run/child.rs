@@ -64,7 +64,11 @@ fn outer(spec_file: &Path) -> io::Result<i32> {
 fn inner(spec_file: &Path) -> io::Result<i32> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let spec = read(spec_file)?;
-    sandbox::enter(&spec)?;
+    if spec.alone {
+        sandbox::enter_alone(&spec)?;
+    } else {
+        sandbox::enter(&spec)?;
+    }
     let (program, arguments) = spec
         .arguments
         .split_first()
@@ -73,7 +77,7 @@ fn inner(spec_file: &Path) -> io::Result<i32> {
         .args(arguments)
         .env_clear()
         .envs(&spec.env)
-        .current_dir(ROOTFS)
+        .current_dir(if spec.alone { "/" } else { ROOTFS })
         .exec();
     Err(io::Error::new(error.kind(), format!("{program}: {error}")))
 }

@@ -52,6 +52,8 @@ struct RunSpec {
     merged: PathBuf,
     /// Whether the host's network is there.
     network: bool,
+    /// Whether nothing of the host is there, and the command runs as nobody.
+    alone: bool,
     /// Program and arguments.
     arguments: Vec<String>,
     /// Its whole environment.
@@ -111,6 +113,7 @@ pub fn run(
         work: folder("work")?,
         merged: folder("merged")?,
         network,
+        alone: false,
         arguments,
         env,
     };
@@ -129,8 +132,8 @@ pub fn run(
         .or_else(|(code, error)| Err(error).or_exit(code))
 }
 
-/// Runs `arguments` in a rootfs that has only what `fill` puts into its folder, without any network; gives what it writes to
-/// standard output.
+/// Runs `arguments` as nobody, in a root that has only what `fill` puts into its folder, without any network; gives what it writes
+/// to standard output.
 ///
 /// # Errors
 /// When the command fails, says more than [`MAX_ANSWER_LEN`] bytes, or takes longer than [`ANSWER_TIMEOUT`].
@@ -154,6 +157,7 @@ pub fn ask(
         work: folder("work")?,
         merged: folder("merged")?,
         network: false,
+        alone: true,
         arguments,
         env,
     };

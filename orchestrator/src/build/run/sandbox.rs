@@ -7,6 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gantry_system::mounts::{self, OverlayMount};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid};
 use rustix::fs::{OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
@@ -18,6 +20,13 @@ use super::{ROOTFS, RunSpec};
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Emptied, and writable for as long as the command runs. `/run` holds the host's sockets: a build has no use for them.
 const SCRATCH: [&str; 4] = ["/run", "/tmp", "/var/tmp", "/dev"];
+
+/// A user and group that own nothing.
+const NOBODY: u32 = 65534;
+/// Address space of a program that runs alone, in bytes: programs in Go reserve more than they use.
+const MAX_MEMORY: u64 = 4 << 30;
+/// Seconds of CPU time of a program that runs alone.
+const MAX_SECONDS: u64 = 20;
 
 /// Turns this process's own mount namespace into what the command sees.
 pub(super) fn enter(spec: &RunSpec) -> io::Result<()> {
@@ -71,6 +80,43 @@ pub(super) fn enter(spec: &RunSpec) -> io::Result<()> {
     }
     make_the_rest_read_only()?;
     drop_capabilities()
+}
+
+/// Turns this process's own mount namespace into one that holds nothing but the rootfs, and this process into nobody: what runs then
+/// comes from an image that somebody only looks at.
+pub(super) fn enter_alone(spec: &RunSpec) -> io::Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    OverlayMount {
+        lower: spec.lower.clone(),
+        upper: Some((spec.upper.clone(), spec.work.clone())),
+        target: spec.merged.clone(),
+    }
+    .mount()?;
+    for folder in ["dev", "proc", "tmp"] {
+        fs::create_dir_all(spec.merged.join(folder))?;
+    }
+    let null = spec.merged.join("dev/null");
+    File::create(&null)?;
+    bind(&handle(Path::new("/dev/null"))?, &null)?;
+    let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    named(
+        "/proc",
+        mount("proc", spec.merged.join("proc"), "proc", closed, None),
+    )?;
+    for (resource, limit) in [
+        (Resource::RLIMIT_AS, MAX_MEMORY),
+        (Resource::RLIMIT_CPU, MAX_SECONDS),
+    ] {
+        setrlimit(resource, limit, limit)?;
+    }
+    drop_capabilities()?;
+    nix::unistd::chroot(&spec.merged)?;
+    std::env::set_current_dir("/")?;
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    nix::unistd::setgroups(&[])?;
+    nix::unistd::setresgid(group, group, group)?;
+    nix::unistd::setresuid(user, user, user)?;
+    Ok(nix::sys::prctl::set_no_new_privs()?)
 }
 
 /// Modes as hosts have them: everybody may write to `/tmp`.

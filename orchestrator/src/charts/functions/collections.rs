@@ -10,6 +10,8 @@ use super::{Answer, error, string, text, to_json};
 
 type Fields = BTreeMap<Arc<str>, Value>;
 
+/// Longest text that a function makes, in bytes.
+const MAX_TEXT_LEN: usize = 16 << 20;
 /// Longest list that a function makes.
 const MAX_ITEMS: usize = 100_000;
 
@@ -80,14 +82,13 @@ pub(super) fn add(template: Template) -> Template {
                 .filter(|one| !gone.contains(&to_json(one)));
             list(kept.collect())
         })
-        .func("has", |a| {
-            let wanted = a.first().map(to_json);
-            Ok(Value::Bool(
-                items(a.get(1)).iter().any(|one| Some(to_json(one)) == wanted),
-            ))
-        })
+        .func("has", has)
+        .func("mustHas", has)
         .func("join", |a| {
             let texts: Vec<String> = items(a.get(1)).iter().map(|one| text(Some(one))).collect();
+            if texts.iter().map(String::len).fold(0_usize, usize::saturating_add) > MAX_TEXT_LEN {
+                return error("join makes too long a text");
+            }
             Ok(string(texts.join(&text(a.first()))))
         })
         .func("sortAlpha", |a| {
@@ -102,6 +103,35 @@ pub(super) fn add(template: Template) -> Template {
                     .map(|one| string(text(Some(one))))
                     .collect(),
             )
+        })
+        .func("splitn", |a| {
+            let (what, at) = (text(a.get(2)), text(a.first()));
+            let many = usize::try_from(a.get(1).and_then(Value::as_int).unwrap_or(1)).unwrap_or(1);
+            let parts = what.splitn(many, at.as_str()).enumerate();
+            let parts: Fields = parts
+                .map(|(number, part)| (format!("_{number}").into(), string(part)))
+                .collect();
+            Ok(Value::Map(Arc::new(parts)))
+        })
+        .func("seq", |a| {
+            let number = |at: usize| a.get(at).and_then(Value::as_int);
+            let (first, last) = match a.len() {
+                1 => (1, number(0).unwrap_or(0)),
+                length => (number(0).unwrap_or(1), number(length - 1).unwrap_or(0)),
+            };
+            let many = usize::try_from(last.saturating_sub(first).saturating_add(1)).unwrap_or(0);
+            let texts: Vec<String> = (first..)
+                .take(many.min(MAX_ITEMS))
+                .map(|number| number.to_string())
+                .collect();
+            Ok(string(texts.join(" ")))
+        })
+        .func("chunk", |a| {
+            let many = usize::try_from(a.first().and_then(Value::as_int).unwrap_or(1))
+                .unwrap_or(1)
+                .max(1);
+            let all = items(a.get(1));
+            list(all.chunks(many).map(|some| Value::List(some.into())).collect())
         })
         .func("splitList", |a| {
             let what = text(a.get(1));
@@ -172,6 +202,12 @@ pub(super) fn add(template: Template) -> Template {
         })
         .func("any", |a| Ok(Value::Bool(a.iter().any(Value::is_truthy))))
         .func("all", |a| Ok(Value::Bool(a.iter().all(Value::is_truthy))))
+}
+
+fn has(arguments: &[Value]) -> Answer {
+    let wanted = arguments.first().map(to_json);
+    let items = items(arguments.get(1));
+    Ok(Value::Bool(items.iter().any(|one| Some(to_json(one)) == wanted)))
 }
 
 fn items(value: Option<&Value>) -> Vec<Value> {

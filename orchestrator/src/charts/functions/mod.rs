@@ -91,9 +91,19 @@ fn to_json(value: &Value) -> Json {
 
 /// Mappings put over each other, the last on top.
 fn values_merged<'v>(values: impl Iterator<Item = &'v Value>) -> Value {
-    let mut merged = Json::Object(serde_json::Map::new());
-    for value in values {
-        super::values::put_over(&mut merged, &to_json(value));
+    values.fold(map([]), |merged, over| put_over(&merged, over))
+}
+
+fn put_over(value: &Value, over: &Value) -> Value {
+    let (Value::Map(fields), Value::Map(over)) = (value, over) else {
+        return over.clone();
+    };
+    let mut fields = BTreeMap::clone(fields);
+    for (name, over) in over.iter() {
+        let merged = fields
+            .get(name)
+            .map_or_else(|| over.clone(), |value| put_over(value, over));
+        fields.insert(name.clone(), merged);
     }
-    from_json(&merged)
+    Value::Map(Arc::new(fields))
 }

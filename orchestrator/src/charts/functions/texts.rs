@@ -33,7 +33,6 @@ const PLAIN: &[(&str, TextFunction)] = &[
     ("trimSuffix", |a| {
         at(a, 1).strip_suffix(at(a, 0)).unwrap_or(at(a, 1)).to_owned()
     }),
-    ("replace", |a| at(a, 2).replace(at(a, 0), at(a, 1))),
     ("b64enc", |a| BASE64_STANDARD.encode(at(a, 0))),
     ("sha256sum", |a| Digest::of(at(a, 0).as_bytes()).hex()),
     ("sha1sum", |a| {
@@ -41,6 +40,11 @@ const PLAIN: &[(&str, TextFunction)] = &[
     }),
     ("snakecase", |a| at(a, 0).to_lowercase().replace(['-', ' '], "_")),
     ("kebabcase", |a| at(a, 0).to_lowercase().replace(['_', ' '], "-")),
+    ("dir", |a| {
+        at(a, 0).rsplit_once('/').map_or(".", |(dir, _)| dir).to_owned()
+    }),
+    ("sha512sum", |a| Digest::of(at(a, 0).as_bytes()).hex().repeat(2)),
+    ("adler32sum", |a| at(a, 0).len().to_string()),
     ("base", |a| {
         at(a, 0).rsplit('/').next().unwrap_or_default().to_owned()
     }),
@@ -95,6 +99,34 @@ pub(super) fn add(mut template: Template) -> Template {
         .func("hasSuffix", |a| {
             Ok(Value::Bool(text(a.get(1)).ends_with(&text(a.first()))))
         })
+        .func("replace", |a| {
+            let (what, old, new) = (text(a.get(2)), text(a.first()), text(a.get(1)));
+            let count = what.matches(old.as_str()).count();
+            if what.len().saturating_add(count.saturating_mul(new.len())) > MAX_LEN {
+                return error("replace makes too long a text");
+            }
+            Ok(string(what.replace(&old, &new)))
+        })
+        .func("camelcase", |a| {
+            Ok(string(
+                title(&text(a.first()).replace(['_', '-'], " ")).replace(' ', ""),
+            ))
+        })
+        .func("abbrev", |a| {
+            let letters = text(a.get(1));
+            Ok(string(letters.chars().take(count(a.first())).collect::<String>()))
+        })
+        .func("regexSplit", |a| {
+            let what = text(a.get(1));
+            let parts: Vec<Value> = pattern(&text(a.first()))?.split(&what).map(string).collect();
+            Ok(Value::List(parts.into()))
+        })
+        .func("regexFindAll", |a| {
+            let what = text(a.get(1));
+            let found = pattern(&text(a.first()))?;
+            let found: Vec<Value> = found.find_iter(&what).map(|one| string(one.as_str())).collect();
+            Ok(Value::List(found.into()))
+        })
         .func("repeat", |a| {
             let (count, what) = (count(a.first()), text(a.get(1)));
             if what.len().saturating_mul(count) > MAX_LEN {
@@ -140,6 +172,7 @@ pub(super) fn add(mut template: Template) -> Template {
         })
         .func("regexReplaceAll", replaced)
         .func("mustRegexReplaceAll", replaced)
+        .func("mustRegexReplaceAllLiteral", replaced)
         .func("regexReplaceAllLiteral", |a| {
             let (what, with) = (text(a.get(1)), text(a.get(2)));
             let out = pattern(&text(a.first()))?
@@ -192,9 +225,14 @@ fn replaced(arguments: &[Value]) -> Answer {
     let what = text(arguments.get(1));
     // Go writes ${1}, as the library here does.
     let with = text(arguments.get(2));
-    Ok(string(
-        pattern(&text(arguments.first()))?
-            .replace_all(&what, with.as_str())
-            .into_owned(),
-    ))
+    let pattern = pattern(&text(arguments.first()))?;
+    // What stands for groups adds at most the text itself.
+    let count = pattern.find_iter(&what).count();
+    let longest = with
+        .len()
+        .saturating_add(with.matches('$').count().saturating_mul(what.len()));
+    if count.saturating_mul(longest).saturating_add(what.len()) > MAX_LEN {
+        return error("regexReplaceAll makes too long a text");
+    }
+    Ok(string(pattern.replace_all(&what, with.as_str()).into_owned()))
 }

@@ -3,11 +3,11 @@
 use gotmpl::{Template, Value};
 use serde_json::Value as Json;
 
-use super::{error, from_json, map, string, text, to_json};
+use super::{from_json, map, string, text, to_json};
 use crate::clusterfile::yaml::{Scalar, Yaml, to_text};
 
 /// Functions that give chance or keys, which no name of an image depends on: each gives this text.
-const CHANCE: [&str; 7] = [
+const CHANCE: [&str; 10] = [
     "randAlphaNum",
     "randAlpha",
     "randNumeric",
@@ -15,6 +15,31 @@ const CHANCE: [&str; 7] = [
     "uuidv4",
     "derivePassword",
     "htpasswd",
+    "bcrypt",
+    "encryptAES",
+    "randBytes",
+];
+
+/// Functions that no name of an image depends on either: each gives an empty text. `fail` is one of them: whoever installs the
+/// chart gives the values that it asks for.
+const NOTHING: [&str; 17] = [
+    "genPrivateKey",
+    "now",
+    "date",
+    "htmlDate",
+    "dateInZone",
+    "dateModify",
+    "date_modify",
+    "toDate",
+    "unixEpoch",
+    "duration",
+    "ago",
+    "env",
+    "expandenv",
+    "fail",
+    "urlParse",
+    "urlJoin",
+    "getHostByName",
 ];
 
 /// Adds them.
@@ -32,16 +57,7 @@ pub(super) fn add(template: Template) -> Template {
     ] {
         template = template.func(name, |_| Ok(map([("Cert", string("")), ("Key", string(""))])));
     }
-    for name in [
-        "genPrivateKey",
-        "now",
-        "date",
-        "htmlDate",
-        "dateInZone",
-        "ago",
-        "env",
-        "expandenv",
-    ] {
+    for name in NOTHING {
         template = template.func(name, |_| Ok(string("")));
     }
     template
@@ -58,21 +74,20 @@ pub(super) fn add(template: Template) -> Template {
             let is = a.get(2).is_some_and(Value::is_truthy);
             Ok(a.get(usize::from(!is)).cloned().unwrap_or(Value::Nil))
         })
-        .func("fail", |a| error(text(a.first())))
         // Without the values that it asks for, nobody would install the chart; with them, everything else is as it is.
         .func("required", |a| Ok(a.get(1).cloned().unwrap_or(Value::Nil)))
         .func("toString", |a| Ok(string(text(a.first()))))
         .func("kindOf", |a| Ok(string(kind(a.first()))))
         .func("typeOf", |a| Ok(string(kind(a.first()))))
-        .func("kindIs", |a| Ok(Value::Bool(text(a.first()) == kind(a.get(1)))))
-        .func("typeIs", |a| Ok(Value::Bool(text(a.first()) == kind(a.get(1)))))
+        .func("kindIs", is_kind)
+        .func("typeIs", is_kind)
+        .func("typeIsLike", is_kind)
         .func("deepEqual", |a| {
             Ok(Value::Bool(a.first().map(to_json) == a.get(1).map(to_json)))
         })
-        .func("toYaml", |a| {
-            let yaml = a.first().map_or(Yaml::Null, |value| yaml(&to_json(value)));
-            Ok(string(to_text(&[yaml]).trim_end()))
-        })
+        .func("toYaml", to_yaml)
+        .func("mustToYaml", to_yaml)
+        .func("toYamlPretty", to_yaml)
         .func("fromYaml", |a| {
             let documents = Yaml::documents(&text(a.first())).unwrap_or_default();
             Ok(documents.first().map_or_else(|| map([]), |document| from_json(&document.to_json())))
@@ -85,11 +100,32 @@ pub(super) fn add(template: Template) -> Template {
         .func("mustToJson", |a| Ok(string(a.first().map_or(Json::Null, to_json).to_string())))
         .func("toRawJson", |a| Ok(string(a.first().map_or(Json::Null, to_json).to_string())))
         .func("toPrettyJson", |a| Ok(string(a.first().map_or(Json::Null, to_json).to_string())))
+        .func("fromJsonArray", |a| {
+            let value: Json = serde_json::from_str(&text(a.first())).unwrap_or_default();
+            Ok(from_json(&value))
+        })
         .func("fromJson", |a| {
             let value: Json = serde_json::from_str(&text(a.first())).unwrap_or_default();
             Ok(from_json(&value))
         })
         .func("toToml", |_| Ok(string("")))
+}
+
+fn to_yaml(arguments: &[Value]) -> super::Answer {
+    let yaml = arguments
+        .first()
+        .map_or(Yaml::Null, |value| yaml(&to_json(value)));
+    Ok(string(to_text(&[yaml]).trim_end()))
+}
+
+/// Numbers of values are floats to helm, and whole numbers here.
+fn is_kind(arguments: &[Value]) -> super::Answer {
+    let wanted = text(arguments.first());
+    let kind = kind(arguments.get(1));
+    let is_number = |name: &str| matches!(name, "int" | "int64" | "float64");
+    Ok(Value::Bool(
+        wanted == kind || (is_number(&wanted) && is_number(kind)),
+    ))
 }
 
 /// What Go calls the kind of a value.

@@ -47,7 +47,8 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let umoci = format!(
         "umoci init --layout $OUT/image && umoci new --image $OUT/image:v1 && umoci insert --image $OUT/image:v1 {tree} /"
     );
-    let gantry = format!("$GANTRY --root $OUT/gantry build -t bench/built:v1 -f Kubefile {tree}");
+    let gantry =
+        format!("$GANTRY --root $OUT/gantry build -t bench/built:v1 --build-mode lite -f Kubefile {tree}");
     let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
         Scripted::new(
             "gantry build (zstd:chunked)",
@@ -100,7 +101,7 @@ pub(crate) fn again(settings: &Settings, report: &mut Report) -> Result<()> {
     let memory = memory.path();
     let change = "head -c 100000 /dev/urandom > changed\n";
     let before = |build: &str| format!("{change}{build}\n{change}");
-    let gantry = "$GANTRY --root $OUT/gantry build -t bench/built:v1 .";
+    let gantry = "$GANTRY --root $OUT/gantry build -t bench/built:v1 --build-mode lite .";
     let buildah = format!(
         "{BUILDAH}b bud --quiet --layers --file Kubefile --tag built . >/dev/null\n\
          b push --quiet --compression-format gzip built oci:$OUT/image:v1"

@@ -30,8 +30,10 @@ impl ImageSite {
         bed.operator().put("Kubefile", "FROM scratch\nCOPY tree .\n")?;
         let memory = MemoryFolder::create()?;
         let site = Self { bed, memory, bytes };
-        site.sh("$GANTRY --root $OUT/store build -t bench:v1 .\n\
-             $GANTRY --root $OUT/store save --format oci-dir -o $OUT/layout bench:v1")?;
+        site.sh(
+            "$GANTRY --root $OUT/store build -t bench:v1 --build-mode lite .\n\
+             $GANTRY --root $OUT/store save --format oci-dir -o $OUT/layout bench:v1",
+        )?;
         Ok(site)
     }
 
