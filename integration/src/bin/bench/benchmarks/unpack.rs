@@ -26,9 +26,9 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             "$GANTRY --root $OUT/gantry inspect bench:v1 >/dev/null",
         )
         .before(format!(
-            "mkdir -p $OUT/gantry && cp -a {store}/store $OUT/gantry/ && rm -rf $OUT/gantry/store/layers"
+            "mkdir -p $OUT/gantry && cp -a {store}/store $OUT/gantry/"
         ))
-        .proof("[ -e $OUT/gantry/store/layers/*/bin/kubelet -o -e $OUT/gantry/store/layers/*/*/bin/kubelet ]")
+        .proof("find $OUT/gantry -path *bin/kubelet | grep --quiet .")
         .boxed(),
         Scripted::new(
             "umoci unpack (gzip)",
