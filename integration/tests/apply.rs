@@ -161,12 +161,14 @@ fn an_image_and_hosts_are_run_without_a_clusterfile() {
     let again = run(&format!("-m {first}")).ok().unwrap();
     assert_eq!((again.received_bytes(), again.steps()), (0, 0));
 
-    // Another host comes by the command that says so, with the Clusterfile that was kept.
+    // Another host comes by the command that says so, with the Clusterfile that was made. The copy in the state is without Configs.
     let refused = run(&format!("-m {first} -n {second}")).finished;
     assert_eq!(refused.status, Some(2), "{refused}");
-    let kept = operator.root().join("orchestrator/clusters/shop/Clusterfile");
+    assert!(refused.stderr.contains("--print >Clusterfile"), "{refused}");
+    let made = operator.must(&format!("run demo:v1 --print -m {first}")).unwrap();
+    operator.put("Clusterfile", made).unwrap();
     operator
-        .must(&format!("join -y -f {} -n {second}", kept.display()))
+        .must(&format!("join -y -f Clusterfile -n {second}"))
         .unwrap();
     assert_eq!(bed.host(2).must(site).unwrap(), "ours");
     let same = run(&format!("-m {first} -n {second}")).ok().unwrap();

@@ -29,8 +29,8 @@ Examples:
   gantry run shop:v7 -m 10.0.0.2 --name shop --apps web,db --app-env web:Replicas=3
   gantry run kubernetes:v1.31.4 -m 10.0.0.2-10.0.0.4 --print >Clusterfile    to edit it first
 
-The Clusterfile is kept in the orchestrator's state, without secrets. Hosts come and go later with
-`gantry join` and `gantry delete`; `gantry apply` with an edited file does the rest.")]
+Keep the Clusterfile (--print) where something in it is secret or a Config: the copy in the state is
+without. Hosts come and go later with `gantry join` and `gantry delete`; `gantry apply` does the rest.")]
 pub struct Args {
     /// The image, from the store
     #[arg(value_name = "IMAGE", required_unless_present = "file")]
@@ -198,7 +198,7 @@ fn tell_where(state: &State, name: &ClusterName, has_secrets: bool) {
     let path = path.display();
     if has_secrets {
         anstream::eprintln!(
-            "Its Clusterfile is kept as {path}, without secrets; the same command with --print gives all of it."
+            "Its Clusterfile is kept as {path}, without secrets and Configs: not to be applied. The same command with --print gives all of it."
         );
     } else {
         anstream::eprintln!(

@@ -9,6 +9,9 @@ use crate::clusterfile::{Clusterfile, Role};
 use crate::exit::failure_hint;
 use crate::state::{State, known_clusters};
 
+/// How a cluster that is there is changed. Not by the copy in the state: that has no secrets, and what Configs say counts as such.
+const BY_FILE: &str = "write the file with --print >Clusterfile, then `gantry apply -f Clusterfile`";
+
 /// Refuses a cluster that has other hosts, or another image: `gantry run` makes clusters and goes on making them.
 ///
 /// # Errors
@@ -18,10 +21,7 @@ pub(super) fn or_refuse(state: &State, clusterfile: &Clusterfile) -> anyhow::Res
     if !known_clusters(state)?.contains(name) {
         return Ok(());
     }
-    let cluster = state.cluster(name);
-    let plan = cluster.plan()?;
-    let path = cluster.clusterfile();
-    let path = path.display();
+    let plan = state.cluster(name).plan()?;
     let there = plan.hosts.iter().filter(|host| host.place.is_to_stay());
     let before: BTreeMap<IpAddr, bool> = there.map(|host| (host.address, host.etcd)).collect();
     let hosts = clusterfile.hosts.iter();
@@ -47,7 +47,7 @@ pub(super) fn or_refuse(state: &State, clusterfile: &Clusterfile) -> anyhow::Res
                 shortened(&differences)
             ),
             format!(
-                "`gantry join -f {path}` adds hosts, `gantry delete -f {path}` takes hosts out; for another cluster give another --name"
+                "to bring these hosts in and let others leave, {BY_FILE}; for another cluster give another --name"
             ),
         ));
     }
@@ -58,10 +58,7 @@ pub(super) fn or_refuse(state: &State, clusterfile: &Clusterfile) -> anyhow::Res
                 "cluster {name} is there already, with image {}; nothing was changed",
                 image.reference
             ),
-            format!(
-                "to upgrade it, write {} into `spec.image` of {path}, then `gantry apply -f {path}`; for another cluster give another --name",
-                clusterfile.image
-            ),
+            format!("to upgrade it, {BY_FILE}; for another cluster give another --name"),
         )),
         _ => Ok(()),
     }
