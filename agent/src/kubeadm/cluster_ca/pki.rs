@@ -90,8 +90,14 @@ impl Pki {
     /// the one that signed until now is gone then.
     pub(super) fn take_up_next(&self, ca: &Digest) -> Result<(), ClusterCaError> {
         let trusted = self.trusted()?;
+        // Taken up already by a run that was cut off later, whatever is left of the folder.
+        if trusted.first().is_some_and(|first| {
+            let key = fs::read(self.pki().join("ca.key"));
+            first.fingerprint == *ca && key.is_ok_and(|key| is_key_of(&key, first))
+        }) {
+            return Ok(());
+        }
         let Some(next) = self.next()?.filter(|next| next.fingerprint == *ca) else {
-            // Taken up already by a run that was cut off later.
             let signs = trusted.first().is_some_and(|first| first.fingerprint == *ca);
             return if signs {
                 Ok(())
@@ -470,6 +476,9 @@ mod tests {
         };
         fs::write(folder.path().join("pki/ca.key"), &key).unwrap();
         assert!(refused());
+        pki.take_up_next(&fingerprint).unwrap();
+        // And once more while the folder was removed.
+        fs::remove_file(pki.next_folder().join("ca.key")).unwrap();
         pki.take_up_next(&fingerprint).unwrap();
         pki.forget_next().unwrap();
         assert!(refused() && pki.has_key_of(&fingerprint));
