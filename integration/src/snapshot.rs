@@ -25,6 +25,8 @@ impl Snapshot {
             "/run",
             "/tmp",
             "/var/log",
+            // Debian copies its package database there at midnight.
+            "/var/backups",
             "/var/cache",
             "/var/tmp",
             "/root",
