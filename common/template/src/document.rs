@@ -65,7 +65,9 @@ fn wrong(message: &str) -> Result<Value, GoError> {
     Err(GoError::Exec(message.into()))
 }
 
-fn from_json(value: &serde_json::Value) -> Value {
+/// Plain data as values of templates.
+#[must_use]
+pub fn from_json(value: &serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match value {
         Json::Null => Value::Nil,
@@ -86,7 +88,9 @@ fn from_json(value: &serde_json::Value) -> Value {
     }
 }
 
-fn to_json(value: &Value) -> serde_json::Value {
+/// Values of templates as plain data; functions are nothing there.
+#[must_use]
+pub fn to_json(value: &Value) -> serde_json::Value {
     match value {
         Value::Bool(value) => (*value).into(),
         Value::Int(number) => (*number).into(),

@@ -14,7 +14,7 @@ mod place;
 mod render;
 
 pub use blocks::check as check_nesting;
-pub use document::render_document;
+pub use document::{from_json, render_document, to_json};
 pub use error::TemplateError;
 pub use place::{FOLDERS, is_in_folders, target};
 pub use render::{MAX_RENDERED_LEN, MAX_TEMPLATE_LEN, check, render};

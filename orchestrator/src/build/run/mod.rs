@@ -63,6 +63,23 @@ struct RunSpec {
 /// The folders of one RUN; removed when dropped.
 struct Scratch(PathBuf);
 
+impl Scratch {
+    /// Creates a folder of this name in it.
+    fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.0.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Writes down what the child processes have to know; gives the file.
+    fn write(&self, spec: &RunSpec) -> anyhow::Result<PathBuf> {
+        let file = self.0.join("spec.json");
+        fs::write(&file, serde_json::to_vec(spec)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed now is removed when the store is opened next.
@@ -84,12 +101,6 @@ pub fn run(
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Option<LayerDescriptor>> {
     let scratch = scratch(store)?;
-    let folder = |name: &str| {
-        let path = scratch.0.join(name);
-        fs::create_dir(&path)
-            .with_context(|| format!("cannot create {}", path.display()))
-            .map(|()| path)
-    };
     let mut lower = Vec::new();
     for layer in layers.iter().rev() {
         store
@@ -103,23 +114,21 @@ pub fn run(
         lower.push(store.layer_dir(&layer.digest));
     }
     if lower.is_empty() {
-        lower.push(folder("empty")?);
+        lower.push(scratch.folder("empty")?);
     }
     add_defaults(&mut env, options.mtime);
-    let upper = folder("upper")?;
+    let upper = scratch.folder("upper")?;
     let spec = RunSpec {
         lower,
         upper: upper.clone(),
-        work: folder("work")?,
-        merged: folder("merged")?,
+        work: scratch.folder("work")?,
+        merged: scratch.folder("merged")?,
         network,
         alone: false,
         arguments,
         env,
     };
-    let spec_file = scratch.0.join("spec.json");
-    fs::write(&spec_file, serde_json::to_vec(&spec)?)
-        .with_context(|| format!("cannot write {}", spec_file.display()))?;
+    let spec_file = scratch.write(&spec)?;
     execute(&spec_file, line)?;
     let wrote_nothing = fs::read_dir(&upper).is_ok_and(|mut entries| entries.next().is_none());
     if wrote_nothing {
@@ -143,28 +152,20 @@ pub fn ask(
     arguments: Vec<String>,
 ) -> anyhow::Result<String> {
     let scratch = scratch(store)?;
-    let folder = |name: &str| {
-        let path = scratch.0.join(name);
-        fs::create_dir(&path)
-            .with_context(|| format!("cannot create {}", path.display()))
-            .map(|()| path)
-    };
     let mut env = BTreeMap::new();
     add_defaults(&mut env, 0);
     let spec = RunSpec {
-        lower: vec![folder("empty")?],
-        upper: folder("upper")?,
-        work: folder("work")?,
-        merged: folder("merged")?,
+        lower: vec![scratch.folder("empty")?],
+        upper: scratch.folder("upper")?,
+        work: scratch.folder("work")?,
+        merged: scratch.folder("merged")?,
         network: false,
         alone: true,
         arguments,
         env,
     };
     fill(&spec.upper)?;
-    let spec_file = scratch.0.join("spec.json");
-    fs::write(&spec_file, serde_json::to_vec(&spec)?)
-        .with_context(|| format!("cannot write {}", spec_file.display()))?;
+    let spec_file = scratch.write(&spec)?;
     let mut child = start(&spec_file, Stdio::null())?;
     let out = child.stdout.take().expect("it is piped");
     // It ends with the process, whatever the process does.

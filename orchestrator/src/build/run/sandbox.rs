@@ -30,14 +30,7 @@ const MAX_SECONDS: u64 = 20;
 
 /// Turns this process's own mount namespace into what the command sees.
 pub(super) fn enter(spec: &RunSpec) -> io::Result<()> {
-    // Nothing that happens from here on reaches the host's mounts.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    OverlayMount {
-        lower: spec.lower.clone(),
-        upper: Some((spec.upper.clone(), spec.work.clone())),
-        target: spec.merged.clone(),
-    }
-    .mount()?;
+    mount_rootfs(spec)?;
     let rootfs = handle(&spec.merged)?;
     let resolver = spec.network.then(resolver_file).flatten();
     let devices: Vec<(&str, File)> = DEVICES
@@ -85,13 +78,7 @@ pub(super) fn enter(spec: &RunSpec) -> io::Result<()> {
 /// Turns this process's own mount namespace into one that holds nothing but the rootfs, and this process into nobody: what runs then
 /// comes from an image that somebody only looks at.
 pub(super) fn enter_alone(spec: &RunSpec) -> io::Result<()> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    OverlayMount {
-        lower: spec.lower.clone(),
-        upper: Some((spec.upper.clone(), spec.work.clone())),
-        target: spec.merged.clone(),
-    }
-    .mount()?;
+    mount_rootfs(spec)?;
     for folder in ["dev", "proc", "tmp"] {
         fs::create_dir_all(spec.merged.join(folder))?;
     }
@@ -117,6 +104,17 @@ pub(super) fn enter_alone(spec: &RunSpec) -> io::Result<()> {
     nix::unistd::setresgid(group, group, group)?;
     nix::unistd::setresuid(user, user, user)?;
     Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+/// Mounts the rootfs where nobody else sees it: nothing that happens from here on reaches the host's mounts.
+fn mount_rootfs(spec: &RunSpec) -> io::Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    OverlayMount {
+        lower: spec.lower.clone(),
+        upper: Some((spec.upper.clone(), spec.work.clone())),
+        target: spec.merged.clone(),
+    }
+    .mount()
 }
 
 /// Modes as hosts have them: everybody may write to `/tmp`.

@@ -8,8 +8,9 @@ mod values;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(super) use gantry_template::from_json;
+use gantry_template::to_json;
 use gotmpl::{Template, TemplateError, Value};
-use serde_json::Value as Json;
 
 /// What a function gives, or why it cannot.
 type Answer = Result<Value, TemplateError>;
@@ -48,45 +49,6 @@ fn text(value: Option<&Value>) -> String {
 
 fn error(message: impl Into<String>) -> Answer {
     Err(TemplateError::Exec(message.into()))
-}
-
-/// Plain data as values of templates.
-pub(super) fn from_json(value: &Json) -> Value {
-    match value {
-        Json::Null => Value::Nil,
-        Json::Bool(value) => Value::Bool(*value),
-        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(number), _) => Value::Int(number),
-            (None, number) => Value::Float(number.unwrap_or_default()),
-        },
-        Json::String(text) => string(text.as_str()),
-        Json::Array(items) => Value::List(items.iter().map(from_json).collect()),
-        Json::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| (Arc::from(name.as_str()), from_json(value)));
-            Value::Map(Arc::new(fields.collect()))
-        }
-    }
-}
-
-/// Values of templates as plain data.
-fn to_json(value: &Value) -> Json {
-    match value {
-        Value::Bool(value) => (*value).into(),
-        Value::Int(number) => (*number).into(),
-        Value::Uint(number) => (*number).into(),
-        Value::Float(number) => (*number).into(),
-        Value::String(text) => (&**text).into(),
-        Value::List(items) => items.iter().map(to_json).collect(),
-        Value::Map(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| (name.to_string(), to_json(value)));
-            Json::Object(fields.collect())
-        }
-        _ => Json::Null,
-    }
 }
 
 /// Mappings put over each other, the last on top.

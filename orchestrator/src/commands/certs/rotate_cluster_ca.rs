@@ -13,6 +13,7 @@ use crate::commands::connect::{self, ConnectArgs};
 use crate::commands::which::Which;
 use crate::context::Context;
 use crate::exit::{failure, failure_hint};
+use crate::inventory::ClusterInventory;
 use crate::inventory::gather::gather;
 use crate::output::date;
 use crate::plan::cluster_ca::{Replacement, Stage};
@@ -130,13 +131,7 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
     // One more look than there are plans: the last finds nothing to do.
     for done in 0..=STAGES {
         let inventory = gather(dialer, &which.hosts, Some(&which.cluster)).await;
-        let replacement = Replacement::new(
-            &which.cluster,
-            &which.hosts,
-            &which.masters,
-            &inventory,
-            args.max_unavailable,
-        )?;
+        let replacement = replacement(args, which, &inventory)?;
         let missing = replacement.missing();
         let (plan, question) = match replacement.stage()? {
             Stage::Make(plan) => (plan, "Make another CA for the cluster? Nothing uses it yet."),
@@ -206,16 +201,24 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
     ))
 }
 
+fn replacement<'a>(
+    args: &Args,
+    which: &'a Which,
+    inventory: &'a ClusterInventory,
+) -> anyhow::Result<Replacement<'a>> {
+    let Which {
+        cluster,
+        hosts,
+        masters,
+        ..
+    } = which;
+    Replacement::new(cluster, hosts, masters, inventory, args.max_unavailable)
+}
+
 /// Takes the new CA out again.
 async fn abort(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<ExitCode> {
     let inventory = gather(dialer, &which.hosts, Some(&which.cluster)).await;
-    let replacement = Replacement::new(
-        &which.cluster,
-        &which.hosts,
-        &which.masters,
-        &inventory,
-        args.max_unavailable,
-    )?;
+    let replacement = replacement(args, which, &inventory)?;
     tell_missing(replacement.missing());
     match replacement.withdrawal()? {
         Some(plan) => {

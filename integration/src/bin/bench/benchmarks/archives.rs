@@ -4,8 +4,7 @@ use anyhow::Result;
 
 use super::image::ImageSite;
 use crate::contender::Contender;
-use crate::measure::{Meter, compare};
-use crate::report::{Bound, Report, speed_ratio};
+use crate::report::Report;
 use crate::scripted::Scripted;
 use crate::settings::Settings;
 
@@ -13,7 +12,7 @@ pub(crate) fn save(settings: &Settings, report: &mut Report) -> Result<()> {
     let site = ImageSite::create(settings)?;
     let operator = site.bed.operator();
     let whole = "[ $(tar --list --file $OUT/image.tar | grep --count blobs/sha256/.) -gt 2 ]";
-    let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
+    let contenders: Vec<Box<dyn Contender + '_>> = vec![
         Scripted::new(
             "gantry save",
             operator,
@@ -37,12 +36,8 @@ pub(crate) fn save(settings: &Settings, report: &mut Report) -> Result<()> {
         .proof(whole)
         .boxed(),
     ];
-    let all = compare(&Meter::of([operator.cgroup()]), settings.rounds, &mut contenders)?;
-    report.note("The same image, from memory into memory.");
-    report.rates(site.bytes, &all[0], &all[1..]);
-    let speed = speed_ratio(&all[0], &all[1..]);
-    report.goal("speed / skopeo", speed, Bound::AtLeast(1.0), "x");
-    Ok(())
+    let note = "The same image, from memory into memory.";
+    site.beside_skopeo(settings, contenders, note, report)
 }
 
 pub(crate) fn load(settings: &Settings, report: &mut Report) -> Result<()> {
@@ -51,7 +46,7 @@ pub(crate) fn load(settings: &Settings, report: &mut Report) -> Result<()> {
     site.sh("$GANTRY --root $OUT/store save -o $OUT/image.tar bench:v1")?;
     let archive = site.folder("image.tar");
     let archive = archive.display();
-    let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
+    let contenders: Vec<Box<dyn Contender + '_>> = vec![
         Scripted::new(
             "gantry load",
             operator,
@@ -69,10 +64,6 @@ pub(crate) fn load(settings: &Settings, report: &mut Report) -> Result<()> {
         .proof("[ -e $OUT/layout/index.json ]")
         .boxed(),
     ];
-    let all = compare(&Meter::of([operator.cgroup()]), settings.rounds, &mut contenders)?;
-    report.note("The same archive, from memory into memory: a store, an OCI layout.");
-    report.rates(site.bytes, &all[0], &all[1..]);
-    let speed = speed_ratio(&all[0], &all[1..]);
-    report.goal("speed / skopeo", speed, Bound::AtLeast(1.0), "x");
-    Ok(())
+    let note = "The same archive, from memory into memory: a store, an OCI layout.";
+    site.beside_skopeo(settings, contenders, note, report)
 }

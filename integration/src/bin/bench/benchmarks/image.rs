@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use gantry_integration::{Options, Testbed};
 
+use crate::contender::Contender;
 use crate::kubernetes_tree;
+use crate::measure::{Meter, compare};
 use crate::memory_folder::MemoryFolder;
+use crate::report::{Bound, Report, speed_ratio};
 use crate::scripted;
 use crate::settings::Settings;
 
@@ -45,5 +48,22 @@ impl ImageSite {
     /// Runs lines of shell with the memory folder as `$OUT`.
     pub(crate) fn sh(&self, script: &str) -> Result<()> {
         scripted::run(self.bed.operator(), self.memory.path(), script)
+    }
+
+    /// Lets Gantry and skopeo take turns; Gantry has to be as fast at least.
+    pub(crate) fn beside_skopeo(
+        &self,
+        settings: &Settings,
+        mut contenders: Vec<Box<dyn Contender + '_>>,
+        note: &str,
+        report: &mut Report,
+    ) -> Result<()> {
+        let meter = Meter::of([self.bed.operator().cgroup()]);
+        let all = compare(&meter, settings.rounds, &mut contenders)?;
+        report.note(note);
+        report.rates(self.bytes, &all[0], &all[1..]);
+        let speed = speed_ratio(&all[0], &all[1..]);
+        report.goal("speed / skopeo", speed, Bound::AtLeast(1.0), "x");
+        Ok(())
     }
 }

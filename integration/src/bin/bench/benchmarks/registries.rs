@@ -5,8 +5,7 @@ use gantry_integration::registry::{Guard, Registry};
 
 use super::image::ImageSite;
 use crate::contender::Contender;
-use crate::measure::{Meter, compare};
-use crate::report::{Bound, Report, speed_ratio};
+use crate::report::Report;
 use crate::scripted::Scripted;
 use crate::settings::Settings;
 
@@ -21,7 +20,7 @@ pub(crate) fn push(settings: &Settings, report: &mut Report) -> Result<()> {
     let proof = |repository: &str| {
         format!("skopeo inspect --tls-verify=false docker://{host}/{repository}:v1 >/dev/null")
     };
-    let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
+    let contenders: Vec<Box<dyn Contender + '_>> = vec![
         Scripted::new(
             "gantry push",
             operator,
@@ -49,13 +48,8 @@ pub(crate) fn push(settings: &Settings, report: &mut Report) -> Result<()> {
         .proof(proof("skopeo"))
         .boxed(),
     ];
-    let all = compare(&Meter::of([operator.cgroup()]), settings.rounds, &mut contenders)?;
-    report
-        .note("The same image, from memory, to Debian's docker-registry, which is empty before each round.");
-    report.rates(site.bytes, &all[0], &all[1..]);
-    let speed = speed_ratio(&all[0], &all[1..]);
-    report.goal("speed / skopeo", speed, Bound::AtLeast(1.0), "x");
-    Ok(())
+    let note = "The same image, from memory, to Debian's docker-registry, which is empty before each round.";
+    site.beside_skopeo(settings, contenders, note, report)
 }
 
 pub(crate) fn pull(settings: &Settings, report: &mut Report) -> Result<()> {
@@ -66,7 +60,7 @@ pub(crate) fn pull(settings: &Settings, report: &mut Report) -> Result<()> {
     site.sh(&format!(
         "$GANTRY --root $OUT/store push --insecure bench:v1 {host}/bench:v1"
     ))?;
-    let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
+    let contenders: Vec<Box<dyn Contender + '_>> = vec![
         Scripted::new(
             "gantry pull",
             operator,
@@ -84,10 +78,6 @@ pub(crate) fn pull(settings: &Settings, report: &mut Report) -> Result<()> {
         .proof("[ -e $OUT/layout/index.json ]")
         .boxed(),
     ];
-    let all = compare(&Meter::of([operator.cgroup()]), settings.rounds, &mut contenders)?;
-    report.note("The same image, from Debian's docker-registry, into memory: a store, an OCI layout.");
-    report.rates(site.bytes, &all[0], &all[1..]);
-    let speed = speed_ratio(&all[0], &all[1..]);
-    report.goal("speed / skopeo", speed, Bound::AtLeast(1.0), "x");
-    Ok(())
+    let note = "The same image, from Debian's docker-registry, into memory: a store, an OCI layout.";
+    site.beside_skopeo(settings, contenders, note, report)
 }
