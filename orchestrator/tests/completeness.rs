@@ -9,8 +9,13 @@ use std::io::Read as _;
 
 use desk::*;
 
-/// `hello:1.0`, an image with two layers, as an archive of somebody else; no image of that name is left.
+/// An image with two layers, as `hello.tar`, the archive of somebody else; no image of that name is left.
 fn archive_of_hello(desk: &Desk, name: &str) {
+    archive(desk, "hello.tar", name);
+}
+
+/// The same as `file`; no two are the same image.
+fn archive(desk: &Desk, file: &str, name: &str) {
     desk.file("hello/Kubefile", "FROM scratch\nCOPY big /\nCOPY small /\n");
     // Large enough for a layer of its own.
     let mut noise = vec![0; 2_000_000];
@@ -21,8 +26,28 @@ fn archive_of_hello(desk: &Desk, name: &str) {
     desk.file("hello/big", noise);
     desk.file("hello/small", "hello");
     desk.ok(&["build", "-t", name, "hello"]);
-    desk.ok(&["save", "-o", "hello.tar", name]);
+    desk.ok(&["save", "-o", file, name]);
     desk.ok(&["rmi", name]);
+}
+
+/// A folder to build from, whose only file names these container images.
+fn names(desk: &Desk, folder: &str, base: &str, images: &[&str]) {
+    desk.file(
+        &format!("{folder}/manifests/{folder}/imageList"),
+        images.join("\n"),
+    );
+    desk.file(
+        &format!("{folder}/Kubefile"),
+        format!("FROM {base}\nCOPY manifests manifests\n"),
+    );
+}
+
+/// What a tag in `registry/` leads to.
+fn tag(desk: &Desk, image: &str, tagged: &str) -> String {
+    let (repository, tag) = tagged.rsplit_once(':').unwrap();
+    let link =
+        format!("registry/docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link");
+    desk.ok(&["cat", image, &link])
 }
 
 fn pod(image: &str) -> String {
@@ -113,6 +138,67 @@ fn what_is_missing_is_taken_from_an_archive_under_both_of_its_names() {
 }
 
 #[test]
+fn images_of_two_registries_with_one_path_are_kept_apart() {
+    let desk = Desk::new();
+    let (hub, lab) = ("docker.io/app/web:1", "registry.lab:5000/app/web:1");
+    archive(&desk, "hub.tar", hub);
+    archive(&desk, "lab.tar", lab);
+    names(&desk, "base", "scratch", &["app/web:1"]);
+    desk.ok(&["build", "-t", "base:v1", "--from-archive", "hub.tar", "base"]);
+    assert_eq!(tag(&desk, "base:v1", hub), tag(&desk, "base:v1", "app/web:1"));
+
+    // That of the hub is not that of the lab.
+    names(&desk, "app", "base:v1", &[lab]);
+    desk.ok(&["build", "-t", "app:v1", "--build-mode", "lite", "app"]);
+    let report = desk.run(&["check", "app:v1"]);
+    let text = String::from_utf8(report.stdout).unwrap();
+    assert_eq!(report.status.code(), Some(6), "{text}");
+    assert!(
+        text.contains("registry.lab:5000/app/web:1   manifests/app/imageList:1"),
+        "{text}"
+    );
+
+    let built = desk.run(&["build", "-t", "app:v1", "--from-archive", "lab.tar", "app"]);
+    let said = String::from_utf8(built.stderr).unwrap();
+    assert!(built.status.success(), "{said}");
+    let warning = "manifests/app/imageList:1: hosts that ask a mirror for app/web:1 alone do not get registry.lab:5000/app/web:1 but docker.io/app/web";
+    assert_eq!(said.matches(warning).count(), 1, "{said}");
+    let hubs = tag(&desk, "app:v1", "app/web:1");
+    assert_eq!(tag(&desk, "app:v1", hub), hubs, "what was there stays there");
+    assert_ne!(tag(&desk, "app:v1", "registry.lab_5000/app/web:1"), hubs);
+    let report = desk.ok(&["check", "app:v1"]);
+    assert!(
+        report.contains("NOT KNOWN") && report.contains("alone do not get"),
+        "{report}"
+    );
+    desk.fails(6, &["check", "--strict", "app:v1"]);
+    let said = desk.ok(&["inspect", "-f", "{{json .}}", "app:v1"]);
+    assert!(
+        said.contains(lab) && !said.contains("registry.lab_5000"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_digest_beside_a_tag_moves_no_tag() {
+    let desk = Desk::new();
+    archive(&desk, "old.tar", "hello.example/web:1");
+    archive(&desk, "new.tar", "hello.example/web:1");
+    names(&desk, "base", "scratch", &["hello.example/web:1"]);
+    for (base, archive) in [("old:v1", "old.tar"), ("new:v1", "new.tar")] {
+        desk.ok(&["build", "-t", base, "--from-archive", archive, "base"]);
+    }
+    let new = tag(&desk, "new:v1", "hello.example/web:1");
+    let old = tag(&desk, "old:v1", "hello.example/web:1");
+    names(&desk, "app", "new:v1", &[&format!("hello.example/web:1@{old}")]);
+    desk.ok(&["build", "-t", "app:v1", "--from-archive", "old.tar", "app"]);
+    for place in ["hello.example/web:1", "web:1"] {
+        assert_eq!(tag(&desk, "app:v1", place), new);
+    }
+    desk.ok(&["check", "app:v1"]);
+}
+
+#[test]
 fn a_blob_that_was_lost_on_the_way_is_found() {
     let desk = Desk::new();
     archive_of_hello(&desk, "hello.example/hello:1.0");
@@ -166,6 +252,12 @@ fn mistakes_in_lists_have_their_places() {
     desk.file("app/Kubefile", "FROM scratch\nCOPY manifests manifests\n");
     let error = desk.fails(2, &["build", "-t", "app:v1", "app"]);
     assert!(error.contains("manifests/imageList:2:1"), "{error}");
+    // Who brings none builds all the same.
+    let built = desk.run(&["build", "-t", "app:v1", "--build-mode", "lite", "app"]);
+    let said = String::from_utf8(built.stderr).unwrap();
+    assert!(built.status.success(), "{said}");
+    let warning = "manifests/imageList:2:1: \"Not An Image\" is not an image name";
+    assert!(said.contains(warning), "{said}");
     desk.file("list", "hello:1.0\n  what?\n");
     desk.file("app/manifests/imageList", "");
     let error = desk.fails(2, &["build", "-t", "app:v1", "--image-list", "list", "app"]);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::sync::Arc;
 
-use gantry_model::Digest;
+use gantry_model::{Digest, RegistryPlaces};
 use hyper::body::Bytes;
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
@@ -21,7 +21,7 @@ use super::listing::{self, Listing, Page};
 use super::manifest::{self, Served};
 use super::problem::Problem;
 use super::range::{self, Wanted};
-use super::route::{Reference, Route};
+use super::route::{Reference, Route, is_name};
 use super::tree::{Tree, TreeError};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -81,10 +81,31 @@ fn decide(tree: &Tree, request: &Parts) -> Result<Answer, Problem> {
         Route::Base => Ok(Answer::text(StatusCode::OK, JSON, "{}".into())),
         Route::Catalog => Answer::listing(listing::catalog(tree, &Page::of(query))?),
         Route::Tags { name } => Answer::listing(listing::tags(tree, &name, &Page::of(query))?),
-        Route::Manifest { name, reference } => manifest(tree, &name, &reference, &request.headers),
-        Route::Blob { name, digest } => blob(tree, &name, &digest, &request.headers),
+        Route::Manifest { name, reference } => in_its_places(query, &name, |name| {
+            manifest(tree, name, &reference, &request.headers)
+        }),
+        Route::Blob { name, digest } => {
+            in_its_places(query, &name, |name| blob(tree, name, &digest, &request.headers))
+        }
         Route::BadDigest => Err(Problem::bad_digest()),
         Route::Nowhere => Err(Problem::no_such_path()),
+    }
+}
+
+/// What is asked of a mirror is looked for where the tree has the images of the registry that is mirrored, if the question
+/// says which (`?ns=`, containerd's docs/hosts.md); then under the path alone, as images without such places have it.
+fn in_its_places(
+    query: Option<&str>,
+    name: &str,
+    look: impl Fn(&str) -> Result<Answer, Problem>,
+) -> Result<Answer, Problem> {
+    let mut fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let mirrored = fields.find(|(field, _)| field == "ns").map(|(_, domain)| domain);
+    let own = mirrored.and_then(|domain| RegistryPlaces::in_registry(&domain, name).own);
+    match own.filter(|own| is_name(own)).map(|own| look(&own)) {
+        Some(Err(problem)) if problem.status == StatusCode::NOT_FOUND => look(name),
+        Some(answer) => answer,
+        None => look(name),
     }
 }
 
@@ -310,6 +331,27 @@ mod tests {
         )
         .await;
         assert_eq!(status, 200);
+    }
+
+    #[tokio::test]
+    async fn a_mirror_has_the_images_of_each_registry_apart() {
+        let sample = Sample::new();
+        // The image of another registry with the same path and tag.
+        sample.tag("registry.lab_5000/hello", "1.0", &sample.index);
+        let accepted = format!("{DOCKER}, application/vnd.oci.image.index.v1+json");
+        let digest = async |namespace: &str| {
+            let request = format!("HEAD /v2/hello/manifests/1.0{namespace}");
+            let (status, headers, _) = ask(&sample, &request, &[("accept", &accepted)]).await;
+            assert_eq!(status, 200, "{namespace}");
+            headers["docker-content-digest"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(digest("?ns=registry.lab:5000").await, sample.index.to_string());
+        assert_eq!(digest("?ns=registry.lab%3A5000").await, sample.index.to_string());
+        for elsewhere in ["", "?ns=docker.io", "?ns=..", "?ns=../../hello"] {
+            assert_eq!(digest(elsewhere).await, sample.manifest.to_string());
+        }
+        let blob = format!("HEAD /v2/hello/blobs/{}?ns=registry.lab:5000", sample.blob);
+        assert_eq!(ask(&sample, &blob, &[]).await.0, 200, "by the path alone");
     }
 
     #[tokio::test]

@@ -251,6 +251,21 @@ pub(super) mod tests {
             sample
         }
 
+        /// One more tag, and the manifest it leads to, of a repository.
+        pub(crate) fn tag(&self, repository: &str, tag: &str, manifest: &Digest) {
+            let at = self
+                .root()
+                .join("repositories")
+                .join(repository)
+                .join("_manifests");
+            for link in [
+                format!("tags/{tag}/current/link"),
+                format!("revisions/sha256/{}/link", manifest.hex()),
+            ] {
+                write(&at.join(link), manifest.to_string().as_bytes());
+            }
+        }
+
         pub(crate) fn root(&self) -> PathBuf {
             ROOT.iter()
                 .fold(self.folder.path().to_owned(), |path, name| path.join(name))

@@ -23,6 +23,7 @@ mod ip_range;
 mod kubeadm;
 mod layer;
 mod node_marks;
+mod registry_place;
 mod script;
 mod shell_command;
 mod step;
@@ -53,6 +54,7 @@ pub use node_marks::{
     NodeGroup, NodeMarks, Taint, TaintEffect, TaintEffectError, TaintPattern, check_mark_key,
     check_mark_value,
 };
+pub use registry_place::RegistryPlaces;
 pub use script::{ScriptOutcome, ScriptSpec};
 pub use shell_command::{CommandMoment, CommandOrigin, ShellCommand};
 pub use step::{HostsEntry, Step, StepAction, StepId, StepOutcome, StepRecord};

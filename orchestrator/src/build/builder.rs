@@ -80,17 +80,23 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// When what its base says about itself is wrong.
     pub(super) fn image(&self, recipe: &Recipe) -> anyhow::Result<NewImage> {
+        let named = self.named(recipe)?;
+        let images = container_images(named, &self.tree, &recipe.platform);
+        self.assembly
+            .clone()
+            .finish(recipe, &images, self.options)
+            .map_err(|error| failure(ExitCode::Input, format!("the base cannot be built on: {error}")))
+    }
+
+    /// The container images that the base names, and those that were brought.
+    fn named(&self, recipe: &Recipe) -> anyhow::Result<Vec<ContainerImage>> {
         let named = recipe.base.as_ref().map(|base| base.image.container_images());
         let mut named = named
             .transpose()
             .or_exit(ExitCode::Verification)?
             .unwrap_or_default();
         named.extend(self.brought.iter().cloned());
-        let images = container_images(named, &self.tree, &recipe.platform);
-        self.assembly
-            .clone()
-            .finish(recipe, &images, self.options)
-            .map_err(|error| failure(ExitCode::Input, format!("the base cannot be built on: {error}")))
+        Ok(named)
     }
 
     /// The build has ended, well or not: says so to the cache.

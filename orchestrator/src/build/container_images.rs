@@ -1,6 +1,11 @@
 //! Which container images a ClusterImage brings: those its base names, and those in its `registry/`.
 
+use std::collections::BTreeSet;
+
+use gantry_model::{ImageReference, RegistryPlaces};
 use gantry_store::{ContainerImage, Platform};
+
+use crate::completeness::places_of;
 
 use super::tree::MergedTree;
 
@@ -11,38 +16,52 @@ const TAGS: &str = "/_manifests/tags/";
 /// Most that are named: the list travels with every manifest.
 const MAX_IMAGES: usize = 10_000;
 
-/// The container images in `tree`, after those that the base named.
+/// The container images in `tree`, after those that are named: what lies in a place of one of them is that one.
 pub(super) fn container_images(
     mut named: Vec<ContainerImage>,
     tree: &MergedTree,
     platform: &Platform,
 ) -> Vec<ContainerImage> {
-    let by_base = named.len();
-    for path in tree.folders_below(REPOSITORIES) {
-        let Some((repository, tag)) = path[REPOSITORIES.len()..].split_once(TAGS) else {
-            continue;
-        };
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for image in &named {
+        if let Ok(reference) = image.image.parse::<ImageReference>()
+            && let (Some(tag), None) = (reference.tag(), reference.digest())
+        {
+            let RegistryPlaces { own, shared } = places_of(&reference);
+            let mut places: Vec<String> = own.into_iter().chain([shared]).collect();
+            // By the path as it is written sealer has it, with or without the folder of Docker Hub.
+            places.push(reference.path().to_owned());
+            known.extend(places.into_iter().map(|place| format!("{place}:{tag}")));
+        }
+    }
+    let mut found: Vec<(&str, &str)> = tree
+        .folders_below(REPOSITORIES)
+        .filter_map(|path| path[REPOSITORIES.len()..].split_once(TAGS))
+        .filter(|(_, tag)| !tag.contains('/'))
+        .collect();
+    // Own places first: they say the registry.
+    let is_own = |repository: &str| {
+        let folder = repository.split_once('/').map(|(folder, _)| folder);
+        folder.is_some_and(RegistryPlaces::is_registry)
+    };
+    found.sort_by_key(|(repository, _)| !is_own(repository));
+    for (repository, tag) in found {
         if named.len() >= MAX_IMAGES {
             break;
         }
-        if tag.contains('/') {
+        if !known.insert(format!("{repository}:{tag}")) {
             continue;
         }
-        let image = format!("{repository}:{tag}");
-        // The tree has no domains; the base may name them.
-        let known = named[..by_base].iter().any(|known| {
-            known
-                .image
-                .strip_suffix(&image)
-                .is_some_and(|domain| domain.is_empty() || domain.ends_with('/'))
-        });
-        if !known {
-            named.push(ContainerImage {
-                image,
-                app_name: String::new(),
-                platform: Some(platform.clone()),
-            });
+        if is_own(repository)
+            && let Some((_, shared)) = repository.split_once('/')
+        {
+            known.insert(format!("{shared}:{tag}"));
         }
+        named.push(ContainerImage {
+            image: format!("{}:{tag}", RegistryPlaces::name_in(repository)),
+            app_name: String::new(),
+            platform: Some(platform.clone()),
+        });
     }
     named
 }
@@ -67,5 +86,35 @@ mod tests {
         let images = container_images(named, &tree, &Platform::host());
         let names: Vec<&str> = images.iter().map(|one| one.image.as_str()).collect();
         assert_eq!(names, ["registry.k8s.io/pause:3.9", "library/nginx:1.25"]);
+    }
+
+    #[test]
+    fn an_image_with_two_places_is_listed_once_by_its_name() {
+        let tags = |repository: &str| format!("{REPOSITORIES}{repository}{TAGS}1");
+        let folders = [
+            "app/web",
+            "registry.lab_5000/app/web",
+            "docker.io/library/web",
+            "library/web",
+        ]
+        .map(tags);
+        let tree = MergedTree::of_folders(&folders.each_ref().map(String::as_str));
+        let names = |named: &[&str]| -> Vec<String> {
+            let named = named.iter().map(|image| ContainerImage {
+                image: (*image).to_owned(),
+                app_name: String::new(),
+                platform: None,
+            });
+            let images = container_images(named.collect(), &tree, &Platform::host());
+            images.into_iter().map(|one| one.image).collect()
+        };
+        assert_eq!(
+            names(&[]),
+            ["docker.io/library/web:1", "registry.lab:5000/app/web:1"]
+        );
+        assert_eq!(
+            names(&["registry.lab:5000/app/web:1", "web:1"]),
+            ["registry.lab:5000/app/web:1", "web:1"]
+        );
     }
 }

@@ -92,7 +92,7 @@ pub enum BuildMode {
     /// They are brought; what cannot be had fails the build
     #[default]
     All,
-    /// They are named, and not asked for
+    /// They are named, and not asked for; mistakes in lists are warnings
     Lite,
 }
 

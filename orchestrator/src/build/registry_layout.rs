@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use gantry_model::{Digest, ImageReference};
+use gantry_model::{Digest, ImageReference, RegistryPlaces};
 use serde::Serialize;
 
-use crate::completeness::{REGISTRY_ROOT, RegistryContents, data_path, repositories_of};
+use crate::completeness::{REGISTRY_ROOT, RegistryContents, data_path, places_of};
 
 use super::copy::{LargeBlobs, MIN_BLOB_LEN};
 use super::image_source::FoundContainerImage;
@@ -18,8 +18,20 @@ pub(super) struct RegistryLayout {
     links: BTreeMap<String, String>,
     /// Blobs by digest, with their sizes.
     blobs: BTreeMap<Digest, u64>,
-    /// What each name without its registry leads to.
-    aliases: BTreeMap<(String, String), Digest>,
+    /// Tags that are set: by repository and tag, what each leads to, and the name that it was set for.
+    tags: BTreeMap<(String, String), (Digest, ImageReference)>,
+}
+
+/// Two different images of which hosts would look for in one place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{image} has no place in registry/: {place} is {other}")]
+pub(super) struct PlaceTaken {
+    /// The image that finds no place.
+    image: String,
+    /// `REPOSITORY:TAG`.
+    place: String,
+    /// What is there.
+    other: String,
 }
 
 /// Files that become one layer.
@@ -32,38 +44,34 @@ pub(super) struct LayoutPart {
 }
 
 impl RegistryLayout {
-    /// Adds an image under its name, with its registry's name before it and without. What is `inside` already keeps its place.
+    /// Images, each in its own place and in the one that mirrors are asked for. What is `inside` already keeps its place; where
+    /// several want one, it is who has no other, then Docker Hub, whose mirrors are asked by all runtimes, then the first by name.
     ///
-    /// Gives the name under which hosts do not find it, because another image has it.
-    pub(super) fn add(
-        &mut self,
-        name: &ImageReference,
-        image: &FoundContainerImage,
+    /// # Errors
+    /// When one finds no place at all.
+    pub(super) fn of<'i>(
+        images: impl IntoIterator<Item = (&'i ImageReference, &'i FoundContainerImage)>,
         inside: &RegistryContents<'_>,
-    ) -> Option<String> {
+    ) -> Result<Self, PlaceTaken> {
+        let mut layout = Self::default();
+        let mut images: Vec<_> = images.into_iter().collect();
+        images.sort_by_key(|(name, _)| (rank(name), *name));
+        for (name, image) in &images {
+            layout.link_content(name, image);
+        }
+        // A digest beside a tag is what counts; the tag is somebody's remark, and moves nothing.
+        for (name, image) in images.into_iter().filter(|(name, _)| name.digest().is_none()) {
+            layout.set_tags(name, &image.digest, inside)?;
+        }
+        Ok(layout)
+    }
+
+    fn link_content(&mut self, name: &ImageReference, image: &FoundContainerImage) {
         for blob in image.manifests.iter().chain(&image.blobs) {
             self.blobs.insert(blob.digest, blob.size);
         }
-        let mut taken = None;
-        let repositories = repositories_of(name);
-        let last = repositories.len() - 1;
-        for (number, repository) in repositories.into_iter().enumerate() {
-            if let Some(tag) = name.tag() {
-                let of_others = self.aliases.get(&(repository.clone(), tag.to_owned())).copied();
-                let of_others = of_others.or_else(|| inside.tag(&repository, tag));
-                if number == last && of_others.is_some_and(|other| other != image.digest) {
-                    taken = Some(format!("{repository}:{tag}"));
-                    continue;
-                }
-                self.aliases
-                    .insert((repository.clone(), tag.to_owned()), image.digest);
-                let tags = format!("{repository}/_manifests/tags/{tag}");
-                self.link(&format!("{tags}/current"), &image.digest);
-                self.link(
-                    &format!("{tags}/index/sha256/{}", image.digest.hex()),
-                    &image.digest,
-                );
-            }
+        let RegistryPlaces { own, shared } = places_of(name);
+        for repository in own.into_iter().chain([shared]) {
             for manifest in &image.manifests {
                 let hex = manifest.digest.hex();
                 self.link(
@@ -76,7 +84,43 @@ impl RegistryLayout {
                 self.link(&format!("{repository}/_layers/sha256/{hex}"), &blob.digest);
             }
         }
-        taken
+    }
+
+    fn set_tags(
+        &mut self,
+        name: &ImageReference,
+        digest: &Digest,
+        inside: &RegistryContents<'_>,
+    ) -> Result<(), PlaceTaken> {
+        let Some(tag) = name.tag() else { return Ok(()) };
+        let RegistryPlaces { own, shared } = places_of(name);
+        let has_own = own.is_some();
+        for repository in own.into_iter().chain([shared]) {
+            let place = (repository, tag.to_owned());
+            let there = match self.tags.get(&place) {
+                Some((other, of)) => Some((*other, of.to_string())),
+                None => inside
+                    .tag(&place.0, tag)
+                    .map(|other| (other, "another image, which is inside already".to_owned())),
+            };
+            match there {
+                Some((other, _)) if other == *digest => {}
+                Some(_) if has_own => continue,
+                Some((_, other)) => {
+                    return Err(PlaceTaken {
+                        image: name.to_string(),
+                        place: format!("{}:{tag}", place.0),
+                        other,
+                    });
+                }
+                None => {}
+            }
+            let tags = format!("{}/_manifests/tags/{tag}", place.0);
+            self.tags.insert(place, (*digest, name.clone()));
+            self.link(&format!("{tags}/current"), digest);
+            self.link(&format!("{tags}/index/sha256/{}", digest.hex()), digest);
+        }
+        Ok(())
     }
 
     /// The files in parts that are layers of their own, bottom first, with at most `room` parts. Each large blob decides by
@@ -116,5 +160,109 @@ impl RegistryLayout {
     fn link(&mut self, folder: &str, digest: &Digest) {
         let path = format!("{REGISTRY_ROOT}repositories/{folder}/link");
         self.links.insert(path, digest.to_string());
+    }
+}
+
+/// Whose tags come first: of those who have no other place, of Docker Hub, of others.
+fn rank(name: &ImageReference) -> u8 {
+    match places_of(name).own {
+        None => 0,
+        Some(own) if own.starts_with("docker.io/") => 1,
+        Some(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gantry_store::{Descriptor, Rootfs};
+
+    /// An image whose manifest is `content`.
+    fn image(content: &str) -> FoundContainerImage {
+        let digest = Digest::of(content.as_bytes());
+        FoundContainerImage {
+            digest,
+            manifests: vec![Descriptor {
+                media_type: String::new(),
+                digest,
+                size: content.len() as u64,
+                platform: None,
+                annotations: BTreeMap::new(),
+            }],
+            blobs: Vec::new(),
+        }
+    }
+
+    fn layout(images: &[(&str, &str)]) -> Result<RegistryLayout, PlaceTaken> {
+        layout_on(&[], images)
+    }
+
+    fn layout_on(inside: &[(&str, &[u8])], images: &[(&str, &str)]) -> Result<RegistryLayout, PlaceTaken> {
+        let images: Vec<(ImageReference, FoundContainerImage)> = images
+            .iter()
+            .map(|(name, content)| (name.parse().unwrap(), image(content)))
+            .collect();
+        let rootfs = Rootfs::default();
+        let inside = RegistryContents::read(&rootfs).unwrap().and_tags(inside);
+        RegistryLayout::of(images.iter().map(|(name, image)| (name, image)), &inside)
+    }
+
+    fn leads_to(layout: &RegistryLayout, tagged: &str) -> Option<String> {
+        let (repository, tag) = tagged.rsplit_once(':').unwrap();
+        let link = format!("{REGISTRY_ROOT}repositories/{repository}/_manifests/tags/{tag}/current/link");
+        layout.links.get(&link).cloned()
+    }
+
+    fn digest(content: &str) -> Option<String> {
+        Some(Digest::of(content.as_bytes()).to_string())
+    }
+
+    #[test]
+    fn images_of_two_registries_with_one_path_are_both_there() {
+        let layout = layout(&[("a.lab:5000/app/web:1", "lab"), ("app/web:1", "hub")]).unwrap();
+        assert_eq!(leads_to(&layout, "docker.io/app/web:1"), digest("hub"));
+        assert_eq!(leads_to(&layout, "a.lab_5000/app/web:1"), digest("lab"));
+        assert_eq!(
+            leads_to(&layout, "app/web:1"),
+            digest("hub"),
+            "as docker asks its mirrors"
+        );
+        let shared = format!("{REGISTRY_ROOT}repositories/app/web/_manifests/revisions/sha256/");
+        let revisions = layout.links.keys().filter(|path| path.starts_with(&shared));
+        assert_eq!(revisions.count(), 2, "by digest both are there");
+    }
+
+    #[test]
+    fn a_digest_beside_a_tag_moves_no_tag() {
+        let by_digest = format!("docker.io/app/web:1@{}", Digest::of(b"old"));
+        for images in [
+            [("docker.io/app/web:1", "new"), (&by_digest, "old")],
+            [(&by_digest, "old"), ("docker.io/app/web:1", "new")],
+        ] {
+            let layout = layout(&images).unwrap();
+            for place in ["docker.io/app/web:1", "app/web:1"] {
+                assert_eq!(leads_to(&layout, place), digest("new"));
+            }
+        }
+        let alone = layout(&[(&by_digest, "old")]).unwrap();
+        assert_eq!(leads_to(&alone, "app/web:1"), None);
+        assert_eq!(alone.links.len(), 2, "its manifest, in both places");
+    }
+
+    #[test]
+    fn who_finds_no_place_is_named() {
+        // Docker Hub's name before it makes it too long for a place of its own.
+        let long = "b".repeat(ImageReference::MAX_NAME_LEN);
+        let hub = format!("{long}:1");
+        assert_eq!(
+            leads_to(&layout(&[(&hub, "hub")]).unwrap(), &format!("library/{hub}")),
+            digest("hub")
+        );
+        let tagged = format!("library/{hub}");
+        let error = layout_on(&[(&tagged, b"other")], &[(&hub, "hub")])
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(&format!("{hub} has no place")), "{error}");
+        layout_on(&[(&tagged, b"hub")], &[(&hub, "hub")]).unwrap();
     }
 }

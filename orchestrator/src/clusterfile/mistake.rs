@@ -85,6 +85,15 @@ impl Mistakes {
         &self.list
     }
 
+    /// Where one of them is: `FILE:LINE:COLUMN`, both from 1, the column in characters.
+    #[must_use]
+    pub fn place(&self, mistake: &Mistake) -> String {
+        let before = &self.text[..self.visible(&mistake.span).start];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{}:{line}:{column}", self.file)
+    }
+
     /// For people: each with file:line:column, the offending line and what to do.
     #[must_use]
     pub fn render(&self, colours: bool) -> String {

@@ -1,7 +1,7 @@
 //! `gantry check`: whether an image has every container image that its files name.
 
 use gantry_model::ExitCode;
-use gantry_store::{Platform, Rootfs, Store};
+use gantry_store::{ContainerImage, Platform, Rootfs, Store};
 use serde_json::json;
 
 use super::rootfs::PlatformArgs;
@@ -63,7 +63,8 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     };
     let extension = image.extension().map_err(super::store_error)?;
     let values = TemplateValues::new(&image.env(), extension.as_ref());
-    let report = look(&store, &rootfs, &values, &ignored, &platform)?;
+    let names = image.container_images().map_err(super::store_error)?;
+    let report = look(&store, &rootfs, &values, &names, &ignored, &platform)?;
     match args.output {
         OutputFormat::Table => output::print(&text(&report))?,
         OutputFormat::Json => output::print_json(&document(&report))?,
@@ -99,6 +100,7 @@ fn look(
     store: &Store,
     rootfs: &Rootfs,
     values: &TemplateValues,
+    names: &[ContainerImage],
     ignored: &IgnoredImages,
     platform: &Platform,
 ) -> anyhow::Result<Report> {
@@ -109,6 +111,7 @@ fn look(
     }
     let mut references = scan.references;
     let contents = RegistryContents::read(rootfs).map_err(super::layer_error)?;
+    let contents = contents.with_names(names.iter().map(|image| image.image.as_str()));
     add_kubeadm_images(store, rootfs, values, platform, &contents, &mut references)?;
     let references = references.without(|image| ignored.contains(image));
     Report::of(&references, &contents, platform).map_err(super::layer_error)

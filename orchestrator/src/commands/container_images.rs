@@ -15,7 +15,7 @@ use super::connect;
 use super::image_lists::{IgnoredArgs, read_image_list};
 use super::registry::{RegistryArgs, registry_error};
 use crate::build::{BuildMode, ContainerImageOptions, ContainerImageSource, FoundContainerImage};
-use crate::completeness::{Place, repositories_of};
+use crate::completeness::{Place, places_of};
 use crate::report::transfers::Transfers;
 
 /// Container images that are looked for at a time.
@@ -223,9 +223,9 @@ impl Archived {
         image: &ImageReference,
         platform: &Platform,
     ) -> anyhow::Result<Option<FoundContainerImage>> {
-        let wanted = repositories_of(image);
+        let wanted = places_of(image);
         let same = |name: &&ImageReference| {
-            repositories_of(name).first() == wanted.first()
+            places_of(name) == wanted
                 && match image.digest() {
                     Some(digest) => self
                         .store
@@ -324,7 +324,7 @@ impl Registries {
 /// What `image` is called in the registry `from`.
 fn elsewhere(image: &ImageReference, from: &str) -> Result<ImageReference, String> {
     // Without its own registry, and with the folder that Docker Hub has for what has no owner.
-    let path = repositories_of(image).pop().unwrap_or_default();
+    let path = places_of(image).shared;
     let mut name = format!("{from}/{path}");
     if let Some(tag) = image.tag() {
         name.push_str(&format!(":{tag}"));

@@ -116,10 +116,15 @@ pub fn has_no_control_plane(references: &References, contents: &RegistryContents
     !contents.has_image_named(API_SERVER) && !named.any(|(image, _)| image.path().ends_with(API_SERVER))
 }
 
+/// Whether `image` is named by the cluster's own registry.
+pub(super) fn is_cluster_registry(image: &ImageReference) -> bool {
+    image.domain() == Some(CLUSTER_REGISTRY)
+}
+
 /// Where an image is to be had that is named by the cluster's own registry, which only a cluster has.
 #[must_use]
 pub fn upstream(image: &ImageReference) -> ImageReference {
-    if image.domain() != Some(CLUSTER_REGISTRY) {
+    if !is_cluster_registry(image) {
         return image.clone();
     }
     let tag = image.tag().unwrap_or_default();

@@ -24,7 +24,7 @@ pub use kubeadm::{
 };
 pub use kubernetes_yaml::find as find_in_yaml;
 pub use references::{Doubt, Place, References};
-pub use registry_contents::{Flaw, RegistryContents, repositories_of};
+pub use registry_contents::{Flaw, FoundIn, RegistryContents, places_of};
 pub(crate) use registry_contents::{ROOT as REGISTRY_ROOT, data_path};
 pub use report::{Missing, Report};
 pub use scan::{Scan, scan};

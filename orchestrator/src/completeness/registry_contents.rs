@@ -5,10 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use gantry_model::{Digest, ImageReference};
+use gantry_model::{Digest, ImageReference, RegistryPlaces};
 use gantry_store::manifest::{Index, MAX_MANIFEST_LEN, Manifest};
 use gantry_store::{EntryKind, LayerError, Platform, Rootfs};
 use serde_json::Value;
+
+use super::kubeadm::is_cluster_registry;
 
 /// Where the tree lies in a rootfs.
 pub(crate) const ROOT: &str = "registry/docker/registry/v2/";
@@ -16,9 +18,6 @@ pub(crate) const ROOT: &str = "registry/docker/registry/v2/";
 const MANIFESTS: &str = "/_manifests/";
 /// Longest text of a link, in bytes: a digest has 71.
 const MAX_LINK_LEN: u64 = 256;
-/// Docker Hub, as names say it, and where it keeps what has no owner.
-const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
-const DOCKER_LIBRARY: &str = "library";
 
 /// Names, tags and digests in a registry's tree.
 #[derive(Debug)]
@@ -28,6 +27,19 @@ pub struct RegistryContents<'r> {
     tags: BTreeMap<String, BTreeMap<String, Digest>>,
     /// By repository: manifests that it has.
     revisions: BTreeMap<String, BTreeSet<Digest>>,
+    /// By repository and tag: the images, as [`identity`] tells them apart, that the ClusterImage says it has by that path.
+    said: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+/// Where a container image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundIn {
+    /// The repository.
+    pub repository: String,
+    /// The manifest in it.
+    pub digest: Digest,
+    /// Why hosts may get another image for its name all the same: one line.
+    pub doubt: Option<String>,
 }
 
 /// What is wrong with a container image in the tree.
@@ -57,6 +69,7 @@ impl<'r> RegistryContents<'r> {
             rootfs,
             tags: BTreeMap::new(),
             revisions: BTreeMap::new(),
+            said: BTreeMap::new(),
         };
         let repositories = format!("{ROOT}repositories/");
         for (path, _) in rootfs.below(&repositories) {
@@ -85,18 +98,104 @@ impl<'r> RegistryContents<'r> {
         Ok(contents)
     }
 
-    /// Where the image that `reference` names is, if it is here: a repository, and the manifest in it.
-    ///
-    /// A digest counts more than a tag beside it, as for container runtimes.
+    /// The same, knowing which images the ClusterImage says it has: that tells whose those are that lie under their path alone.
     #[must_use]
-    pub fn find(&self, reference: &ImageReference) -> Option<(String, Digest)> {
-        repositories_of(reference).into_iter().find_map(|repository| {
-            let digest = match (reference.digest(), reference.tag()) {
-                (Some(digest), _) => *self.revisions.get(&repository)?.get(digest)?,
-                (None, tag) => *self.tags.get(&repository)?.get(tag?)?,
+    pub fn with_names<'n>(mut self, images: impl IntoIterator<Item = &'n str>) -> Self {
+        for image in images {
+            let Ok(image) = image.parse::<ImageReference>() else {
+                continue;
             };
-            Some((repository, digest))
+            // What has no registry here may have any: that is how paths alone are listed, too.
+            if let (Some(tag), Some(_), None) = (image.tag(), image.domain(), image.digest()) {
+                let place = (places_of(&image).shared, tag.to_owned());
+                self.said.entry(place).or_default().insert(identity(&image));
+            }
+        }
+        self
+    }
+
+    /// Where the image that `reference` names is, if it is here. An image of another registry with the same path and tag is
+    /// not it; under a path alone there may be anybody's, where nothing says whose it is.
+    ///
+    /// A digest counts more than a tag beside it, as for container runtimes, and says enough alone.
+    #[must_use]
+    pub fn find(&self, reference: &ImageReference) -> Option<FoundIn> {
+        let RegistryPlaces { own, shared } = places_of(reference);
+        if let Some(digest) = reference.digest() {
+            let mut places = own.into_iter().chain([shared]);
+            let has = |place: &String| self.revisions.get(place).is_some_and(|all| all.contains(digest));
+            return Some(FoundIn {
+                repository: places.find(has)?,
+                digest: *digest,
+                doubt: None,
+            });
+        }
+        let tag = reference.tag()?;
+        let by_path = self.tag(&shared, tag);
+        let owners = by_path.map_or_else(BTreeSet::new, |digest| self.owners(&shared, tag, &digest));
+        if let Some(own) = own
+            && let Some(digest) = self.tag(&own, tag)
+        {
+            let other = by_path.is_some_and(|other| other != digest);
+            return Some(FoundIn {
+                doubt: other.then(|| is_anothers(reference, &shared, &owners)),
+                repository: own,
+                digest,
+            });
+        }
+        let whoever = is_cluster_registry(reference) || owners.is_empty();
+        if !whoever && !owners.contains(&identity(reference)) {
+            return None;
+        }
+        let doubt = format!(
+            "which of them {shared}:{tag} in registry/ is cannot be told: {}",
+            listed(&owners)
+        );
+        Some(FoundIn {
+            digest: by_path?,
+            doubt: (!is_cluster_registry(reference) && owners.len() > 1).then_some(doubt),
+            repository: shared,
         })
+    }
+
+    /// The images that the one with this tag of a shared place is, as far as anything says it: those that have the same in
+    /// their own places, and those that the ClusterImage names and that are nowhere else.
+    fn owners(&self, shared: &str, tag: &str, digest: &Digest) -> BTreeSet<String> {
+        let of_same_path = self.tags.iter().filter(|(repository, _)| {
+            let folder = repository
+                .strip_suffix(shared)
+                .and_then(|folder| folder.strip_suffix('/'));
+            folder.is_some_and(|folder| !folder.contains('/') && RegistryPlaces::is_registry(folder))
+        });
+        let (mut owners, mut others) = (BTreeSet::new(), BTreeSet::new());
+        for (repository, tags) in of_same_path {
+            match tags.get(tag) {
+                Some(same) if same == digest => owners.insert(repository.clone()),
+                Some(_) => others.insert(repository.clone()),
+                None => false,
+            };
+        }
+        let said = self.said.get(&(shared.to_owned(), tag.to_owned()));
+        owners.extend(
+            said.into_iter()
+                .flatten()
+                .filter(|one| !others.contains(*one))
+                .cloned(),
+        );
+        owners
+    }
+
+    /// The same with these tags, `REPOSITORY:TAG`, each with the manifest it leads to.
+    #[cfg(test)]
+    pub(crate) fn and_tags(mut self, tags: &[(&str, &[u8])]) -> Self {
+        for (tagged, manifest) in tags {
+            let (repository, tag) = tagged.rsplit_once(':').unwrap_or((tagged, "latest"));
+            let (repository, digest) = (repository.to_owned(), Digest::of(manifest));
+            let tags = self.tags.entry(repository.clone()).or_default();
+            tags.insert(tag.to_owned(), digest);
+            self.revisions.entry(repository).or_default().insert(digest);
+        }
+        self
     }
 
     /// The manifest that a tag leads to.
@@ -243,42 +342,129 @@ pub(crate) fn data_path(digest: &Digest) -> String {
     format!("{ROOT}blobs/sha256/{}/{hex}/data", &hex[..2])
 }
 
-/// The repositories of the tree in which hosts look for the image that `reference` names: with its registry's name before
-/// it, and without, as mirrors of that registry are asked. What has no registry is Docker Hub's.
+/// The repositories of the tree in which hosts look for the image that `reference` names. The cluster's own registry is asked for
+/// its paths as they are: what it has belongs to nobody else.
 #[must_use]
-pub fn repositories_of(reference: &ImageReference) -> Vec<String> {
-    let domain = reference.domain().unwrap_or(DOCKER_HUB[0]);
-    let is_docker_hub = DOCKER_HUB.contains(&domain);
-    let path = if is_docker_hub && !reference.path().contains('/') {
-        format!("{DOCKER_LIBRARY}/{}", reference.path())
-    } else {
-        reference.path().to_owned()
-    };
-    let domain = if is_docker_hub { DOCKER_HUB[0] } else { domain };
-    // A port cannot be in a name (distribution-spec, "Pulling manifests").
-    if domain.contains(':') || domain.bytes().any(|b| b.is_ascii_uppercase()) {
-        return vec![path];
+pub fn places_of(reference: &ImageReference) -> RegistryPlaces {
+    if is_cluster_registry(reference) {
+        return RegistryPlaces {
+            own: None,
+            shared: reference.path().to_owned(),
+        };
     }
-    vec![format!("{domain}/{path}"), path]
+    RegistryPlaces::of(reference)
+}
+
+/// What tells the image that `reference` names from those of other registries.
+fn identity(reference: &ImageReference) -> String {
+    places_of(reference)
+        .own
+        .unwrap_or_else(|| reference.name().to_owned())
+}
+
+fn is_anothers(reference: &ImageReference, shared: &str, owners: &BTreeSet<String>) -> String {
+    let tag = reference.tag().unwrap_or_default();
+    let whose = match owners.is_empty() {
+        true => "another image".to_owned(),
+        false => listed(owners),
+    };
+    format!(
+        "hosts that ask a mirror for {shared}:{tag} alone do not get {reference} but {whose}; the registry of gantry-agent tells \
+         them apart, for containerd"
+    )
+}
+
+fn listed(images: &BTreeSet<String>) -> String {
+    let names: Vec<String> = images.iter().map(|one| RegistryPlaces::name_in(one)).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn contents<'r>(rootfs: &'r Rootfs, tags: &[(&str, &[u8])]) -> RegistryContents<'r> {
+        RegistryContents::read(rootfs).unwrap().and_tags(tags)
+    }
+
+    fn found(contents: &RegistryContents<'_>, reference: &str) -> Option<String> {
+        let found = contents.find(&reference.parse().unwrap())?;
+        Some(match found.doubt {
+            None => found.repository,
+            Some(doubt) => format!("{}? {doubt}", found.repository),
+        })
+    }
+
     #[test]
-    fn images_are_looked_for_with_and_without_their_registry() {
-        for (reference, repositories) in [
-            ("nginx:1.25", &["docker.io/library/nginx", "library/nginx"][..]),
-            ("index.docker.io/a/b", &["docker.io/a/b", "a/b"]),
-            ("registry.k8s.io/pause:3.9", &["registry.k8s.io/pause", "pause"]),
-            ("sea.hub:5000/pause:3.9", &["pause"]),
-        ] {
-            assert_eq!(
-                repositories_of(&reference.parse().unwrap()),
-                repositories,
-                "{reference}"
-            );
-        }
+    fn an_image_of_another_registry_with_the_same_path_is_another_image() {
+        let rootfs = Rootfs::default();
+        let both = contents(
+            &rootfs,
+            &[
+                ("docker.io/app/web:1", b"hub"),
+                ("app/web:1", b"hub"),
+                ("registry.lab_5000/app/web:2", b"lab"),
+            ],
+        );
+        assert_eq!(found(&both, "app/web:1").as_deref(), Some("docker.io/app/web"));
+        assert_eq!(found(&both, "registry.lab:5000/app/web:1"), None);
+        assert_eq!(
+            found(&both, "registry.lab:5000/app/web:2").as_deref(),
+            Some("registry.lab_5000/app/web")
+        );
+        // What is asked of the cluster's own registry is there by that path, whosever it was.
+        assert_eq!(found(&both, "sea.hub:5000/app/web:1").as_deref(), Some("app/web"));
+        let digest = Digest::of(b"hub");
+        let by_digest = format!("registry.lab:5000/app/web@{digest}");
+        assert_eq!(
+            found(&both, &by_digest).as_deref(),
+            Some("app/web"),
+            "a digest says enough"
+        );
+    }
+
+    #[test]
+    fn what_lies_under_its_path_alone_is_whose_the_image_says() {
+        let rootfs = Rootfs::default();
+        let tags: &[(&str, &[u8])] = &[("app/web:1", b"hub")];
+        let nobodys = contents(&rootfs, tags);
+        assert_eq!(
+            found(&nobodys, "registry.lab:5000/app/web:1").as_deref(),
+            Some("app/web")
+        );
+        let paths = contents(&rootfs, tags).with_names(["app/web:1"]);
+        assert_eq!(
+            found(&paths, "registry.lab:5000/app/web:1").as_deref(),
+            Some("app/web")
+        );
+        let hubs = contents(&rootfs, tags).with_names(["docker.io/app/web:1"]);
+        assert_eq!(found(&hubs, "registry.lab:5000/app/web:1"), None);
+        assert_eq!(found(&hubs, "app/web:1").as_deref(), Some("app/web"));
+        let two = contents(&rootfs, tags).with_names(["docker.io/app/web:1", "quay.io/app/web:1"]);
+        let said = found(&two, "quay.io/app/web:1").unwrap();
+        assert!(
+            said.contains("cannot be told: docker.io/app/web, quay.io/app/web"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn who_gets_another_image_by_the_path_alone_is_told() {
+        let rootfs = Rootfs::default();
+        let tags: &[(&str, &[u8])] = &[
+            ("docker.io/app/web:1", b"hub"),
+            ("app/web:1", b"hub"),
+            ("registry.lab_5000/app/web:1", b"lab"),
+        ];
+        let both = contents(&rootfs, tags).with_names(["docker.io/app/web:1", "registry.lab:5000/app/web:1"]);
+        assert_eq!(
+            found(&both, "docker.io/app/web:1").as_deref(),
+            Some("docker.io/app/web")
+        );
+        let said = found(&both, "registry.lab:5000/app/web:1").unwrap();
+        assert!(
+            said.contains("do not get registry.lab:5000/app/web:1 but docker.io/app/web;"),
+            "{said}"
+        );
     }
 }

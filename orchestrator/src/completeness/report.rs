@@ -6,7 +6,7 @@ use gantry_model::ImageReference;
 use gantry_store::{LayerError, Platform};
 
 use super::references::{Doubt, Place, References};
-use super::registry_contents::{Flaw, RegistryContents, repositories_of};
+use super::registry_contents::{Flaw, FoundIn, RegistryContents, places_of};
 
 /// A container image that is named and not inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,15 @@ impl Report {
                     places: places.to_vec(),
                     similar: similar(image, contents),
                 }),
-                Some((repository, digest)) => {
+                Some(FoundIn {
+                    repository,
+                    digest,
+                    doubt,
+                }) => {
+                    report.doubts.extend(doubt.map(|reason| Doubt {
+                        place: places[0].clone(),
+                        reason,
+                    }));
                     // What has a tag is looked at below.
                     if image.digest().is_some()
                         && let Some(reason) = contents.flaw(&repository, &digest, platform)?
@@ -91,14 +99,15 @@ impl Report {
 
 /// Another tag of the same repository, or the same image where hosts would not look for it.
 fn similar(image: &ImageReference, contents: &RegistryContents<'_>) -> Option<String> {
-    let wanted = repositories_of(image);
+    let wanted = places_of(image);
     let name = image.path().rsplit('/').next()?;
     let tagged = || {
         contents
             .tagged()
             .map(|(tagged, repository, _)| (tagged, repository.to_owned()))
     };
-    let same_repository = tagged().find(|(_, repository)| wanted.contains(repository));
+    let same_repository = tagged()
+        .find(|(_, repository)| *repository == wanted.shared || wanted.own.as_ref() == Some(repository));
     let same_image = || {
         tagged().find(|(tagged, repository)| {
             let last = repository.rsplit('/').next();

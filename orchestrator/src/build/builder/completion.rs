@@ -8,7 +8,8 @@ use gantry_store::manifest::MAX_LAYERS;
 use gantry_store::{ContainerImage, Descriptor, Rootfs};
 
 use crate::completeness::{
-    Missing, RegistryContents, Report, TemplateValues, data_path, has_no_control_plane, scan, upstream,
+    Doubt, Missing, References, RegistryContents, Report, TemplateValues, data_path, has_no_control_plane,
+    scan, upstream,
 };
 use crate::exit::{OrExit as _, failure, failure_hint};
 
@@ -41,26 +42,26 @@ impl Builder<'_> {
         source: &mut dyn ContainerImageSource,
         event: &mut dyn FnMut(BuildEvent<'_>),
     ) -> anyhow::Result<()> {
-        let report = self.report(recipe, event)?;
+        let rootfs = self.rootfs()?;
+        let references = self.references(recipe, &rootfs, event)?;
+        let mut report = self.report(recipe, &rootfs, &references)?;
+        warn_of_doubts(&report.doubts, event);
         if self.options.container_images.mode == BuildMode::Lite {
-            for missing in &report.missing {
-                let text = format!("{}: {} is not inside", place(missing), missing.image);
-                event(BuildEvent::Warning(&text));
-            }
+            warn_of_missing(&report, event);
             return Ok(());
         }
         if !report.missing.is_empty() {
             self.bring(recipe, &report.missing, source, event)?;
+            // What came is looked at like everything else.
+            let mut after = self.report(recipe, &self.rootfs()?, &references)?;
+            after.doubts.retain(|doubt| !report.doubts.contains(doubt));
+            warn_of_doubts(&after.doubts, event);
+            report = after;
         }
-        // What came is looked at like everything else.
-        let report = self.report(recipe, &mut |_| {})?;
         for flaw in &report.flaws {
             event(BuildEvent::Warning(&format!("in registry/, {flaw}")));
         }
-        for missing in &report.missing {
-            let text = format!("{}: {} is not inside", place(missing), missing.image);
-            event(BuildEvent::Warning(&text));
-        }
+        warn_of_missing(&report, event);
         let damaged = report.flaws.iter().filter(|flaw| flaw.named).count();
         match report.missing.len() + damaged {
             0 => Ok(()),
@@ -72,45 +73,66 @@ impl Builder<'_> {
         }
     }
 
-    fn report(&self, recipe: &Recipe, event: &mut dyn FnMut(BuildEvent<'_>)) -> anyhow::Result<Report> {
+    /// What files of the image, its kubeadm and the command name.
+    fn references(
+        &self,
+        recipe: &Recipe,
+        rootfs: &Rootfs,
+        event: &mut dyn FnMut(BuildEvent<'_>),
+    ) -> anyhow::Result<References> {
         let wishes = &self.options.container_images;
         let extension = recipe.applications.extension();
         let extension = extension
             .map_err(|error| failure(ExitCode::Input, format!("the base cannot be built on: {error}")))?;
         let values = TemplateValues::new(&recipe.env, Some(&extension));
-        let rootfs = Rootfs::of_layers(self.store, self.assembly.layers()).map_err(layer_error)?;
-        let scan = scan(&rootfs, &values).map_err(layer_error)?;
-        if let Some(mistakes) = scan.mistakes.into_iter().next() {
-            anstream::eprint!("{}", mistakes.render(true));
+        let scan = scan(rootfs, &values).map_err(layer_error)?;
+        let mut references = scan.references;
+        for mistakes in &scan.mistakes {
+            if wishes.mode == BuildMode::All {
+                anstream::eprint!("{}", mistakes.render(true));
+                continue;
+            }
+            // Nothing is brought, so nothing hangs on it.
+            for mistake in mistakes.list() {
+                let text = format!("{}: {}", mistakes.place(mistake), mistake.message);
+                event(BuildEvent::Warning(&text));
+            }
+        }
+        if let (Some(mistakes), BuildMode::All) = (scan.mistakes.into_iter().next(), wishes.mode) {
             return Err(failure(ExitCode::Input, mistakes));
         }
-        let mut references = scan.references;
         for (image, place) in &wishes.listed {
             references.add_image(image.clone(), place.clone());
         }
-        let contents = RegistryContents::read(&rootfs).map_err(layer_error)?;
+        let contents = self.contents(recipe, rootfs)?;
         let (store, platform) = (self.store, &recipe.platform);
-        let is_known = add_kubeadm_images(store, &rootfs, &values, platform, &contents, &mut references)?;
+        let is_known = add_kubeadm_images(store, rootfs, &values, platform, &contents, &mut references)?;
         let references = references.without(|image| wishes.ignored.contains(image));
-        let doubts = references.doubts();
-        for doubt in doubts.iter().take(MAX_DOUBTS_SHOWN) {
-            event(BuildEvent::Warning(&format!("{}: {}", doubt.place, doubt.reason)));
-        }
-        if doubts.len() > MAX_DOUBTS_SHOWN {
-            let text = format!(
-                "and {} more; `gantry check` shows all",
-                doubts.len() - MAX_DOUBTS_SHOWN
-            );
-            event(BuildEvent::Warning(&text));
-        }
         if !is_known && wishes.mode == BuildMode::All && has_no_control_plane(&references, &contents) {
+            warn_of_doubts(references.doubts(), event);
             return Err(failure_hint(
                 ExitCode::Input,
                 "which container images kubeadm starts is not known, and there is no control plane in registry/",
                 "build as root on a machine of that platform, or name them: in manifests/imageList, or in a file for --image-list",
             ));
         }
-        Report::of(&references, &contents, &recipe.platform).map_err(layer_error)
+        Ok(references)
+    }
+
+    fn rootfs(&self) -> anyhow::Result<Rootfs> {
+        Rootfs::of_layers(self.store, self.assembly.layers()).map_err(layer_error)
+    }
+
+    /// What `registry/` has, and whose that is.
+    fn contents<'r>(&self, recipe: &Recipe, rootfs: &'r Rootfs) -> anyhow::Result<RegistryContents<'r>> {
+        let named = self.named(recipe)?;
+        let contents = RegistryContents::read(rootfs).map_err(layer_error)?;
+        Ok(contents.with_names(named.iter().map(|image| image.image.as_str())))
+    }
+
+    fn report(&self, recipe: &Recipe, rootfs: &Rootfs, references: &References) -> anyhow::Result<Report> {
+        let contents = self.contents(recipe, rootfs)?;
+        Report::of(references, &contents, &recipe.platform).map_err(layer_error)
     }
 
     fn bring(
@@ -150,7 +172,7 @@ impl Builder<'_> {
             let message = format!("{absent} container {is} named cannot be had");
             return Err(failure_hint(ExitCode::Input, message, HINT));
         }
-        self.lay(&brought, source, event)?;
+        self.lay(recipe, &brought, source, event)?;
         self.fetched.extend(brought.iter().flat_map(|(_, found)| {
             let all = found.manifests.iter().chain(&found.blobs);
             all.map(|blob| blob.digest)
@@ -166,22 +188,19 @@ impl Builder<'_> {
     /// Makes layers of what was found: blobs that are in a layer that was made before do not travel again.
     fn lay(
         &mut self,
+        recipe: &Recipe,
         brought: &[Brought<'_>],
         source: &mut dyn ContainerImageSource,
         event: &mut dyn FnMut(BuildEvent<'_>),
     ) -> anyhow::Result<()> {
-        let rootfs = Rootfs::of_layers(self.store, self.assembly.layers()).map_err(layer_error)?;
-        let inside = RegistryContents::read(&rootfs).map_err(layer_error)?;
-        let mut layout = RegistryLayout::default();
-        for (missing, found) in brought {
-            if let Some(taken) = layout.add(&missing.image, found, &inside) {
-                let text = format!(
-                    "{} is in registry/ with its registry's name alone: another image is {taken}",
-                    missing.image
-                );
-                event(BuildEvent::Warning(&text));
-            }
-        }
+        let rootfs = self.rootfs()?;
+        let inside = self.contents(recipe, &rootfs)?;
+        let images = brought.iter().map(|(missing, found)| (&missing.image, found));
+        let layout = RegistryLayout::of(images, &inside).map_err(|taken| {
+            let hint = "name one of them otherwise, or by its digest; what hosts have from elsewhere goes into a file for \
+                        --ignored-image-list";
+            failure_hint(ExitCode::Input, taken, hint)
+        })?;
         let room = MAX_LAYERS.saturating_sub(self.assembly.layers().len());
         let parts = layout.parts(room, |path| rootfs.get(path).is_some());
         let mut made = Vec::new();
@@ -219,6 +238,26 @@ impl Builder<'_> {
             .or_exit(ExitCode::Failed)?
             .write(self.store, &self.layer_options)
             .map_err(layer_error)
+    }
+}
+
+fn warn_of_missing(report: &Report, event: &mut dyn FnMut(BuildEvent<'_>)) {
+    for missing in &report.missing {
+        let text = format!("{}: {} is not inside", place(missing), missing.image);
+        event(BuildEvent::Warning(&text));
+    }
+}
+
+fn warn_of_doubts(doubts: &[Doubt], event: &mut dyn FnMut(BuildEvent<'_>)) {
+    for doubt in doubts.iter().take(MAX_DOUBTS_SHOWN) {
+        event(BuildEvent::Warning(&format!("{}: {}", doubt.place, doubt.reason)));
+    }
+    if doubts.len() > MAX_DOUBTS_SHOWN {
+        let text = format!(
+            "and {} more; `gantry check` shows all",
+            doubts.len() - MAX_DOUBTS_SHOWN
+        );
+        event(BuildEvent::Warning(&text));
     }
 }
 
