@@ -12,13 +12,15 @@ use gantry_store::{EntryKind, Store, Toc, TocEntry};
 use super::proof::{Found, ProofError, is_shell_script, lookup, open_below, prove_is};
 use crate::configs::Configs;
 use crate::place::{Place, Tree};
+use crate::templates::Rendered;
 
 /// Longest program that is put back, in bytes.
 const MAX_PUT_BACK_LEN: u64 = 64 << 20;
 
 /// Makes every program that the layers (bottom first) have below `folder` of the rootfs, which ends with `/`, the image's: files that
 /// may be executed, those named like shell scripts, and those in `named`; none of them where its name says that it is data. One that
-/// was changed or removed since is put back, unless a Config stands there.
+/// was changed or removed since is put back, unless a Config stands there, or it is one of `rendered`: an application whose
+/// template makes it would be launched by something else than it means.
 ///
 /// # Errors
 /// When one cannot be the image's.
@@ -28,6 +30,7 @@ pub(super) fn make_images_own(
     configs: &Configs,
     folder: &str,
     named: &BTreeSet<String>,
+    rendered: &Rendered,
 ) -> Result<(), ProofError> {
     // Each is read once, however many programs there are.
     let tables: Vec<Toc> = layers
@@ -56,6 +59,9 @@ pub(super) fn make_images_own(
         };
         match prove_is(found.digest, rootfs, path) {
             Ok(()) => {}
+            Err(ProofError::Changed { path, .. }) if rendered.contains_key(&path) => {
+                return Err(ProofError::Rendered { path });
+            }
             Err(changed) if is_changed(&changed) && configs.under(path).is_none() => {
                 let layer = &layers[layers.len() - 1 - found.above];
                 put_back(&store.layer_dir(layer), rootfs, path, &found).map_err(|source| ProofError::Io {
@@ -157,8 +163,19 @@ mod tests {
         }
 
         fn again(&self) -> Result<(), ProofError> {
+            self.after_rendering(&Rendered::new())
+        }
+
+        fn after_rendering(&self, rendered: &Rendered) -> Result<(), ProofError> {
             let named = BTreeSet::from(["apps/web/run".to_owned()]);
-            make_images_own(&self.store, &self.layers, &self.configs(), "apps/web/", &named)
+            make_images_own(
+                &self.store,
+                &self.layers,
+                &self.configs(),
+                "apps/web/",
+                &named,
+                rendered,
+            )
         }
 
         fn text(&self, path: &str) -> String {
@@ -184,6 +201,21 @@ mod tests {
         );
         assert!(!launched.path("apps/web/gone.sh").exists() && !launched.path("apps/web/notes").exists());
         assert!(!launched.path("apps/db").exists());
+    }
+
+    #[test]
+    fn a_program_that_a_template_makes_is_told_and_not_put_back() {
+        let launched = Launched::new();
+        let rendered = |text: &str| {
+            fs::write(launched.path("apps/web/run"), text).unwrap();
+            let digest = Digest::of(text.as_bytes());
+            launched.after_rendering(&Rendered::from([("apps/web/run".to_owned(), digest)]))
+        };
+        rendered("run").unwrap();
+        let error = rendered("run 10.0.0.1").unwrap_err();
+        assert!(matches!(error, ProofError::Rendered { .. }), "{error}");
+        assert!(error.to_string().contains("apps/web/run.tmpl"), "{error}");
+        assert_eq!(launched.text("apps/web/run"), "run 10.0.0.1");
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::templates;
 /// Of which a release is while helm works on it.
 const PENDING: &str = "status in (pending-install,pending-upgrade,pending-rollback)";
 
+/// Where helm keeps releases, for a shell: helm follows the variable, kubectl does not; without it both follow the kubeconfig.
+const NAMESPACE: &str = r#"${HELM_NAMESPACE:+--namespace "$HELM_NAMESPACE"}"#;
+
 /// Whether `spec` is within bounds.
 ///
 /// # Errors
@@ -53,7 +56,7 @@ impl LaunchSite<'_> {
     /// where it changed them itself.
     ///
     /// # Errors
-    /// A mistake in a template, or a program that cannot be the image's.
+    /// A mistake in a template, or a program that cannot be the image's: also one that a template makes anew.
     pub(super) fn prepare(
         &self,
         application: &Application,
@@ -63,7 +66,7 @@ impl LaunchSite<'_> {
         if !ApplicationLaunch::is_name(name) {
             return Ok(());
         }
-        templates::render_application(self.rootfs, name, env, self.configs)
+        let rendered = templates::render_application(self.rootfs, name, env, self.configs)
             .map_err(|error| error.to_string())?;
         let (folder, command) = (application.folder(), application.command());
         let layers = &self.generation.layers;
@@ -73,6 +76,7 @@ impl LaunchSite<'_> {
             self.configs,
             &folder,
             &named(&folder, &command),
+            &rendered,
         )
         .map_err(|error| error.to_string())
     }
@@ -86,9 +90,9 @@ pub(super) fn relaunching(application: &Application, command: &str) -> String {
         return command.to_owned();
     }
     let name = &application.name;
-    // Secrets of releases, by the labels that helm gives them.
+    // Secrets of releases, by the labels that helm gives them, where helm keeps them.
     format!(
-        "kubectl delete secrets --ignore-not-found --selector 'owner=helm,name={name},{PENDING}'; {command}"
+        "kubectl delete secrets {NAMESPACE} --ignore-not-found --selector 'owner=helm,name={name},{PENDING}'; {command}"
     )
 }
 
@@ -229,6 +233,32 @@ mod tests {
         assert_eq!(program.command.env["A"], "2");
     }
 
+    /// What the line says to kubectl, by a shell.
+    #[test]
+    fn a_pending_release_is_looked_for_where_helm_keeps_it() {
+        let application: Application = serde_json::from_str(r#"{"name":"chart","type":"helm"}"#).unwrap();
+        let line = relaunching(&application, "true");
+        let said = |namespace: Option<&str>| {
+            let mut shell = std::process::Command::new("bash");
+            shell.args(["-c", &format!("kubectl() {{ printf '%s\\n' \"$@\"; }}; {line}")]);
+            shell.env_remove("HELM_NAMESPACE");
+            if let Some(namespace) = namespace {
+                shell.env("HELM_NAMESPACE", namespace);
+            }
+            let output = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+            output.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let rest = [
+            "--ignore-not-found",
+            "--selector",
+            &format!("owner=helm,name=chart,{PENDING}"),
+        ];
+        assert_eq!(said(None), [&["delete", "secrets"][..], &rest].concat());
+        assert_eq!(said(Some("")), said(None));
+        let there = [&["delete", "secrets", "--namespace", "a b"][..], &rest].concat();
+        assert_eq!(said(Some("a b")), there);
+    }
+
     #[test]
     fn a_release_that_a_killed_launch_left_pending_is_launched_again() {
         let (mut spec, _) = launch("chart");
@@ -248,7 +278,8 @@ mod tests {
         assert_eq!(
             line(true),
             format!(
-                "kubectl delete secrets --ignore-not-found --selector 'owner=helm,name=chart,{PENDING}'; {first}"
+                "kubectl delete secrets ${{HELM_NAMESPACE:+--namespace \"$HELM_NAMESPACE\"}} --ignore-not-found \
+                 --selector 'owner=helm,name=chart,{PENDING}'; {first}"
             )
         );
         // What an image says itself is run as it says.

@@ -48,6 +48,15 @@ pub enum ProofError {
         /// The host's.
         found: Digest,
     },
+    /// A template makes another one of it.
+    #[error(
+        "{path}.tmpl of the image makes another {path}, which is run, and hosts run programs only as the image has them; \
+         rename the template in the image, or let the program read a file that a template makes"
+    )]
+    Rendered {
+        /// Path below the rootfs.
+        path: String,
+    },
     /// A layer's table of contents cannot be read.
     #[error(transparent)]
     Layer(#[from] LayerError),
