@@ -10,7 +10,7 @@ use gantry::clusterfile::Clusterfile;
 use gantry::exit::Failure;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::restore::Restore;
-use gantry::plan::{Plan, check, render};
+use gantry::plan::{Plan, PlannedStep, check, render};
 use gantry_model::{
     CertificateKeeper, CertificateRecord, ClusterCa, Digest, ExitCode, KeptSnapshot, SnapshotName,
     StepAction, StepOutcome,
@@ -122,6 +122,68 @@ fn what_a_restored_cluster_says_of_its_cas_becomes_what_its_hosts_trust() {
     execute(&first, &mut inventory, well);
     let again = restore(&inventory, &hosts, given()).unwrap();
     assert_ne!(told(&again).1, id, "another restore brings back other words");
+}
+
+fn other() -> SnapshotName {
+    SnapshotName::Given(Digest::of(b"another database"))
+}
+
+/// API servers run by then: what comes after is another time, and what etcd holds by then is kept.
+#[test]
+fn a_restore_that_did_not_tell_the_cluster_its_cas_keeps_no_other_from_beginning_anew() {
+    let (mut inventory, hosts) = running(3, 1);
+    let untold = |_: &str, title: &str| {
+        let failed = || StepOutcome::Failed("a pod does not come again".into());
+        (title == "publish CA").then(failed)
+    };
+    let first = restore(&inventory, &hosts, given()).unwrap();
+    execute(&first, &mut inventory, untold);
+    // The same one only has that to do.
+    let same = restore(&inventory, &hosts, given()).unwrap();
+    let titles = |plan: &Plan| {
+        to_run(plan)
+            .into_iter()
+            .filter(|title| title != "start API server")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(titles(&same), ["publish CA"]);
+
+    let mut before = first;
+    for snapshot in [other(), given(), other()] {
+        let plan = restore(&inventory, &hosts, snapshot.clone()).unwrap();
+        assert!(
+            plan.steps()
+                .all(|step| step.is_to_do() && before.steps().all(|other| other.id != step.id)),
+            "{snapshot}"
+        );
+        execute(&plan, &mut inventory, untold);
+        before = plan;
+    }
+    let last = restore(&inventory, &hosts, other()).unwrap();
+    execute(&last, &mut inventory, well);
+    let again = restore(&inventory, &hosts, other()).unwrap();
+    assert!(again.steps().all(PlannedStep::is_to_do), "it came to its end");
+}
+
+/// Each of them was cut off when etcd held what it restored: the journal has the first as done, and etcd holds something else.
+#[test]
+fn a_snapshot_that_was_restored_before_another_one_is_restored_again() {
+    let (mut inventory, hosts) = running(3, 1);
+    for snapshot in [given(), other(), given(), other()] {
+        let mut plan = restore(&inventory, &hosts, snapshot).unwrap();
+        let restores = |step: &&PlannedStep| step.title.starts_with("restore etcd");
+        assert!(plan.steps().find(restores).unwrap().is_to_do());
+        let at = plan
+            .waves
+            .iter()
+            .position(|wave| wave.title == "restore")
+            .unwrap();
+        plan.waves.truncate(at + 1);
+        execute(&plan, &mut inventory, well);
+    }
+    let on = restore(&inventory, &hosts, other()).unwrap();
+    let restores = |step: &&PlannedStep| step.title.starts_with("restore etcd");
+    assert!(!on.steps().find(restores).unwrap().is_to_do(), "it goes on");
 }
 
 #[test]

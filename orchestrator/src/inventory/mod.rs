@@ -109,6 +109,12 @@ impl HostReport {
             .filter(move |record| record.cluster.as_ref() == Some(cluster))
     }
 
+    /// The time `at` of this host's clock, in seconds, by the clock of this machine, in milliseconds.
+    #[must_use]
+    pub const fn by_our_clock(&self, at: i64) -> i64 {
+        at.saturating_mul(1000).saturating_sub(self.skew_ms)
+    }
+
     /// The latest record of `cluster` with this title.
     #[must_use]
     pub fn latest(&self, cluster: &ClusterName, title: &str) -> Option<&StepRecord> {

@@ -75,6 +75,31 @@ pub(super) fn state_step(
     }
 }
 
+/// The step that makes `action` what is in place, where `records`, the latest last, set it before, to this or something else. As
+/// in [`state_step`] it has another id each time it comes to overwrite something else; it has the id of the last record
+/// where that one is of this wish, however it ended.
+pub(super) fn step_over(action: &StepAction, after: &[StepId], records: &[&StepRecord]) -> Step {
+    let first = Step {
+        action: action.clone(),
+        after: after.to_vec(),
+    };
+    let over = |record: &StepRecord| Step {
+        action: action.clone(),
+        after: after.iter().copied().chain([record.id]).collect(),
+    };
+    let Some(in_place) = records.last() else {
+        return first;
+    };
+    let mut ours = std::iter::once(first.clone()).chain(records.iter().map(|record| over(record)));
+    if let Some(step) = ours.find(|step| step.id() == in_place.id) {
+        return step;
+    }
+    if records.iter().any(|record| record.id == first.id()) {
+        return over(in_place);
+    }
+    first
+}
+
 const fn other_in_place(action: &StepAction) -> &'static str {
     match action {
         StepAction::MarkNodes { .. } => "changed in the Clusterfile",

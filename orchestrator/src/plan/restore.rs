@@ -7,7 +7,7 @@ use gantry_model::{
     BEFORE_RESTORE, ClusterName, ExitCode, SnapshotName, Step, StepAction, StepId, StepOutcome, StepRecord,
 };
 
-use super::progress::{occasion, why_to_do};
+use super::progress::{occasion, step_over, why_to_do};
 use super::renew::first_to_end;
 use super::{Mark, PLAN_VERSION, Place, Plan, PlannedHost, PlannedStep, Purpose, Wave, kubeadm};
 use crate::exit::failure_hint;
@@ -89,7 +89,7 @@ impl Restore {
             ));
         };
         let report = inventory.report(on);
-        let last = report.and_then(|report| base(cluster, report));
+        let last = report.and_then(|report| base(cluster, report, &snapshot));
         let authorities = report.map(authorities).unwrap_or_default();
         // Its API server is the last to start: that it did is how the end is remembered.
         control_planes.sort_by_key(|host| *host == on);
@@ -166,11 +166,8 @@ impl Restore {
             &keep.after,
             "what etcd holds now, to go back to",
         );
-        let restore = StepAction::RestoreEtcd {
-            cluster: cluster.clone(),
-            snapshot: self.snapshot.clone(),
-        };
-        let restore = remembered(self.on, restore, &[keep.id], "what came later is lost");
+        let restore = self.restore_step(keep.id, inventory);
+        let restore = remembered(self.on, restore.action, &restore.after, "what came later is lost");
         let stop = |host| {
             let action = StepAction::StopApiServer {
                 cluster: cluster.clone(),
@@ -216,30 +213,76 @@ impl Restore {
         waves
     }
 
+    /// The step that restores, after what etcd held was kept by `keep`: another one each time something else was restored since, on
+    /// whichever control plane.
+    fn restore_step(&self, keep: StepId, inventory: &ClusterInventory) -> Step {
+        let action = StepAction::RestoreEtcd {
+            cluster: self.cluster.clone(),
+            snapshot: self.snapshot.clone(),
+        };
+        let reports = self
+            .control_planes
+            .iter()
+            .filter_map(|host| inventory.report(*host));
+        let mut before: Vec<(i64, &StepRecord)> = Vec::new();
+        for report in reports {
+            let records = restores(&self.cluster, report).into_iter();
+            before.extend(records.map(|record| (report.by_our_clock(record.started_at), record)));
+        }
+        before.sort_by_key(|(at, _)| *at);
+        let before: Vec<&StepRecord> = before.into_iter().map(|(_, record)| record).collect();
+        step_over(&action, &[keep], &before)
+    }
+
     fn members(&self) -> impl Iterator<Item = IpAddr> {
         self.control_planes.iter().chain(&self.workers).copied()
     }
 }
 
-/// The step by which the last restore came to its end on a host; none while the cluster was not told its CAs.
-fn latest_end<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
+/// The step by which API servers ran again last on a host.
+fn latest_start<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
     let title = (StepAction::StartApiServer {
         cluster: cluster.clone(),
     })
     .title();
-    let end = succeeded(cluster, report, &title)?;
-    let restores = report
-        .records(cluster)
-        .filter(|record| record.title.starts_with(RESTORE));
-    let latest = restores.max_by_key(|record| record.started_at);
+    succeeded(cluster, report, &title)
+}
+
+/// The step by which the last restore came to its end on a host; none while the cluster was not told its CAs.
+fn latest_end<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
+    let end = latest_start(cluster, report)?;
+    (!is_untold(cluster, report)).then_some(end)
+}
+
+/// Whether the last restore on a host did not come to tell the cluster its CAs.
+fn is_untold(cluster: &ClusterName, report: &HostReport) -> bool {
     let authorities = authorities(report);
-    let untold = latest.is_some_and(|restore| {
+    restores(cluster, report).pop().is_some_and(|restore| {
         let publish = publish_step(cluster, &authorities, restore.id).id();
         let mut records = report.records(cluster);
         let told = |record: &StepRecord| record.outcome.as_ref().is_some_and(StepOutcome::succeeded);
         records.any(|record| record.id == publish && !told(record))
-    });
-    (!untold).then_some(end)
+    })
+}
+
+/// The steps that changed etcd on a host, the latest last.
+fn restores<'a>(cluster: &ClusterName, report: &'a HostReport) -> Vec<&'a StepRecord> {
+    let records = report.records(cluster);
+    records
+        .filter(|record| record.title.starts_with(RESTORE))
+        .collect()
+}
+
+/// Whether the last restore on a host was one of `snapshot`.
+fn was_of(cluster: &ClusterName, report: &HostReport, snapshot: &SnapshotName) -> bool {
+    let action = StepAction::RestoreEtcd {
+        cluster: cluster.clone(),
+        snapshot: snapshot.clone(),
+    };
+    let restores = restores(cluster, report);
+    restores
+        .last()
+        .is_some_and(|record| record.title == action.title())
 }
 
 /// The cluster's CAs as a host trusts them, PEM.
@@ -260,9 +303,18 @@ fn publish_step(cluster: &ClusterName, authorities: &[String], restore: StepId) 
 }
 
 /// What tells this restore apart from the one before on the same host: the step that the keeping of what etcd holds builds on. It
-/// stays the same once etcd was changed; before that, and after the end, what etcd holds is kept anew.
-fn base<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
-    let end = latest_end(cluster, report);
+/// stays the same once etcd was changed; before that, and after the end, what etcd holds is kept anew. One that only did not
+/// come to tell the cluster its CAs goes on when the same snapshot is restored; to another one it is over, since API servers run.
+fn base<'a>(
+    cluster: &ClusterName,
+    report: &'a HostReport,
+    snapshot: &SnapshotName,
+) -> Option<&'a StepRecord> {
+    let end = if was_of(cluster, report, snapshot) {
+        latest_end(cluster, report)
+    } else {
+        latest_start(cluster, report)
+    };
     let Some(kept) = succeeded(cluster, report, &keep_step(cluster, Vec::new()).action.title()) else {
         return end;
     };
