@@ -4,13 +4,17 @@
 
 mod planning;
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::ClusterInventory;
+use gantry::plan::cluster_ca::{Replacement, Stage};
 use gantry::plan::preflight;
 use gantry::plan::{ImageCommands, Leaving, Plan, PlanImage, PlannedStep, planner, render, reset};
-use gantry_model::{ScriptOutcome, StepAction, StepOutcome};
+use gantry_model::{
+    CertificateKeeper, CertificateRecord, ClusterCa, Digest, ScriptOutcome, StepAction, StepOutcome,
+};
 
 use planning::*;
 
@@ -357,6 +361,81 @@ fn wherever_scaling_up_is_cut_off_its_plugins_run_once_each() {
         execute(&rest, &mut inventory, well);
         assert_eq!(plan(&three, &image, &inventory).to_do(), 0, "after {cut} waves");
     }
+}
+
+/// Its plans wait for the nodes, too, and are no end of the one that added hosts.
+#[test]
+fn a_ca_that_is_replaced_meanwhile_ends_no_scaling_up() {
+    let image = image_of_cluster();
+    let (one, three) = (growing(1), growing(3));
+    let mut start = allowing(&one);
+    execute(&plan(&one, &image, &start), &mut start, well);
+    let mut inventory = with_new_hosts(&three, &start);
+    let mut joins = plan(&three, &image, &inventory);
+    let at = joins
+        .waves
+        .iter()
+        .position(|wave| wave.title == "workers")
+        .unwrap();
+    joins.waves.truncate(at + 1);
+    execute(&joins, &mut inventory, well);
+    let pending = plugins_of(&plan(&three, &image, &inventory));
+    assert!(
+        pending.iter().any(|plugin| plugin.contains("tell")),
+        "{pending:?}"
+    );
+
+    let cluster = three.name.clone();
+    let hosts: Vec<IpAddr> = three.hosts.iter().map(|host| host.address).collect();
+    let ca = |pem: &str, not_before| ClusterCa {
+        pem: pem.into(),
+        fingerprint: Digest::of(pem.as_bytes()),
+        not_before,
+        not_after: 1 << 40,
+    };
+    let both = [ca("old\n", 1), ca("new\n", 2)];
+    for host in &hosts {
+        on(&mut inventory, &host.to_string())
+            .inventory
+            .cluster_cas
+            .trusted = vec![both[0].clone()];
+    }
+    let master = &mut on(&mut inventory, &hosts[0].to_string()).inventory;
+    master.certificates.push(CertificateRecord {
+        file: "/etc/kubernetes/pki/apiserver.crt".into(),
+        subject: "kube-apiserver".into(),
+        not_after: 1 << 40,
+        keeper: CertificateKeeper::Kubeadm,
+    });
+    let mut waited = 0;
+    for _ in 0..4 {
+        let stage = Replacement::new(&cluster, &hosts, &hosts[..1], &inventory, NonZeroUsize::MIN)
+            .and_then(|replacement| replacement.stage())
+            .unwrap();
+        let (Stage::Make(next) | Stage::Trust(next) | Stage::Sign { plan: next, .. } | Stage::Drop(next)) =
+            stage
+        else {
+            panic!("{stage:?}");
+        };
+        execute(&next, &mut inventory, well);
+        waited += next.steps().filter(|step| step.title == "nodes ready").count();
+        let is = |title: &str| next.steps().any(|step| step.title == title);
+        for host in &hosts {
+            let found = &mut on(&mut inventory, &host.to_string()).inventory.cluster_cas;
+            if is("new cluster CA") && host == &hosts[0] {
+                found.next = Some(both[1].clone());
+            } else if is("trust both CAs") {
+                found.trusted = both.to_vec();
+            } else if is("new CA signs") {
+                found.trusted = vec![both[1].clone(), both[0].clone()];
+                found.next = None;
+            } else if is("drop old CA") {
+                found.trusted = vec![both[1].clone()];
+            }
+        }
+        assert_eq!(plugins_of(&plan(&three, &image, &inventory)), pending);
+    }
+    assert_eq!(waited, 3);
 }
 
 #[test]

@@ -157,8 +157,7 @@ pub(super) fn already_done(
         }
         StepAction::WithdrawClusterCa { ca, authorities, .. } => {
             let outcome = journal.done(step.id()).cloned();
-            let gone = || kubeadm::trusts_cluster_cas(authorities) && !kubeadm::is_next_cluster_ca(ca);
-            Ok(outcome.filter(|_| gone()))
+            Ok(outcome.filter(|_| kubeadm::is_cluster_ca_withdrawn(ca, authorities)))
         }
         StepAction::Kubeadm(spec) => kubeadm_done(journal, step, spec),
         StepAction::SetBalancer {
@@ -239,18 +238,15 @@ pub(super) fn is_relaunched(journal: &Journal, step: &Step) -> bool {
         return false;
     }
     let (cluster, title) = (step.action.cluster(), step.action.title());
+    // One that failed before it began started nothing, and says nothing of what others left.
+    let has_begun = |record: &StepRecord| !matches!(record.outcome, Some(StepOutcome::Failed(_)));
     let before = journal
         .records()
         .into_iter()
         .filter(|record| record.cluster.as_ref() == cluster && record.title == title)
+        .filter(has_begun)
         .max_by_key(|record| record.started_at);
-    // One that failed before it began started nothing.
-    let ended = |record: StepRecord| match record.outcome {
-        Some(StepOutcome::Failed(_)) => false,
-        Some(outcome) => !outcome.succeeded(),
-        None => true,
-    };
-    before.is_some_and(ended)
+    before.is_some_and(|record| !record.outcome.as_ref().is_some_and(StepOutcome::succeeded))
 }
 
 fn block(host: &Host, cluster: &gantry_model::ClusterName) -> Result<Option<Digest>, String> {
@@ -290,5 +286,14 @@ mod tests {
             journal.finish(first.id(), &outcome, 2).unwrap();
             assert_eq!(is_relaunched(&journal, &second), again, "{outcome}");
         }
+        // One that was not begun hides none that was cut off before it.
+        let third = launch("3");
+        journal.start(&first, 3).unwrap();
+        journal.finish(first.id(), &StepOutcome::Unknown, 4).unwrap();
+        journal.start(&second, 5).unwrap();
+        journal
+            .finish(second.id(), &StepOutcome::Failed("no rootfs".into()), 6)
+            .unwrap();
+        assert!(is_relaunched(&journal, &third));
     }
 }

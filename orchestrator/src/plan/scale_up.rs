@@ -1,23 +1,24 @@
 //! Which hosts are added to a cluster that was complete: what plugins at `pre-scaleup` and `post-scaleup` wait for.
 //!
 //! A plan ends when every node is ready, and the first control plane remembers that. Who joins after it is added; so a plan
-//! that was cut off knows yet whom it added, and the first plan of a cluster adds nobody.
+//! that was cut off knows yet whom it added, and the first plan of a cluster adds nobody. Nodes are waited for while a CA is
+//! replaced, too, which ends no such plan.
 
 use std::collections::BTreeSet;
 
 use gantry_model::{ClusterName, KubeadmAct, StepAction, StepId, StepOutcome, StepRecord};
 
-use super::{PlannedStep, Wave, kubeadm};
+use super::{PlannedStep, Wave, cluster_ca, kubeadm};
 use crate::inventory::{ClusterInventory, HostReport};
 
 /// The steps by which hosts were added since the cluster was complete, or will be; `join` are the waves in which hosts become
 /// members.
 pub(super) fn added(cluster: &ClusterName, inventory: &ClusterInventory, join: &[Wave]) -> Vec<StepId> {
     let ready = |(_, report): (_, &HostReport)| {
-        let records = report.records(cluster).filter(|record| is_complete(record));
-        records
-            .map(|record| by_our_clock(report, record.started_at))
-            .max()
+        let records = report
+            .records(cluster)
+            .filter(|record| is_complete(record) && !cluster_ca::waited_meanwhile(cluster, report, record));
+        records.map(|record| report.by_our_clock(record.started_at)).max()
     };
     let Some(complete) = inventory.reached().filter_map(ready).max() else {
         return Vec::new();
@@ -35,7 +36,7 @@ pub(super) fn added(cluster: &ClusterName, inventory: &ClusterInventory, join: &
         // By the step that it ran: what it would be given now may differ.
         let report = inventory.report(step.host)?;
         let record = kubeadm::latest(cluster, report)?;
-        (by_our_clock(report, record.started_at) > complete).then_some(record.id)
+        (report.by_our_clock(record.started_at) > complete).then_some(record.id)
     };
     let steps = join.iter().flat_map(|wave| &wave.steps);
     let ids: BTreeSet<StepId> = steps.filter_map(added).collect();
@@ -45,9 +46,4 @@ pub(super) fn added(cluster: &ClusterName, inventory: &ClusterInventory, join: &
 /// Whether every node of the cluster was ready then, at the end of a plan.
 fn is_complete(record: &StepRecord) -> bool {
     record.title == kubeadm::NODES_READY && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
-}
-
-/// The time `at` of a host's clock, in seconds, by the clock of this machine, in milliseconds.
-const fn by_our_clock(report: &HostReport, at: i64) -> i64 {
-    at.saturating_mul(1000).saturating_sub(report.skew_ms)
 }

@@ -151,9 +151,11 @@ pub(crate) fn is_cluster_ca_made(replaces: &Digest) -> bool {
     cas.next.is_some() && signs
 }
 
-/// Whether the CA with fingerprint `ca` is here to sign later.
-pub(crate) fn is_next_cluster_ca(ca: &Digest) -> bool {
-    cluster_cas().next.is_some_and(|next| next.fingerprint == *ca)
+/// Whether nothing is left here of the CA with fingerprint `ca`, and `authorities` alone are trusted.
+pub(crate) fn is_cluster_ca_withdrawn(ca: &Digest, authorities: &[String]) -> bool {
+    let pki = Pki::here();
+    let has = pki.cas().next.is_some_and(|next| next.fingerprint == *ca);
+    pki.trusts(authorities) && !has && !pki.is_signing_parted()
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterCaError {

@@ -55,12 +55,26 @@ impl Pki {
         }
     }
 
-    /// The CAs as they lie here. What cannot be read is not there.
+    /// The CAs as they lie here, the one first that signs. What cannot be read is not there.
+    ///
+    /// The one that signs is the one whose key lies where that of the CA lies, also where power was cut before `ca.crt` said
+    /// so: with the key of the one before, the way back is gone, and whoever plans has to know.
     pub(in super::super) fn cas(&self) -> ClusterCas {
-        ClusterCas {
-            trusted: self.trusted().unwrap_or_default(),
-            next: self.next().unwrap_or_default(),
+        let mut trusted = self.trusted().unwrap_or_default();
+        let next = self.next().unwrap_or_default();
+        if let Some(signing) = self.taken_up(&trusted, next.as_ref()) {
+            trusted.retain(|ca| *ca != signing);
+            trusted.insert(0, signing);
         }
+        ClusterCas { trusted, next }
+    }
+
+    /// The CA of these whose key lies where the one that signs has its key.
+    fn taken_up(&self, trusted: &[ClusterCa], next: Option<&ClusterCa>) -> Option<ClusterCa> {
+        // Workers have none, and some keep it elsewhere (kubeadm, "External CA mode").
+        let key = fs::read(self.pki().join("ca.key")).ok()?;
+        let mut known = trusted.iter().chain(next);
+        known.find(|ca| is_key_of(&key, ca)).cloned()
     }
 
     /// Those that are trusted; the first one signs.
@@ -147,9 +161,18 @@ impl Pki {
         Ok(())
     }
 
-    /// Removes the copy of the next one that is left when it signs.
+    /// Removes the next one, when it signs or is not to: its key first, its certificate last, so that it is seen until nothing
+    /// is left of it.
     pub(super) fn forget_next(&self) -> Result<(), ClusterCaError> {
         let folder = self.next_folder();
+        let key = folder.join("ca.key");
+        match fs::remove_file(&key) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &key)(error));
+            }
+            Err(_) => {}
+            Ok(()) => files::sync_dir(&folder).map_err(failed("write", &folder))?,
+        }
         match files::remove_tree(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &folder)(error)),
             _ => Ok(()),
@@ -466,6 +489,7 @@ mod tests {
         pki.put_trusted(&both).unwrap();
         assert!(pki.is_signing_parted());
         pki.refuse_to_withdraw(&fingerprint).unwrap();
+        assert_eq!(pki.cas().trusted, both);
 
         // Power was cut between the key and the certificate.
         let refused = || {
@@ -476,12 +500,31 @@ mod tests {
         };
         fs::write(folder.path().join("pki/ca.key"), &key).unwrap();
         assert!(refused());
+        // So that whoever plans knows, though `ca.crt` says otherwise.
+        let turned = [both[1].clone(), both[0].clone()];
+        assert_eq!(
+            (pki.trusted().unwrap(), pki.cas().trusted),
+            (both, turned.to_vec())
+        );
         pki.take_up_next(&fingerprint).unwrap();
+        assert_eq!(pki.trusted().unwrap(), turned);
         // And once more while the folder was removed.
         fs::remove_file(pki.next_folder().join("ca.key")).unwrap();
         pki.take_up_next(&fingerprint).unwrap();
         pki.forget_next().unwrap();
         assert!(refused() && pki.has_key_of(&fingerprint));
+    }
+
+    #[test]
+    fn a_next_ca_is_seen_until_nothing_is_left_of_it() {
+        let (old, (new, key)) = (ca(), ca_and_key());
+        let (folder, pki) = control_plane(&old);
+        pki.put_next(new.as_bytes(), key.as_bytes()).unwrap();
+        // Power was cut after the first file.
+        fs::remove_file(pki.next_folder().join("ca.key")).unwrap();
+        assert!(pki.cas().next.is_some());
+        pki.forget_next().unwrap();
+        assert!(!folder.path().join("pki/next-ca").exists() && pki.cas().next.is_none());
     }
 
     #[test]

@@ -84,8 +84,11 @@ Every control plane has to answer. Workers that are off keep 3 from being done, 
 are trusted until then, and everything works. Run it again when they are back, or take them out of
 the Clusterfile and apply. It goes on where it stopped, whatever was killed. Meanwhile no host
 joins, and no version changes. Until 3, --abort takes the new CA out again; it is the way on, too,
-where the control plane that made it was lost. The CAs of etcd and of aggregated API servers (front-proxy) stay as
-they are, and so do serving certificates that kubelets have of the cluster (serverTLSBootstrap).
+where the control plane that made it was lost. Wherever either was cut off, one of them goes on, and
+the other says so: what has begun to sign goes forward, what has begun to be taken out goes out.
+
+The CAs of etcd and of aggregated API servers (front-proxy) stay as they are, and so do serving
+certificates that kubelets have of the cluster (serverTLSBootstrap).
 
 Examples:
   gantry certs rotate-cluster-ca                      begin, or go on

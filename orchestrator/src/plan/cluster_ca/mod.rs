@@ -8,8 +8,19 @@
 //! old CA goes  every host has moved: nobody trusts the old one any more
 //! ```
 //!
-//! Until the new one signs, it can be taken out again (`withdraw`).
+//! Until the new one signs, it can be taken out again (`withdraw`). Which way leads out is told by what the hosts have, and is
+//! one alone, whatever was cut off:
+//!
+//! ```text
+//! its key signs on a control plane    forward: the key of the old one is gone there. Hosts that gave it up trust both again
+//! else, a host was told to give it up back: the key may be gone
+//! else                                either
+//! ```
+//!
+//! The key signs from the moment at which it lies in its place: agents name the CA first whose key that is, also where `ca.crt`
+//! does not say so yet.
 
+mod history;
 mod meanwhile;
 mod waves;
 mod withdraw;
@@ -23,7 +34,9 @@ use super::renew::first_to_end;
 use super::{Mark, Plan, PlannedStep, kubeadm};
 use crate::exit::failure_hint;
 use crate::inventory::ClusterInventory;
+use history::withdrawal_title;
 pub(crate) use meanwhile::refuse_meanwhile;
+pub(crate) use waves::waited_meanwhile;
 use waves::wave;
 
 /// What is to be done next.
@@ -174,15 +187,15 @@ impl<'a> Replacement<'a> {
                 "look at /etc/kubernetes/pki/ca.crt on them; nothing was changed",
             ));
         };
-        if let [only] = &self.cas[..] {
-            return Ok(self.settled(only));
-        }
         if self.is_being_withdrawn(new) {
             return Err(failure_hint(
                 ExitCode::Preflight,
                 format!("the new CA of cluster {} is being taken out again", self.cluster),
                 "`gantry certs rotate-cluster-ca --abort` goes on with that to its end; nothing was changed",
             ));
+        }
+        if let [only] = &self.cas[..] {
+            return Ok(self.settled(only));
         }
         let first = self.with_key()?;
         let drops = |host: &IpAddr| self.trusts_alone(*host, new);
@@ -200,8 +213,9 @@ impl<'a> Replacement<'a> {
         let has_begun = self.control_planes.iter().any(signs);
         let trust = self.plan(self.trust_waves(first));
         let trusts = |step: &PlannedStep| matches!(step.step.action, StepAction::TrustClusterCas { .. });
-        // It was published before anything was signed; that a host is off since asks for nothing.
-        let published = has_begun && trust.steps().all(|step| !trusts(step) || !step.is_to_do());
+        // It was published before anything was signed; that a host is off since asks for nothing. Unless it was taken back.
+        let published =
+            has_begun && self.is_told_both() && trust.steps().all(|step| !trusts(step) || !step.is_to_do());
         if trust.to_do() > 0 && !published {
             return Ok(Stage::Trust(trust));
         }
@@ -295,7 +309,7 @@ impl<'a> Replacement<'a> {
             cluster: self.cluster.clone(),
             replaces: gantry_model::Digest::of(b""),
         };
-        let titles = [make.title(), self.withdrawal_title()];
+        let titles = [make.title(), withdrawal_title(self.cluster)];
         // Whoever made it may be gone; others trust it by this step.
         let trust = self.trust_step(&self.cas).id();
         let mut reports = self

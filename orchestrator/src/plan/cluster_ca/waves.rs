@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use gantry_model::{ClusterCa, Step, StepAction, StepId};
+use gantry_model::{ClusterCa, ClusterName, Step, StepAction, StepId, StepRecord};
 
 use super::Replacement;
+use crate::inventory::HostReport;
 use crate::plan::progress::{NOT_DONE, why_to_do};
 use crate::plan::{Mark, PLAN_VERSION, Place, Plan, PlannedHost, PlannedStep, Purpose, Wave};
 
@@ -19,14 +20,10 @@ impl Replacement<'_> {
         let mut waves = self.one_after_the_other("both CAs", first, trust);
         // Once for each host: with those that come back later, pods come that know one only.
         let after: Vec<StepId> = vec![step.id(); self.members().len()];
-        let action = StepAction::PublishClusterCas {
-            cluster: self.cluster.clone(),
-            authorities: pems(&self.cas),
-        };
         let reason = "hosts that join know both; pods of kube-system start anew, and know both";
-        let publish = self.planned(first, Step { action, after }, reason);
+        let publish = self.publish(first, &self.cas, after, reason);
         // Pods are waited for on nodes that are ready.
-        waves.push(self.nodes_wave(first, vec![step.id()]));
+        waves.push(self.nodes_wave(first, step.id()));
         waves.push(wave("cluster", vec![publish]));
         waves
     }
@@ -60,12 +57,8 @@ impl Replacement<'_> {
             self.planned(*host, step, "the cluster signs it by the new CA")
         };
         waves.extend(self.one_after_the_other("kubelets", first, kubelet));
-        let ids = waves
-            .iter()
-            .flat_map(|wave| &wave.steps)
-            .map(|step| step.id)
-            .collect();
-        waves.push(self.nodes_wave(first, ids));
+        // The same step on every host.
+        waves.push(self.nodes_wave(first, kubelet(&first).id));
         waves
     }
 
@@ -85,18 +78,10 @@ impl Replacement<'_> {
             wave.steps.retain(|step| hosts.contains(&step.host));
         }
         waves.retain(|wave| !wave.steps.is_empty());
-        let action = StepAction::PublishClusterCas {
-            cluster: self.cluster.clone(),
-            authorities: pems(alone),
-        };
-        let after = vec![step.id()];
-        let publish = self.planned(
-            first,
-            Step { action, after },
-            "hosts that join know the new CA alone",
-        );
+        let reason = "hosts that join know the new CA alone";
+        let publish = self.publish(first, alone, vec![step.id()], reason);
         waves.push(wave("cluster", vec![publish]));
-        waves.push(self.nodes_wave(first, vec![step.id()]));
+        waves.push(self.nodes_wave(first, step.id()));
         waves
     }
 
@@ -117,16 +102,11 @@ impl Replacement<'_> {
             .collect()
     }
 
-    pub(super) fn nodes_wave(&self, on: IpAddr, after: Vec<StepId>) -> Wave {
+    /// The nodes are waited for on `on`, after the step `after` that is done on every host.
+    pub(super) fn nodes_wave(&self, on: IpAddr, after: StepId) -> Wave {
         let missing: Vec<IpAddr> = self.missing.iter().map(|(host, _)| *host).collect();
-        // What the nodes of hosts that are off are called is not known here; those that answer are waited for.
-        let action = StepAction::WaitForNodes {
-            cluster: self.cluster.clone(),
-            time_limit_s: NODES_LIMIT_S,
-            except: Vec::new(),
-        };
         let steps = if missing.is_empty() {
-            vec![self.planned(on, Step { action, after }, "before it goes on")]
+            vec![self.planned(on, nodes_step(self.cluster, after), "before it goes on")]
         } else {
             Vec::new()
         };
@@ -151,6 +131,11 @@ impl Replacement<'_> {
             StepAction::TrustClusterCas { authorities, .. } => {
                 let trusted = &report.inventory.cluster_cas.trusted;
                 trusted.len() != authorities.len() || !trusted.iter().all(|ca| authorities.contains(&ca.pem))
+            }
+            StepAction::WithdrawClusterCa { ca, .. } => {
+                let found = &report.inventory.cluster_cas;
+                let is_next = found.next.as_ref().is_some_and(|next| next.fingerprint == *ca);
+                is_next || found.has(ca) || self.is_outdated(host, step.id())
             }
             _ => false,
         });
@@ -197,6 +182,26 @@ impl Replacement<'_> {
             waves,
         }
     }
+}
+
+/// The step that waits for the nodes after `after`.
+fn nodes_step(cluster: &ClusterName, after: StepId) -> Step {
+    Step {
+        action: StepAction::WaitForNodes {
+            cluster: cluster.clone(),
+            time_limit_s: NODES_LIMIT_S,
+            // What the nodes of hosts that are off are called is not known here; it is not waited for any then.
+            except: Vec::new(),
+        },
+        after: vec![after],
+    }
+}
+
+/// Whether `record` of a host is the step that waited for the nodes while a CA was replaced. Unlike the one of the same name by
+/// which a plan of a Clusterfile ends, it does not say that the cluster is complete.
+pub(crate) fn waited_meanwhile(cluster: &ClusterName, report: &HostReport, record: &StepRecord) -> bool {
+    let mut records = report.records(cluster);
+    records.any(|before| nodes_step(cluster, before.id).id() == record.id)
 }
 
 pub(super) fn pems(cas: &[ClusterCa]) -> Vec<String> {
