@@ -66,6 +66,11 @@ fn what_gantry_saved_skopeo_and_podman_read() {
          {podman} image unmount --all >/dev/null"
     );
     assert_eq!(desk.sh(&same).unwrap().trim(), "same");
+    must(&desk, "save --format docker-dir -o folder demo:v1");
+    desk.sh("skopeo copy --quiet dir:folder oci:copied:demo:v1")
+        .unwrap();
+    must(&desk, "load -t copied:v1 copied");
+    has_the_tree(&desk, "root", "copied:v1");
     // The same images give the same bytes.
     must(&desk, "save --quiet -o again.tar demo:v1");
     desk.sh("cmp demo.tar again.tar").unwrap();
@@ -110,6 +115,9 @@ fn what_others_wrote_gantry_loads() {
         assert!(name.ends_with("demo:v1"), "{archive}: {printed}");
         has_the_tree(&desk, &root, name);
     }
+    // skopeo's folder does not say how its image is called.
+    must(&desk, "load -t plain:v1 plain");
+    has_the_tree(&desk, "root", "plain:v1");
     // By a pipe from one store to another, without a file between them.
     let piped = desk.sh(
         "gantry save -o - demo:v1 | GANTRY_ROOT=$PWD/root-pipe gantry load -\n\

@@ -18,9 +18,9 @@ use crate::report::archive_progress::ArchiveProgress;
 /// Flags of `gantry load`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Read are OCI archives and folders (skopeo's oci-archive: and oci:) and docker archives (docker save,
-podman save), plain or compressed with gzip or zstd, and what sealer saved, of any version. Which
-of them a file is, is found out.
+Read are OCI archives and folders (skopeo's oci-archive: and oci:), docker archives (docker save,
+podman save) and folders (skopeo's dir:), plain or compressed with gzip or zstd, and what sealer
+saved, of any version. Which of them a file is, is found out.
 
 Parts of an archive (gantry save --part-size) come in any order, in one command or in several: each
 is verified by itself and kept. With the last the images are there. Their index has to lie beside

@@ -18,8 +18,9 @@ use crate::report::archive_progress::ArchiveProgress;
 /// Flags of `gantry save`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Of an image for several platforms, an OCI archive or folder holds all of them. A docker archive has
-room for one, and none for annotations: of what an image launches it keeps the label alone.
+Of an image for several platforms, an OCI archive or folder holds all of them. Docker's forms have
+room for one, and none for annotations: of what an image launches they keep the label alone. A
+docker folder holds one image, without its name.
 
 With --part-size the archive is written in numbered parts, FILE.part-0001 and so on, and an index of
 them, FILE.parts.json, which has to be copied along. The same command again goes on where one was
@@ -30,6 +31,7 @@ Examples:
   gantry save -o all.tar kubernetes:v1.31.4 monitoring:v2        layers they share are in it once
   gantry save --format docker-archive -o tools.tar tools:v1      for docker load and podman load
   gantry save --format oci-dir -o layout tools:v1                adds to what is in the folder
+  gantry save --format docker-dir -o folder tools:v1             for skopeo's dir:
   gantry save --part-size 4GB -o /media/stick/all.tar kubernetes:v1.31.4
   gantry save --part-size 4GB --parts 8- -o /media/stick2/all.tar kubernetes:v1.31.4
   gantry save -o - tools:v1 | zstd > tools.tar.zst")]
@@ -73,6 +75,15 @@ enum Format {
     OciDir,
     /// One file in docker's form, as docker save makes it
     DockerArchive,
+    /// A folder in docker's form that holds one image, as skopeo's dir:
+    DockerDir,
+}
+
+impl Format {
+    /// Whether it has no place for signatures.
+    const fn loses_signatures(self) -> bool {
+        matches!(self, Self::DockerArchive | Self::DockerDir)
+    }
 }
 
 /// What is written: these images, in this form.
@@ -95,7 +106,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     for name in &names {
         image_trust::warn_of_damage(&store, name).map_err(super::store_error)?;
     }
-    if args.format == Format::DockerArchive {
+    if args.format.loses_signatures() {
         warn_of_loss(&store, &names, args.platform.as_ref())?;
     }
     let progress = ArchiveProgress::new(args.quiet);
@@ -112,14 +123,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::Done);
     }
     match (args.format, args.output == Path::new("-")) {
-        (Format::OciDir, true) => {
+        (Format::OciDir | Format::DockerDir, true) => {
             return Err(failure_hint(
                 ExitCode::Input,
                 "a folder cannot be written to standard output",
                 "name one with -o, or choose another --format",
             ));
         }
-        (Format::OciDir, false) => saving.write_folder(&args.output)?,
+        (Format::OciDir | Format::DockerDir, false) => saving.write_folder(&args.output)?,
         (_, true) => {
             let out = io::stdout().lock();
             if out.is_terminal() {
@@ -146,7 +157,7 @@ fn warn_of_loss(store: &Store, names: &[ImageReference], platform: Option<&Platf
         let contents = store.contents(name, platform).map_err(super::store_error)?;
         if !contents.signatures.is_empty() {
             anstream::eprintln!(
-                "warning: {name} is saved without its signatures: a docker archive has no place for them, --format oci-archive has"
+                "warning: {name} is saved without its signatures: docker's form has no place for them, --format oci-archive has"
             );
         }
     }
@@ -156,9 +167,18 @@ fn warn_of_loss(store: &Store, names: &[ImageReference], platform: Option<&Platf
 impl Saving<'_> {
     fn write_folder(&self, path: &Path) -> anyhow::Result<()> {
         let mut event = |event| self.progress.saving(event);
-        let saved = self
-            .store
-            .save_folder(self.names, self.platform, path, &mut event);
+        let (store, names) = (self.store, self.names);
+        let saved = match (self.format, names) {
+            (Format::DockerDir, [name]) => store.save_docker_dir(name, self.platform, path, &mut event),
+            (Format::DockerDir, _) => {
+                return Err(failure_hint(
+                    ExitCode::Input,
+                    format!("a docker folder holds one image, not {}", names.len()),
+                    "save each into a folder of its own, or choose another --format",
+                ));
+            }
+            _ => store.save_folder(names, self.platform, path, &mut event),
+        };
         saved.map_err(super::store_error)
     }
 
@@ -201,7 +221,9 @@ impl Saving<'_> {
         let (store, names) = (self.store, self.names);
         let saved = match self.format {
             Format::DockerArchive => store.save_docker(names, self.platform, out, &mut event),
-            Format::OciArchive | Format::OciDir => store.save(names, self.platform, out, &mut event),
+            Format::OciArchive | Format::OciDir | Format::DockerDir => {
+                store.save(names, self.platform, out, &mut event)
+            }
         };
         saved.map_err(super::store_error)
     }

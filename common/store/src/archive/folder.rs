@@ -1,22 +1,28 @@
-//! This module owns reading an OCI layout from a folder: only what its index leads to is read.
+//! This module owns reading images from a folder, an OCI layout or what skopeo calls `dir:` (containers/image, "Directory
+//! Transport"): only what its index or manifest leads to is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use gantry_model::Digest;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::arrivals::Arrivals;
 use super::intake::{document, take_blob};
-use super::{LAYOUT_FILE, blob_path};
+use super::{DIRECTORY_MANIFEST, DIRECTORY_VERSION, DIRECTORY_VERSION_FILE, LAYOUT_FILE, blob_path};
 use crate::images::{is_index, parse};
-use crate::manifest::{Index, MAX_MANIFEST_LEN, Manifest};
+use crate::manifest::{Index, MAX_MANIFEST_LEN, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST, Manifest};
 use crate::{Descriptor, Store, StoreError};
 
 impl Arrivals {
-    /// Takes in what the folder `dir` holds: an OCI layout.
+    /// Takes in what the folder `dir` holds.
     pub(super) fn from_folder(store: &Store, dir: &Path) -> Result<Self, StoreError> {
+        if is_directory_transport(dir)? {
+            return Self::from_directory_transport(store, dir);
+        }
         let mut read = None;
         let path = dir.join("index.json");
         if let Some((file, _)) = regular_file(&path)? {
@@ -26,6 +32,7 @@ impl Arrivals {
             let mut folder = Folder {
                 store,
                 dir,
+                place: |digest, _| blob_path(digest),
                 taken: BTreeSet::new(),
             };
             for target in &index.manifests {
@@ -35,11 +42,79 @@ impl Arrivals {
         }
         Self::of_layout(read, dir.join(LAYOUT_FILE).exists()).checked(&dir.display().to_string())
     }
+
+    /// One image, or one list of images; the folder does not say how it is called.
+    fn from_directory_transport(store: &Store, dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(DIRECTORY_MANIFEST);
+        let Some((file, _)) = regular_file(&path)? else {
+            return Err(StoreError::CutShort {
+                what: dir.display().to_string(),
+                reason: format!("{DIRECTORY_MANIFEST} is missing"),
+            });
+        };
+        let what = path.display().to_string();
+        let bytes = document(file, &what)?;
+        let said: Said = parse(&bytes, &what)?;
+        let media_type = match said.media_type {
+            Some(media_type) => media_type,
+            None if said.manifests.is_some() => MEDIA_TYPE_INDEX.to_owned(),
+            None => MEDIA_TYPE_MANIFEST.to_owned(),
+        };
+        let target = Descriptor {
+            media_type,
+            digest: store.blobs().put_bytes(&bytes)?,
+            size: bytes.len() as u64,
+            platform: None,
+            annotations: BTreeMap::new(),
+        };
+        let mut folder = Folder {
+            store,
+            dir,
+            place: |digest, is_manifest| match is_manifest {
+                true => format!("{}.{DIRECTORY_MANIFEST}", digest.hex()),
+                false => digest.hex(),
+            },
+            taken: BTreeSet::new(),
+        };
+        folder.follow(&target)?;
+        let index = Index {
+            schema_version: 2,
+            media_type: MEDIA_TYPE_INDEX.to_owned(),
+            manifests: vec![target],
+        };
+        let index = serde_json::to_vec(&index).expect("an index is plain data");
+        Ok(Self::of_layout(Some(index), true))
+    }
+}
+
+/// Whether the folder is one of the directory transport: it says so in a file of its own.
+fn is_directory_transport(dir: &Path) -> Result<bool, StoreError> {
+    let path = dir.join(DIRECTORY_VERSION_FILE);
+    let Some((file, _)) = regular_file(&path)? else {
+        return Ok(false);
+    };
+    let mut text = Vec::new();
+    file.take(DIRECTORY_VERSION.len() as u64)
+        .read_to_end(&mut text)
+        .map_err(StoreError::io("read", &path))?;
+    Ok(text == DIRECTORY_VERSION.as_bytes())
+}
+
+/// What a manifest says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default)]
+    manifests: Option<IgnoredAny>,
 }
 
 struct Folder<'a> {
     store: &'a Store,
     dir: &'a Path,
+    /// Where a blob lies, which may be a manifest.
+    place: fn(&Digest, bool) -> String,
     /// Manifests and indexes that were read.
     taken: BTreeSet<Digest>,
 }
@@ -47,9 +122,14 @@ struct Folder<'a> {
 impl Folder<'_> {
     /// Takes in the manifest or index, and what it leads to. An index need not have all that it names.
     fn take(&mut self, target: &Descriptor, needed: bool) -> Result<(), StoreError> {
-        if !self.taken.insert(target.digest) || !self.take_blob(&target.digest, needed)? {
+        if !self.taken.insert(target.digest) || !self.take_blob(&target.digest, true, needed)? {
             return Ok(());
         }
+        self.follow(target)
+    }
+
+    /// Takes in what the manifest or index leads to, which is in the store.
+    fn follow(&mut self, target: &Descriptor) -> Result<(), StoreError> {
         let what = format!("manifest {} in {}", target.digest, self.dir.display());
         let bytes = self.store.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
         if is_index(&target.media_type) {
@@ -63,14 +143,14 @@ impl Folder<'_> {
         }
         let manifest: Manifest = parse(&bytes, &what)?;
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-            self.take_blob(&blob.digest, false)?;
+            self.take_blob(&blob.digest, false, false)?;
         }
         Ok(())
     }
 
     /// Takes in the blob. What is missing is named when the image is looked through, where that matters.
-    fn take_blob(&self, digest: &Digest, needed: bool) -> Result<bool, StoreError> {
-        let path = self.dir.join(blob_path(digest));
+    fn take_blob(&self, digest: &Digest, is_manifest: bool, needed: bool) -> Result<bool, StoreError> {
+        let path = self.dir.join((self.place)(digest, is_manifest));
         match regular_file(&path)? {
             Some((file, size)) => {
                 take_blob(self.store, file, digest, size, &path.display().to_string()).map(|()| true)

@@ -1,4 +1,4 @@
-//! Images as files: OCI archives (whole or in parts), OCI folders and docker archives, out and in; sealer's save files, in.
+//! Images as files: OCI archives (whole or in parts), OCI folders, docker archives and folders, out and in; sealer's save files, in.
 
 mod arrivals;
 mod docker;
@@ -9,6 +9,7 @@ mod load;
 mod parts;
 mod save;
 mod save_docker;
+mod save_docker_dir;
 mod save_folder;
 mod sealer;
 mod tar_stream;
@@ -26,6 +27,13 @@ use crate::Descriptor;
 const LAYOUT_FILE: &str = "oci-layout";
 /// What it says (OCI image-spec, "oci-layout file").
 const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The file that makes a folder one of the directory transport (containers/image).
+const DIRECTORY_VERSION_FILE: &str = "version";
+/// How it begins; the minor version and a line feed follow.
+const DIRECTORY_VERSION: &str = "Directory Transport Version: 1.";
+/// Its manifest; those that this leads to are called by their digest before the same ending.
+const DIRECTORY_MANIFEST: &str = "manifest.json";
 
 /// Annotation of an entry of the index: what it is to cosign (`cosign save`, `cosign verify --local-image`).
 const ANNOTATION_KIND: &str = "kind";

@@ -143,7 +143,7 @@ fn put(index: &mut Value, image: &Descriptor) {
     manifests.push(json!(image));
 }
 
-fn is_whole(path: &Path, digest: &Digest, size: u64) -> bool {
+pub(super) fn is_whole(path: &Path, digest: &Digest, size: u64) -> bool {
     let verified = |file: File| copy_verified(file, digest, size, "", &mut io::sink(), &mut |_| {});
     let found = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size);
     found && File::open(path).is_ok_and(|file| verified(file).is_ok())

@@ -235,7 +235,7 @@ pub(super) fn measure(store: &Store, blob: &Digest, diff_id: &Digest) -> Result<
     })
 }
 
-fn open_layer(store: &Store, blob: &Digest, what: &str) -> Result<impl Read + use<>, StoreError> {
+pub(super) fn open_layer(store: &Store, blob: &Digest, what: &str) -> Result<impl Read + use<>, StoreError> {
     Ok(decompressed(store.blobs().open(blob, "image layer")?, what)?.take(MAX_TAR_LEN))
 }
 
