@@ -5,6 +5,7 @@
 //! targets/ texts       Kubefiles, Clusterfiles, templates, charts, manifests, names
 //!          documents   manifests, indexes, configs, tables of contents
 //!          archives    tar layers, archives of images
+//!          files       what an image's files say it holds: its registry, packages, programs
 //!          registries  auth files, registries.conf, challenges
 //!          messages    the protocol's frames
 //!          signatures  keys, what is signed, policies
@@ -41,6 +42,8 @@ pub const TARGETS: &[Target] = &[
     targets::documents::TABLE_OF_CONTENTS,
     targets::archives::LAYER,
     targets::archives::ARCHIVE,
+    targets::files::REGISTRY_TREE,
+    targets::files::PACKAGES,
     targets::registries::AUTH_FILE,
     targets::registries::REGISTRIES_CONF,
     targets::registries::CHALLENGE,

@@ -127,7 +127,7 @@ pub(crate) const ARCHIVE: Target = Target {
     },
 };
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     let made = if Path::new(MEMORY).is_dir() {
         TempDir::new_in(MEMORY)
     } else {

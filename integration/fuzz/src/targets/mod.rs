@@ -2,6 +2,7 @@
 
 pub(crate) mod archives;
 pub(crate) mod documents;
+pub(crate) mod files;
 pub(crate) mod messages;
 pub(crate) mod registries;
 pub(crate) mod signatures;
