@@ -6,7 +6,7 @@
 # Silent and quick when everything is present; needs root only when something is missing.
 set -eu
 
-build_packages="gcc libc6-dev make dpkg rpm"
+build_packages="git gcc libc6-dev make dpkg rpm"
 # systemd-nspawn hosts, their trees, their network; the image tools Gantry's images are compared with.
 test_packages="systemd-container mmdebstrap iproute2 iptables util-linux procps skopeo umoci podman curl openssl attr"
 # libFuzzer is built from its sources.

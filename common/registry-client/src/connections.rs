@@ -7,8 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 
-use crate::limits::{CONNECT_PATIENCE, IDLE_PATIENCE};
+use crate::limits::{CONNECT_PATIENCE, IDLE_PATIENCE, MAX_REDIRECTS};
 use crate::{Places, RegistryError, certificates};
+
+const USER_AGENT: &str = concat!("gantry/", env!("CARGO_PKG_VERSION"));
 
 /// The hosts that were talked to.
 #[derive(Debug)]
@@ -41,17 +43,52 @@ impl Connections {
         };
         let client = Client::builder()
             .tls_backend_preconfigured(certificates::client_config(&folders, insecure)?)
-            .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             // Redirects are followed by `requests`, which knows what may be shown to whom.
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_PATIENCE)
             .read_timeout(IDLE_PATIENCE)
             .build()
-            .map_err(|error| RegistryError::Credentials(format!("cannot speak HTTP: {error}")))?;
+            .map_err(no_http)?;
         clients.insert((host, insecure), client.clone());
         Ok(client)
     }
+}
+
+/// A client for files that lie on servers of any kind: it trusts whom this machine trusts, follows a few redirects, and none
+/// from TLS to without.
+///
+/// # Errors
+/// When this machine cannot speak TLS.
+pub fn web_client() -> Result<Client, RegistryError> {
+    let redirects = Policy::custom(|attempt| {
+        let downgraded = attempt
+            .previous()
+            .last()
+            .is_some_and(|last| last.scheme() == "https")
+            && attempt.url().scheme() != "https";
+        if downgraded {
+            attempt.error("it leads to an address without TLS")
+        } else if attempt.previous().len() > MAX_REDIRECTS {
+            attempt.error("it is redirected too often")
+        } else {
+            attempt.follow()
+        }
+    });
+    Client::builder()
+        .tls_backend_preconfigured(certificates::client_config(&[], false)?)
+        .user_agent(USER_AGENT)
+        .redirect(redirects)
+        .referer(false)
+        .connect_timeout(CONNECT_PATIENCE)
+        .read_timeout(IDLE_PATIENCE)
+        .build()
+        .map_err(no_http)
+}
+
+fn no_http(error: reqwest::Error) -> RegistryError {
+    RegistryError::Credentials(format!("cannot speak HTTP: {error}"))
 }
 
 /// `HOST[:PORT]` of an address, the port only where it is not the scheme's own.

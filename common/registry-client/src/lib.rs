@@ -33,6 +33,7 @@ mod transfer;
 pub use address::{Registry, RemoteImage, Repository};
 pub use challenge::{Challenge, parse_challenges};
 pub use client::{RegistryClient, Settings};
+pub use connections::web_client;
 pub use credentials::{AuthFile, Credentials};
 pub use error::RegistryError;
 pub use places::Places;

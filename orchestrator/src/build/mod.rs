@@ -26,6 +26,7 @@ mod pattern;
 pub mod platform;
 mod recipe;
 mod registry_layout;
+mod remote;
 pub mod run;
 mod scope;
 mod tree;
@@ -47,6 +48,7 @@ use context::{BuildContext, Found, FoundKind};
 pub use image_source::{ContainerImageSource, FoundContainerImage};
 pub use kubeadm_images::add_kubeadm_images;
 use recipe::{CopySource, Recipe, StepKind};
+use remote::Fetched;
 
 /// What is to be built.
 #[derive(Debug)]
@@ -65,7 +67,7 @@ pub struct BuildOptions {
     pub platform: Option<Platform>,
     /// What the image is for; none for what its base says, or else a whole cluster.
     pub image_type: Option<ImageType>,
-    /// Whether RUN has the host's network.
+    /// Whether RUN has the host's network, and sources may lie elsewhere.
     pub network: bool,
     /// Whether steps that were carried out before are not carried out again.
     pub cache: bool,
@@ -117,6 +119,8 @@ pub enum BuildEvent<'a> {
         /// Its text.
         text: &'a str,
     },
+    /// This source lies elsewhere, and is fetched.
+    Fetching(&'a str),
     /// It made this layer; none when it changed nothing.
     Layer(Option<&'a LayerDescriptor>),
     /// It was carried out before, and made this layer then.
@@ -160,7 +164,16 @@ pub fn build(
         &find_base,
         &mut mistakes,
     );
-    let found = find_sources(&recipe, &context, &mut mistakes);
+    let mut found = find_sources(&recipe, &context, &[], &mut mistakes);
+    check_network(&recipe, options, &mut mistakes);
+    let fetched = if mistakes.is_empty() {
+        fetch(store, options, &recipe, event)?
+    } else {
+        None
+    };
+    if let Some((_, remote)) = &fetched {
+        found = find_sources(&recipe, &context, remote, &mut mistakes);
+    }
     let complete = recipe.complete;
     recipe
         .applications
@@ -211,8 +224,14 @@ pub fn build(
     }
 }
 
-/// What every source of every COPY names, in order.
-fn find_sources(recipe: &Recipe, context: &BuildContext, mistakes: &mut Vec<Mistake>) -> Vec<Vec<Found>> {
+/// What every source of every COPY names, in order; `remote` is what was fetched, in the same order.
+fn find_sources(
+    recipe: &Recipe,
+    context: &BuildContext,
+    remote: &[Found],
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Vec<Found>> {
+    let mut remote = remote.iter();
     let mut all = Vec::new();
     for step in &recipe.steps {
         let StepKind::Copy { sources, .. } = &step.kind else {
@@ -227,6 +246,10 @@ fn find_sources(recipe: &Recipe, context: &BuildContext, mistakes: &mut Vec<Mist
                         kind: FoundKind::Text(text.clone().into_bytes()),
                         name: name.clone(),
                     });
+                    continue;
+                }
+                CopySource::Remote(..) => {
+                    found.extend(remote.next().cloned());
                     continue;
                 }
             };
@@ -246,7 +269,54 @@ fn find_sources(recipe: &Recipe, context: &BuildContext, mistakes: &mut Vec<Mist
     all
 }
 
+/// Nothing is asked for that is not in the context, unless that was allowed.
+fn check_network(recipe: &Recipe, options: &BuildOptions, mistakes: &mut Vec<Mistake>) {
+    if options.network {
+        return;
+    }
+    for (_, _, span) in recipe.remote_sources() {
+        let mistake = Mistake::new(span.clone(), "this lies elsewhere, and a build asks nobody");
+        let help = "allow it with --network host, or fetch it into the context before the build";
+        mistakes.push(mistake.help(help));
+    }
+}
+
+/// What lies elsewhere, in the order of the directives; it is there as long as the first of the two.
+type Remote = Option<(Fetched, Vec<Found>)>;
+
+/// Fetches what lies elsewhere.
+fn fetch(
+    store: &Store,
+    options: &BuildOptions,
+    recipe: &Recipe,
+    event: &mut dyn FnMut(BuildEvent<'_>),
+) -> anyhow::Result<Remote> {
+    let mut sources = recipe.remote_sources().peekable();
+    if sources.peek().is_none() {
+        return Ok(None);
+    }
+    let tmp = store.tmp_dir();
+    let fetched =
+        Fetched::begin(&tmp).with_context(|| format!("cannot create a folder in {}", tmp.display()));
+    let (mut fetched, mut found) = (fetched?, Vec::new());
+    for (source, checksum, span) in sources {
+        event(BuildEvent::Fetching(&source.to_string()));
+        match fetched.fetch(source, checksum) {
+            Ok(one) => found.push(one),
+            Err(error) => {
+                let mistake = Mistake::new(span.clone(), error.message).help(error.help);
+                return refuse_with(error.code, vec![mistake], options).map(|()| None);
+            }
+        }
+    }
+    Ok(Some((fetched, found)))
+}
+
 fn refuse(mistakes: Vec<Mistake>, options: &BuildOptions) -> anyhow::Result<()> {
+    refuse_with(ExitCode::Input, mistakes, options)
+}
+
+fn refuse_with(code: ExitCode, mistakes: Vec<Mistake>, options: &BuildOptions) -> anyhow::Result<()> {
     if mistakes.is_empty() {
         return Ok(());
     }
@@ -256,7 +326,7 @@ fn refuse(mistakes: Vec<Mistake>, options: &BuildOptions) -> anyhow::Result<()> 
         mistakes,
     );
     anstream::eprint!("{}", mistakes.render(true));
-    Err(failure(ExitCode::Input, mistakes))
+    Err(failure(code, mistakes))
 }
 
 fn check_privileges(recipe: &Recipe) -> anyhow::Result<()> {

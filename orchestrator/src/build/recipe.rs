@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gantry_model::ImageReference;
+use gantry_model::{Digest, ImageReference};
 use gantry_store::{LaunchItem, Platform, StoreError};
 
 use crate::clusterfile::{Mistake, tree::Span};
@@ -11,6 +11,7 @@ use super::applications::Applications;
 use super::base::BaseImage;
 use super::kubefile::{Command, Directive, DirectiveKind, Kubefile, Source, Word};
 use super::platform;
+use super::remote::RemoteSource;
 use super::scope::Scope;
 
 mod sources;
@@ -38,6 +39,20 @@ pub(super) struct Recipe {
     pub(super) complete: bool,
 }
 
+impl Recipe {
+    /// Sources that lie elsewhere, in order: what each has to be, and where it stands in the Kubefile.
+    pub(super) fn remote_sources(&self) -> impl Iterator<Item = (&RemoteSource, Option<Digest>, &Span)> {
+        let copied = self.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Copy { sources, .. } => Some(sources),
+            _ => None,
+        });
+        copied.flatten().filter_map(|(source, span)| match source {
+            CopySource::Remote(source, checksum) => Some((source, *checksum, span)),
+            _ => None,
+        })
+    }
+}
+
 /// One directive after FROM.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -56,6 +71,8 @@ pub(super) enum CopySource {
     Path(String),
     /// A file that stands in the Kubefile: its name, and what is in it.
     Text(String, String),
+    /// Something that lies elsewhere, and the digest that it has to have.
+    Remote(RemoteSource, Option<Digest>),
 }
 
 /// How a base is found.
@@ -223,6 +240,7 @@ fn take(directive: &Directive, recipe: &mut Recipe, scope: &mut Scope<'_>) -> Op
             sources,
             destination,
             unpack,
+            checksum,
         } => {
             let mut filled = Vec::new();
             for source in sources {
@@ -235,6 +253,9 @@ fn take(directive: &Directive, recipe: &mut Recipe, scope: &mut Scope<'_>) -> Op
                         filled.push((text, content.span.clone()));
                     }
                 }
+            }
+            if let Some(checksum) = checksum {
+                sources::set_checksum(checksum, &mut filled, scope);
             }
             return Some(StepKind::Copy {
                 sources: filled,

@@ -29,6 +29,10 @@ that failed goes on where it was. `gantry prune` removes what no image has.
 Directives: FROM, COPY, ADD, RUN, ENV, ARG, LABEL, MAINTAINER, KUBEVERSION,
 APP, CNI, CSI, APPENV, APPCMDS, and for what runs on the complete cluster LAUNCH, CMDS, CMD.
 
+With --network host, sources may be addresses: https://HOST/FILE (with --checksum=sha256:… it has to
+be that file), and https://HOST/REPOSITORY.git#COMMIT:FOLDER or git@HOST:REPOSITORY.git, for which
+git is needed.
+
 Container images that files of the image name (manifests/, charts/, application/apps/, lists in
 imageList; templates and charts as the image's own values make them) have to be in registry/. Those
 that are not are brought there; one that cannot be had fails the build, with file and line.
@@ -56,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "PLATFORM", value_parser = platform::parse, value_delimiter = ',')]
     platform: Vec<Platform>,
 
-    /// Network of RUN commands
+    /// Network of RUN commands; with the host's, COPY, ADD and APP may take what lies elsewhere
     #[arg(long, value_enum, default_value_t)]
     network: Network,
 
@@ -201,6 +205,10 @@ fn show(event: BuildEvent<'_>) {
             };
             let bold = anstyle::Style::new().bold();
             anstream::eprintln!("{bold}[registry/]{bold:#} {}{more}", names.join(", "));
+        }
+        BuildEvent::Fetching(source) => {
+            let bold = anstyle::Style::new().bold();
+            anstream::eprintln!("{bold}[fetch]{bold:#} {source}");
         }
         BuildEvent::Missing(text) => {
             let red = anstyle::AnsiColor::Red.on_default().bold();

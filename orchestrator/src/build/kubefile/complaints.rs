@@ -62,7 +62,7 @@ pub(super) fn unknown(name: &str, span: Span) -> Mistake {
 pub(super) fn usage(name: &str) -> &'static str {
     match name {
         "FROM" => "write `FROM scratch` or `FROM IMAGE`",
-        "COPY" => "write `COPY SRC… DST`; SRC below the build context, DST below the rootfs",
+        "COPY" => "write `COPY SRC… DST`; SRC below the build context or an address, DST below the rootfs",
         "ADD" => "write `ADD SRC… DST`; tar archives among SRC are unpacked",
         "LABEL" => "write `LABEL NAME=VALUE…`",
         "ENV" => "write `ENV NAME=VALUE…`",

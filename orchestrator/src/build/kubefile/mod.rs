@@ -56,6 +56,8 @@ pub enum DirectiveKind {
         destination: Word,
         /// Whether tar archives are unpacked (`ADD`).
         unpack: bool,
+        /// `--checksum=DIGEST`: what a source that lies elsewhere has to be.
+        checksum: Option<Word>,
     },
     /// `LABEL NAME=VALUE…`.
     Label(Vec<(Word, Word)>),

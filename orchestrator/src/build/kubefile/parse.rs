@@ -144,13 +144,13 @@ impl Parser<'_> {
     }
 
     fn copy(&mut self, unpack: bool) -> Option<DirectiveKind> {
-        let mut words = match self.json(self.args_start) {
+        let (mut words, checksum) = match self.json(self.args_start) {
             Some(texts) => {
                 let span = self.line.span(self.args_start, self.line.text.len());
                 let word = |text| Word::of_text(text, span.clone());
-                texts.into_iter().map(word).collect()
+                (texts.into_iter().map(word).collect(), None)
             }
-            None => self.words(),
+            None => self.words_and_flag(Some("--checksum")),
         };
         let destination = words.pop()?;
         if words.is_empty() {
@@ -178,6 +178,7 @@ impl Parser<'_> {
             sources,
             destination,
             unpack,
+            checksum,
         })
     }
 

@@ -1,29 +1,53 @@
-//! This module owns which files directives name: of the context, and for applications.
+//! This module owns which files directives name: of the context, of elsewhere, and for applications.
+
+use gantry_model::Digest;
 
 use super::super::applications::role_label;
 use super::super::kubefile::{AppRole, Word};
-use super::{CopySource, Mistake, Recipe, Scope, Step, StepKind};
+use super::super::remote::{NoSource, RemoteSource};
+use super::{CopySource, Mistake, Recipe, Scope, Span, Step, StepKind};
 
 /// How files of the context are named in APP.
 const LOCAL: &str = "local://";
-/// How files of elsewhere are named.
-const REMOTE: [&str; 3] = ["http://", "https://", "git@"];
 
 /// A source of COPY or ADD.
 pub(super) fn path(word: &Word, scope: &mut Scope<'_>) -> Option<CopySource> {
     let source = scope.fill_in_source(word)?;
-    if REMOTE.iter().any(|scheme| source.starts_with(scheme)) {
-        remote(&source, word, scope);
-        return None;
+    match RemoteSource::parse(&source) {
+        None => Some(CopySource::Path(source)),
+        Some(parsed) => remote(parsed, word, scope),
     }
-    Some(CopySource::Path(source))
 }
 
-fn remote(source: &str, word: &Word, scope: &mut Scope<'_>) {
-    let message =
-        format!("{source:?} lies elsewhere: this version of gantry copies from the build context only");
-    let mistake = Mistake::new(word.span.clone(), message);
-    scope.mistake(mistake.help("fetch it into the context before the build"));
+fn remote(parsed: Result<RemoteSource, NoSource>, word: &Word, scope: &mut Scope<'_>) -> Option<CopySource> {
+    match parsed {
+        Ok(source) => Some(CopySource::Remote(source, None)),
+        Err(error) => {
+            scope.mistake(Mistake::new(word.span.clone(), error.message).help(error.help));
+            None
+        }
+    }
+}
+
+/// `--checksum`: what the one file that lies elsewhere has to be.
+pub(super) fn set_checksum(word: &Word, sources: &mut [(CopySource, Span)], scope: &mut Scope<'_>) {
+    let text = scope.fill_in(word);
+    let digest = match text.parse::<Digest>() {
+        Ok(digest) => digest,
+        Err(error) => {
+            let mistake = Mistake::new(word.span.clone(), format!("{text:?} is no digest: {error}"));
+            return scope.mistake(mistake.help("write --checksum=sha256:DIGEST"));
+        }
+    };
+    match sources {
+        [(CopySource::Remote(RemoteSource::File { .. }, checksum), _)] => *checksum = Some(digest),
+        // What is wrong with the source itself was said.
+        [] => {}
+        _ => {
+            let mistake = Mistake::new(word.span.clone(), "--checksum is for one file behind an address");
+            scope.mistake(mistake.help("leave it out, or write a directive for each file"));
+        }
+    }
 }
 
 /// The files of an application: a COPY into its folder.
@@ -49,8 +73,8 @@ pub(super) fn app(
         };
         if let Some(path) = source.strip_prefix(LOCAL) {
             filled.push((CopySource::Path(path.to_owned()), word.span.clone()));
-        } else if REMOTE.iter().any(|scheme| source.starts_with(scheme)) {
-            remote(&source, word, scope);
+        } else if let Some(parsed) = RemoteSource::parse(&source) {
+            filled.extend(remote(parsed, word, scope).map(|source| (source, word.span.clone())));
         } else {
             let mistake = Mistake::new(
                 word.span.clone(),

@@ -35,7 +35,7 @@ fn sources(recipe: &Recipe) -> Vec<&str> {
     fn path((source, _): &(CopySource, Span)) -> &str {
         match source {
             CopySource::Path(path) => path,
-            CopySource::Text(..) => panic!("{source:?}"),
+            CopySource::Text(..) | CopySource::Remote(..) => panic!("{source:?}"),
         }
     }
     step.unwrap().iter().map(path).collect()
@@ -166,8 +166,13 @@ fn slips_about_applications_are_named() {
             "another name",
         ),
         ("APP a x", "does not say where", "local://x"),
-        ("APP a https://x/y", "lies elsewhere", "fetch it"),
-        ("COPY https://x/y .", "lies elsewhere", "fetch it"),
+        ("APP a https://x/", "how its file is called", "its name"),
+        ("COPY https://u:p@x/y .", "a password", "leave it out"),
+        (
+            "ADD --checksum=sha256:1 https://x/y .",
+            "is no digest",
+            "sha256:DIGEST",
+        ),
         (
             "APP web local://x\nAPPENV wbe A=1",
             "there is no application \"wbe\"",

@@ -1,0 +1,147 @@
+//! Fetches what a commit of a repository has, with the machine's git: its keys, credential helpers and proxies are the user's.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use gantry_model::ExitCode;
+
+use super::FetchError;
+
+/// Ways to a repository. `ext::` and local paths run, or read, what a Kubefile has no business with.
+const PROTOCOLS: &str = "https:http:ssh:git";
+/// Most characters of what git says that are shown.
+const MAX_SHOWN: usize = 400;
+/// What git keeps its own things in.
+const OWN: &str = ".git";
+
+/// Writes what `reference` has, or else the branch that the repository says, to the new folder `place`: without git's own
+/// things, and with the modes that git knows.
+///
+/// # Errors
+/// When there is no git here, or no such repository or commit.
+pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<(), FetchError> {
+    let reference = reference.unwrap_or("HEAD");
+    let failed = |reason: String| FetchError {
+        code: ExitCode::Failed,
+        message: format!("cannot fetch {url}: {reason}"),
+        help: "",
+    };
+    git(None, &["init", "--quiet", &place.to_string_lossy()])?.map_err(failed)?;
+    let target = match git(
+        Some(place),
+        &["fetch", "--quiet", "--no-tags", "--depth=1", "--", url, reference],
+    )? {
+        Ok(()) => "FETCH_HEAD",
+        // Not every server lets single commits be fetched: then all that it has, if it is there at all.
+        Err(first) => {
+            let all = [
+                "+refs/heads/*:refs/heads/*",
+                "+refs/tags/*:refs/tags/*",
+                "+HEAD:refs/gantry/head",
+            ];
+            let fetch = ["fetch", "--quiet", "--", url];
+            if git(Some(place), &[&fetch[..], &all].concat())?.is_err() {
+                return Err(FetchError {
+                    code: ExitCode::Unreachable,
+                    message: format!("cannot fetch {reference} of {url}: {first}"),
+                    help: "look at the address; a repository that is not public needs git's credentials on this machine",
+                });
+            }
+            if reference == "HEAD" {
+                "refs/gantry/head"
+            } else {
+                reference
+            }
+        }
+    };
+    let checkout = [
+        "-c",
+        "advice.detachedHead=false",
+        "checkout",
+        "--quiet",
+        "--detach",
+        target,
+    ];
+    git(Some(place), &checkout)?.map_err(|reason| FetchError {
+        code: ExitCode::Input,
+        message: format!("{url} has no {reference}: {reason}"),
+        help: "write a branch, tag or commit behind the #",
+    })?;
+    if place.join(".gitmodules").exists() {
+        let update = [
+            "submodule",
+            "--quiet",
+            "update",
+            "--init",
+            "--recursive",
+            "--depth=1",
+        ];
+        git(Some(place), &update)?.map_err(failed)?;
+    }
+    settle(place).map_err(|error| failed(error.to_string()))
+}
+
+/// Runs git; the inner error is what it said when it failed.
+fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<(), String>, FetchError> {
+    let mut command = Command::new("git");
+    if let Some(folder) = folder {
+        command.arg("-C").arg(folder);
+    }
+    let ran = command
+        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false"])
+        .args(arguments)
+        .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output();
+    let output = ran.map_err(|error| FetchError {
+        code: ExitCode::Input,
+        message: match error.kind() {
+            io::ErrorKind::NotFound => "there is no git on this machine".to_owned(),
+            _ => format!("cannot run git: {error}"),
+        },
+        help: "install git, or clone the repository into the build context and COPY it from there",
+    })?;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("git failed");
+    let shown = last
+        .trim_start_matches("fatal: ")
+        .chars()
+        .filter(|c| !c.is_control());
+    Ok(Err(shown.take(MAX_SHOWN).collect()))
+}
+
+/// Removes git's own things, and gives everything the modes that git knows: those on disk depend on a umask.
+fn settle(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if entry.file_name() == OWN {
+            if kind.is_dir() {
+                fs::remove_dir_all(&path)?;
+            } else {
+                fs::remove_file(&path)?;
+            }
+        } else if kind.is_dir() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            settle(&path)?;
+        } else if kind.is_file() {
+            let runs = entry.metadata()?.permissions().mode() & 0o100 != 0;
+            fs::set_permissions(
+                &path,
+                fs::Permissions::from_mode(if runs { 0o755 } else { 0o644 }),
+            )?;
+        }
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
