@@ -6,7 +6,7 @@ use gantry::build::kubefile;
 use gantry::charts::{Chart, render as render_chart};
 use gantry::clusterfile::yaml::{Yaml, to_text};
 use gantry::clusterfile::{Clusterfile, Mistakes};
-use gantry::completeness::{References, find_in_yaml, parse_image_list, repositories_of};
+use gantry::completeness::{References, find_in_yaml, parse_image_list, places_of};
 use gantry_model::ImageReference;
 use gantry_template::{check, render, render_document};
 
@@ -177,7 +177,7 @@ pub(crate) const IMAGE_NAMES: Target = Target {
             find_in_yaml(text, "a.yaml", &|_, _| None, &mut found);
             for (image, places) in found.iter() {
                 assert!(!places.is_empty());
-                assert!(!repositories_of(image).is_empty());
+                assert!(!places_of(image).shared.is_empty());
             }
             if let Err(mistakes) = parse_image_list(text) {
                 let _shown = Mistakes::new("imageList", text, mistakes).render(true);
