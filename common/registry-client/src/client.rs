@@ -1,17 +1,20 @@
 //! This module owns [`RegistryClient`]: all registries, as one user of one machine sees them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::Url;
 
 use crate::connections::{Connections, cause};
+use crate::contact::{Contact, Contacts};
 use crate::printable::printable;
 use crate::requests::send_error;
 use crate::token::Authorizations;
 use crate::transfer::{Event, Events};
-use crate::{Credentials, Endpoint, Places, RegistriesConf, RegistryError, Repository, RetryPolicy};
+use crate::{
+    Credentials, Endpoint, Places, RegistriesConf, Registry, RegistryError, Repository, RetryPolicy,
+};
 
 /// How registries are talked to.
 #[derive(Debug, Clone, Default)]
@@ -20,10 +23,14 @@ pub struct Settings {
     pub places: Places,
     /// Accept any certificate, and plain HTTP where TLS is not spoken, from the registries that names name.
     pub insecure: bool,
+    /// The registries of which alone that is accepted, besides those of `registries.conf`.
+    pub insecure_registries: BTreeSet<Registry>,
     /// The folder of certificates to use instead of those of the configuration.
     pub certificates: Option<PathBuf>,
     /// Credentials to use instead of those of auth files.
     pub credentials: Option<Credentials>,
+    /// Credentials for single repositories, before those of auth files.
+    pub logins: HashMap<Repository, Credentials>,
     /// How often to try again.
     pub retry: RetryPolicy,
 }
@@ -41,6 +48,7 @@ struct Inner {
     authorizations: tokio::sync::Mutex<Authorizations>,
     /// Where each insecure registry answered: over TLS, or without.
     origins: Mutex<HashMap<String, Url>>,
+    contacts: Contacts,
     events: Events,
 }
 
@@ -67,6 +75,7 @@ impl RegistryClient {
                 connections,
                 authorizations: tokio::sync::Mutex::default(),
                 origins: Mutex::default(),
+                contacts: Contacts::default(),
                 events,
             }),
         })
@@ -88,6 +97,11 @@ impl RegistryClient {
         &self.inner.authorizations
     }
 
+    /// What is known of a registry, or of how one is reached.
+    pub(crate) fn contact(&self, with: &str) -> Contact {
+        self.inner.contacts.with(with)
+    }
+
     pub(crate) fn event(&self, event: Event) {
         (self.inner.events)(event);
     }
@@ -100,7 +114,8 @@ impl RegistryClient {
     ) -> Result<Vec<Endpoint>, RegistryError> {
         let mut endpoints = self.conf().endpoints(repository, by_digest)?;
         for endpoint in &mut endpoints {
-            endpoint.insecure |= self.settings().insecure;
+            let named = &self.settings().insecure_registries;
+            endpoint.insecure |= self.settings().insecure || named.contains(endpoint.repository.registry());
         }
         Ok(endpoints)
     }
@@ -129,35 +144,40 @@ impl RegistryClient {
         if let Some(known) = self.origins().get(registry.name()) {
             return Ok(known.clone());
         }
+        // Apart from requests, which find their way here themselves.
+        let contact = self.contact(&format!("{registry}, over TLS or not"));
+        let mut first = contact.begin(registry.name()).await?;
+        if let Some(known) = self.origins().get(registry.name()) {
+            return Ok(known.clone());
+        }
+        let found = self.find_origin(registry, &[secure, address("http")?]).await;
+        if let Ok(found) = &found {
+            self.origins().insert(registry.name().to_owned(), found.clone());
+        }
+        contact.end(&mut first, found.as_ref().err()).await;
+        found
+    }
+
+    /// Which of two `origins` answers.
+    async fn find_origin(&self, registry: &Registry, origins: &[Url; 2]) -> Result<Url, RegistryError> {
         let mut tries = 0;
-        let found = loop {
+        loop {
             let mut failure = None;
-            let mut answered = None;
-            for origin in [secure.clone(), address("http")?] {
+            for origin in origins {
                 let ping = origin.join("v2/").expect("a path follows an address");
                 match self.connections().client(&ping, true)?.get(ping).send().await {
-                    Ok(_) => answered = Some(origin),
+                    Ok(_) => return Ok(origin.clone()),
                     Err(error) => {
                         tracing::debug!(%registry, scheme = origin.scheme(), reason = %printable(&cause(&error)), "no answer");
                         failure.get_or_insert_with(|| send_error(registry.name(), &error));
                     }
                 }
-                if answered.is_some() {
-                    break;
-                }
             }
-            match (answered, failure) {
-                (Some(origin), _) => break origin,
-                (None, Some(mut failure)) => {
-                    failure.transient = true;
-                    tries += 1;
-                    self.wait_after(failure, tries, registry.name()).await?;
-                }
-                (None, None) => unreachable!("both ways were tried"),
-            }
-        };
-        self.origins().insert(registry.name().to_owned(), found.clone());
-        Ok(found)
+            let mut failure = failure.expect("both ways were tried");
+            failure.transient = true;
+            tries += 1;
+            self.wait_after(failure, tries, registry.name()).await?;
+        }
     }
 
     /// The address of something of a repository: `manifests/v1`, `blobs/sha256:…`.

@@ -14,6 +14,7 @@ mod certificates;
 mod challenge;
 mod client;
 mod connections;
+mod contact;
 mod credentials;
 mod error;
 pub mod limits;

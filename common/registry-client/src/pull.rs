@@ -291,10 +291,8 @@ fn entries(
         return Ok(index.manifests);
     };
     let fits = |entry: &&Descriptor| {
-        entry.platform.as_ref().is_some_and(|platform| {
-            let variant = wanted.variant.is_none() || wanted.variant == platform.variant;
-            platform.os == wanted.os && platform.architecture == wanted.architecture && variant
-        })
+        let platform = entry.platform.as_ref();
+        platform.is_some_and(|platform| platform.fits(wanted))
     };
     if let Some(entry) = index.manifests.iter().find(fits) {
         return Ok(vec![entry.clone()]);

@@ -104,16 +104,23 @@ impl<'a> Ask<'a> {
 impl RegistryClient {
     /// Asks until there is an answer that will not change, as the policy of retries has it.
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Response, RegistryError> {
+        let registry = ask.registry();
+        let contact = self.contact(&registry);
+        let mut first = contact.begin(&registry).await?;
         let mut tries = 0;
-        loop {
+        let answer = loop {
             match self.ask_once(ask).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => break Ok(response),
                 Err(failure) => {
                     tries += 1;
-                    self.wait_after(failure, tries, &ask.registry()).await?;
+                    if let Err(error) = self.wait_after(failure, tries, &registry).await {
+                        break Err(error);
+                    }
                 }
             }
-        }
+        };
+        contact.end(&mut first, answer.as_ref().err()).await;
+        answer
     }
 
     /// Waits before the next try; gives the error back when there is none.

@@ -141,6 +141,9 @@ impl RegistryClient {
         if let Some(given) = &self.settings().credentials {
             return Ok(Some(given.clone()));
         }
+        if let Some(login) = self.settings().logins.get(&endpoint.repository) {
+            return Ok(Some(login.clone()));
+        }
         credentials::look_up(&self.settings().places, &endpoint.repository).await
     }
 

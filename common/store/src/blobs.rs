@@ -154,6 +154,21 @@ impl Blobs {
         writer.finish_as(expected, size, what)
     }
 
+    /// Makes a blob that `other` verified one of these, without a copy where both lie on one disk.
+    ///
+    /// # Errors
+    /// When it is not there, has another size, or cannot be had.
+    pub fn take_from(&self, other: &Self, digest: &Digest, size: u64, what: &str) -> Result<(), StoreError> {
+        if self.size(digest)? == Some(size) {
+            return Ok(());
+        }
+        let file = other.open(digest, what)?;
+        if other.size(digest)? == Some(size) && self.adopt(&other.path(digest), digest).is_ok() {
+            return Ok(());
+        }
+        self.put(file, digest, size, what)
+    }
+
     /// Makes the file at `path`, which has this digest and lies in the store, a blob as well, without a copy.
     pub(crate) fn adopt(&self, path: &Path, digest: &Digest) -> Result<(), StoreError> {
         use std::os::unix::fs::PermissionsExt as _;

@@ -62,6 +62,9 @@ impl Store {
                 self.cache_step(&key, &step)?;
             }
         }
+        if well {
+            self.forget_fetched(build)?;
+        }
         Ok(())
     }
 

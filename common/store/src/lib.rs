@@ -12,6 +12,7 @@ mod contents;
 mod documents;
 mod error;
 pub mod extension;
+mod fetched_blobs;
 mod guard;
 mod image;
 mod images;
@@ -43,7 +44,10 @@ mod tests_round_trip;
 pub mod toc;
 mod unpack;
 
-pub use archive::{LoadEvent, LoadedImage, PartsIndex, PartsState, SaveEvent, SavedParts, YamlReader};
+pub use archive::{
+    ArchivedImage, ArchivedImages, LoadEvent, LoadedImage, PartsIndex, PartsState, SaveEvent, SavedParts,
+    YamlReader,
+};
 pub use blob_writer::BlobWriter;
 pub use blobs::Blobs;
 pub use build_cache::CachedStep;

@@ -23,6 +23,10 @@ pub const MEDIA_TYPE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub const MEDIA_TYPE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// A zstd compressed layer, which is what chunked layers are.
 pub const MEDIA_TYPE_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// A gzip compressed layer.
+pub const MEDIA_TYPE_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// A layer that is not compressed.
+pub const MEDIA_TYPE_LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Docker's manifest list.
 pub const MEDIA_TYPE_DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker's manifest.
@@ -87,6 +91,33 @@ impl Platform {
             os: "linux".to_owned(),
             variant: None,
         }
+    }
+
+    /// The platform that a config says its image is for (OCI image-spec, "Image Configuration"); none when it says none, as those
+    /// of artifacts that are no images.
+    #[must_use]
+    pub fn of_config(config: &[u8]) -> Option<Self> {
+        let platform: Self = serde_json::from_slice(config).ok()?;
+        let said = !platform.os.is_empty() && !platform.architecture.is_empty();
+        said.then_some(platform)
+    }
+
+    /// Whether hosts of the platform `wanted` run what is for this one. Whoever wants no variant takes any.
+    #[must_use]
+    pub fn fits(&self, wanted: &Self) -> bool {
+        let same = self.os == wanted.os && self.architecture == wanted.architecture;
+        same && (wanted.variant.is_none() || self.variant_in_full() == wanted.variant_in_full())
+    }
+
+    /// The variant, also where it goes without saying (containerd's platforms, "Normalization").
+    fn variant_in_full(&self) -> Option<&str> {
+        let said = self.variant.as_deref().filter(|variant| !variant.is_empty());
+        said.or(match self.architecture.as_str() {
+            "arm64" => Some("v8"),
+            "arm" => Some("v7"),
+            "amd64" => Some("v1"),
+            _ => None,
+        })
     }
 }
 
@@ -226,6 +257,18 @@ pub struct History {
 }
 
 impl Descriptor {
+    /// A blob, and nothing about it.
+    #[must_use]
+    pub fn of_blob(digest: &Digest, size: u64) -> Self {
+        Self {
+            media_type: String::new(),
+            digest: *digest,
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+
     /// The layer this descriptor speaks of, when its annotations say it is in chunked form.
     #[must_use]
     pub fn chunked_layer(&self, diff_id: Digest) -> Option<LayerDescriptor> {

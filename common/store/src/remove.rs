@@ -147,6 +147,9 @@ impl Store {
         };
         if keep_unfinished {
             self.reach_cache(&mut still_needed)?;
+            self.reach_fetched(&mut still_needed)?;
+        } else {
+            self.forget_all_fetched()?;
         }
         let mut removal = Removal {
             steps: self.sweep_cache(&still_needed)?,

@@ -22,7 +22,7 @@ const KUBEFILE: &str = "Kubefile";
 
 /// Flags of `gantry build`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(mut_arg("insecure", |flag| flag.help("Accept any certificate of --from-registry, and plain HTTP")), after_help = "\
 What .kubeignore names (else .dockerignore, same syntax) stays out of the build.
 Steps that were carried out before, on the same layers with the same files, are cached; a build
 that failed goes on where it was. `gantry prune` removes what no image has.
@@ -40,6 +40,7 @@ that are not are brought there; one that cannot be had fails the build, with fil
 Examples:
   gantry build -t kubernetes:v1.31.4 .
   gantry build -t shop:v7 --from-archive images.tar --from-registry 10.0.0.9:5000/mirror .
+  gantry build -t shop:v7 --insecure-registry hub.lab:5000 --image-list-with-auth images.yaml .
   gantry build -t kubernetes:v1.31.4 --platform linux/amd64,linux/arm64 .    one name for both
   gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {
@@ -95,6 +96,7 @@ enum Network {
 /// # Errors
 /// When it fails.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let (container_images, settings) = args.container_images.options()?;
     let file = args.file.unwrap_or_else(|| args.context.join(KUBEFILE));
     let mut platforms = args.platform;
     let mut options = BuildOptions {
@@ -108,10 +110,10 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         cache: !args.no_cache,
         network: args.network == Network::Host,
         epoch: source_date_epoch()?,
-        container_images: args.container_images.options()?,
+        container_images,
     };
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    let source = || args.container_images.source(&store);
+    let source = || args.container_images.source(&store, &settings);
     if platforms.len() > 1 {
         let name = options.name.clone();
         let digest = build_for_each(&store, &platforms, &mut options, &mut || Box::new(source()))?;

@@ -1,21 +1,23 @@
 //! From where `gantry build` takes container images: archives, another registry, their own registries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueHint;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use gantry_model::ImageReference;
-use gantry_registry_client::{FoundImage, Platforms, RegistryClient, RegistryError};
+use gantry_model::{ExitCode, ImageReference};
+use gantry_registry_client::{FoundImage, Platforms, Registry, RegistryClient, RegistryError, Settings};
 use gantry_store::{Descriptor, Platform, Store};
 
 use super::connect;
 use super::image_lists::{IgnoredArgs, read_image_list};
-use super::registry::{RegistryArgs, registry_error};
+use super::image_lists_with_auth::read_image_list_with_auth;
+use super::registry::{self, RegistryArgs, registry_error};
 use crate::build::{BuildMode, ContainerImageOptions, ContainerImageSource, FoundContainerImage};
 use crate::completeness::{Place, places_of};
+use crate::exit::{failure, failure_hint};
 use crate::report::transfers::Transfers;
 
 /// Container images that are looked for at a time.
@@ -35,6 +37,11 @@ pub struct ContainerImageArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     image_list: Vec<PathBuf>,
 
+    /// File of more container images with who may have them, as sealer has it: YAML, a list of registry,
+    /// username, password and images
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    image_list_with_auth: Vec<PathBuf>,
+
     #[command(flatten)]
     ignored: IgnoredArgs,
 
@@ -45,6 +52,10 @@ pub struct ContainerImageArgs {
     /// Take container images from this registry, HOST[:PORT][/PREFIX], in the place of their own
     #[arg(long, value_name = "REGISTRY", value_parser = parse_registry)]
     from_registry: Option<String>,
+
+    /// Accept any certificate of this registry, and plain HTTP; may be repeated. --insecure says it of --from-registry
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = Registry::parse, help_heading = "Registry options")]
+    insecure_registry: Vec<Registry>,
 
     #[command(flatten)]
     registry: RegistryArgs,
@@ -63,12 +74,19 @@ fn parse_registry(text: &str) -> Result<String, String> {
 }
 
 impl ContainerImageArgs {
-    /// What the image has to have inside.
+    /// What the image has to have inside, and how registries are asked for what is missing.
     ///
     /// # Errors
-    /// When a list cannot be read.
-    pub(super) fn options(&self) -> anyhow::Result<ContainerImageOptions> {
+    /// When a list cannot be read, or it is not said which registry is insecure.
+    pub(super) fn options(&self) -> anyhow::Result<(ContainerImageOptions, Settings)> {
+        let mut settings = self.registry.settings();
+        settings.insecure_registries = self.insecure_registries()?;
         let mut listed = Vec::new();
+        for file in &self.image_list_with_auth {
+            let list = read_image_list_with_auth(file)?;
+            listed.extend(list.listed);
+            settings.logins.extend(list.logins);
+        }
         for file in &self.image_list {
             for (image, line) in read_image_list(file)? {
                 let place = Place {
@@ -78,17 +96,36 @@ impl ContainerImageArgs {
                 listed.push((image, place));
             }
         }
-        Ok(ContainerImageOptions {
+        let options = ContainerImageOptions {
             mode: self.build_mode,
             listed,
             ignored: self.ignored.read()?,
-        })
+        };
+        Ok((options, settings))
     }
 
-    /// From where what is missing is taken, into `store`.
-    pub(super) fn source<'a>(&'a self, store: &'a Store) -> Sources<'a> {
+    /// A build asks whatever registries files name: leave for all of them would be leave for the internet.
+    fn insecure_registries(&self) -> anyhow::Result<BTreeSet<Registry>> {
+        let mut named: BTreeSet<Registry> = self.insecure_registry.iter().cloned().collect();
+        if self.registry.is_insecure() {
+            let Some(from) = &self.from_registry else {
+                return Err(failure_hint(
+                    ExitCode::Input,
+                    "--insecure does not say which registry: a build asks all that files of the image name",
+                    "name it: --insecure-registry HOST[:PORT], or --from-registry",
+                ));
+            };
+            let from = Registry::parse(from).map_err(|reason| failure(ExitCode::Input, reason))?;
+            named.insert(from);
+        }
+        Ok(named)
+    }
+
+    /// From where what is missing is taken, into `store`; `settings` are those of [`Self::options`].
+    pub(super) fn source<'a>(&'a self, store: &'a Store, settings: &'a Settings) -> Sources<'a> {
         Sources {
             args: self,
+            settings,
             store,
             archived: None,
             registries: None,
@@ -99,15 +136,17 @@ impl ContainerImageArgs {
 /// Archives and registries, looked into only when something is missing.
 pub(super) struct Sources<'a> {
     args: &'a ContainerImageArgs,
+    settings: &'a Settings,
     store: &'a Store,
     archived: Option<Archived>,
     registries: Option<Registries>,
 }
 
-/// Images of archives, unpacked into a store that goes with them.
+/// Images of archives, in a store that goes with them.
 struct Archived {
     store: Store,
-    names: Vec<ImageReference>,
+    /// Of two with the same name the first counts.
+    named: Vec<(ImageReference, Descriptor)>,
     _dir: tempfile::TempDir,
 }
 
@@ -127,9 +166,15 @@ impl ContainerImageSource for Sources<'_> {
             let store = self.store;
             let archived = self.archived()?;
             for image in images {
-                if let Some(found) = archived.find(image, platform)? {
-                    archived.copy(&found.manifests, store)?;
-                    answers.insert(image, Ok(found));
+                match archived.find(image, platform) {
+                    Ok(Some(found)) => {
+                        archived.copy(&found.manifests, store)?;
+                        answers.insert(image, Ok(found));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        answers.insert(image, Err(error));
+                    }
                 }
             }
         }
@@ -139,10 +184,10 @@ impl ContainerImageSource for Sources<'_> {
             .collect();
         if !others.is_empty() {
             let store = self.store;
-            let (args, from) = (self.args, self.args.from_registry.as_deref());
+            let (settings, from) = (self.settings.clone(), self.args.from_registry.as_deref());
             let registries = self.registries();
             // A client belongs to one run of its tasks.
-            let client = args.registry.client(None, &registries.transfers)?;
+            let client = registry::client(settings, &registries.transfers)?;
             answers.extend(registries.find(&client, store, &others, from, platform)?);
         }
         Ok(images
@@ -171,7 +216,7 @@ impl ContainerImageSource for Sources<'_> {
         let Some(registries) = self.registries.as_ref().filter(|_| !remote.is_empty()) else {
             return Ok(());
         };
-        let client = self.args.registry.client(None, &registries.transfers)?;
+        let client = registry::client(self.settings.clone(), &registries.transfers)?;
         let fetched = connect::block_on(
             async {
                 let fetches = remote.into_iter().map(Ok);
@@ -195,14 +240,22 @@ impl Sources<'_> {
             let dir = tempfile::Builder::new().prefix("archives-").tempdir_in(&tmp);
             let dir = dir.with_context(|| format!("cannot create a folder in {}", tmp.display()))?;
             let store = Store::open(dir.path()).map_err(super::store_error)?;
-            let mut names = Vec::new();
+            let mut named = Vec::new();
             for file in &self.args.from_archive {
-                let loaded = store.load(file, None, &mut |_| {}).map_err(super::store_error)?;
-                names.extend(loaded.into_iter().map(|image| image.reference));
+                let images = store.take_container_images(file).map_err(super::store_error)?;
+                if images.unnamed > 0 {
+                    let style = anstyle::AnsiColor::Yellow.on_default().bold();
+                    anstream::eprintln!(
+                        "{style}note:{style:#} {} of {} have no name there: only digests lead to them",
+                        images.unnamed,
+                        file.display()
+                    );
+                }
+                named.extend(images.named);
             }
             self.archived = Some(Archived {
                 store,
-                names,
+                named,
                 _dir: dir,
             });
         }
@@ -223,54 +276,33 @@ impl Archived {
         image: &ImageReference,
         platform: &Platform,
     ) -> anyhow::Result<Option<FoundContainerImage>> {
-        let wanted = places_of(image);
-        let same = |name: &&ImageReference| {
-            places_of(name) == wanted
-                && match image.digest() {
-                    Some(digest) => self
-                        .store
-                        .target(name)
-                        .is_ok_and(|target| target.digest == *digest),
-                    None => name.tag() == image.tag(),
-                }
-        };
-        let Some(name) = self.names.iter().find(same) else {
+        let digest = image.digest().copied().or_else(|| {
+            let wanted = places_of(image);
+            let mut named = self.named.iter();
+            let same = named.find(|(name, _)| places_of(name) == wanted && name.tag() == image.tag());
+            same.map(|(_, target)| target.digest)
+        });
+        let Some(digest) = digest else {
             return Ok(None);
         };
-        let found = self.store.image_for(name, platform).map_err(super::store_error)?;
-        let contents = self
+        let found = self
             .store
-            .contents(name, Some(platform))
+            .archived_image(&digest, platform)
             .map_err(super::store_error)?;
-        let config = &found.config;
-        if (&config.os, &config.architecture) != (&platform.os, &platform.architecture) {
-            return Ok(None);
-        }
-        Ok(contents
-            .manifests
-            .last()
-            .map(|(manifest, _)| FoundContainerImage {
-                digest: manifest.digest,
-                manifests: contents
-                    .manifests
-                    .iter()
-                    .map(|(manifest, _)| manifest.clone())
-                    .collect(),
-                blobs: contents.blobs.clone(),
-            }))
+        Ok(found.map(|found| FoundContainerImage {
+            digest: found.digest,
+            manifests: found.manifests,
+            blobs: found.blobs,
+        }))
     }
 
     fn copy(&self, blobs: &[Descriptor], into: &Store) -> anyhow::Result<()> {
         for blob in blobs {
             let what = format!("blob {} of an archive", blob.digest.short());
-            let file = self
-                .store
+            let taken = into
                 .blobs()
-                .open(&blob.digest, &what)
-                .map_err(super::store_error)?;
-            into.blobs()
-                .put(file, &blob.digest, blob.size, &what)
-                .map_err(super::store_error)?;
+                .take_from(self.store.blobs(), &blob.digest, blob.size, &what);
+            taken.map_err(super::store_error)?;
         }
         Ok(())
     }

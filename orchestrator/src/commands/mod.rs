@@ -16,6 +16,7 @@ pub mod documents;
 pub mod enroll;
 pub mod history;
 mod image_lists;
+mod image_lists_with_auth;
 mod image_trust;
 pub mod images;
 pub mod inspect;

@@ -45,23 +45,44 @@ impl RegistryArgs {
         credentials: Option<Credentials>,
         transfers: &Arc<Transfers>,
     ) -> anyhow::Result<RegistryClient> {
+        let settings = Settings {
+            insecure: self.is_insecure(),
+            credentials,
+            ..self.settings()
+        };
+        client(settings, transfers)
+    }
+
+    /// Whether the command line says that registries need no certificate.
+    pub(super) fn is_insecure(&self) -> bool {
+        self.insecure || self.tls_verify == Some(false)
+    }
+
+    /// What the flags say, but for which registries it is that need no certificate.
+    pub(super) fn settings(&self) -> Settings {
         let mut places = Places::from_environment();
         if let Some(file) = &self.authfile {
             places.auth_file = Some(file.clone());
         }
-        let settings = Settings {
+        Settings {
             places,
-            insecure: self.insecure || self.tls_verify == Some(false),
             certificates: self.cert_dir.clone(),
-            credentials,
             retry: RetryPolicy {
                 retries: self.retries,
                 ..RetryPolicy::default()
             },
-        };
-        let transfers = transfers.clone();
-        RegistryClient::new(settings, Arc::new(move |event| transfers.event(event))).map_err(registry_error)
+            ..Settings::default()
+        }
     }
+}
+
+/// A client with these settings; `transfers` shows what it does.
+///
+/// # Errors
+/// When a `registries.conf` is not valid.
+pub(super) fn client(settings: Settings, transfers: &Arc<Transfers>) -> anyhow::Result<RegistryClient> {
+    let transfers = transfers.clone();
+    RegistryClient::new(settings, Arc::new(move |event| transfers.event(event))).map_err(registry_error)
 }
 
 /// A registry's error with its exit code.

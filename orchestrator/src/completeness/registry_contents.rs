@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use gantry_model::{Digest, ImageReference, RegistryPlaces};
-use gantry_store::manifest::{Index, MAX_MANIFEST_LEN, Manifest};
+use gantry_store::manifest::{Index, MAX_CONFIG_LEN, MAX_MANIFEST_LEN, Manifest};
 use gantry_store::{EntryKind, LayerError, Platform, Rootfs};
 use serde_json::Value;
 
@@ -242,23 +242,28 @@ impl<'r> RegistryContents<'r> {
         let shape: Result<Value, _> = serde_json::from_slice(&bytes);
         let is_index = shape.is_ok_and(|value| value.get("manifests").is_some());
         if !is_index {
-            return self.image_flaw(repository, &bytes);
+            return self.image_flaw(repository, &bytes, platform);
         }
         let Ok(index) = serde_json::from_slice::<Index>(&bytes) else {
             return Ok(Some(format!("manifest list {} cannot be read", digest.short())));
         };
-        let fits = |of: &Platform| of.os == platform.os && of.architecture == platform.architecture;
+        let fits = |of: &Platform| of.fits(platform);
         let mut images = index.manifests.iter().filter(|entry| entry.is_image());
         let Some(entry) = images.find(|entry| entry.platform.as_ref().is_some_and(fits)) else {
             return Ok(Some(format!("it has no image for {platform}")));
         };
         match self.manifest(repository, &entry.digest)? {
-            Ok(bytes) => self.image_flaw(repository, &bytes),
+            Ok(bytes) => self.image_flaw(repository, &bytes, platform),
             Err(reason) => Ok(Some(format!("{reason}, the one for {platform}"))),
         }
     }
 
-    fn image_flaw(&self, repository: &str, manifest: &[u8]) -> Result<Option<String>, LayerError> {
+    fn image_flaw(
+        &self,
+        repository: &str,
+        manifest: &[u8],
+        platform: &Platform,
+    ) -> Result<Option<String>, LayerError> {
         let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
             return Ok(Some("its manifest cannot be read".to_owned()));
         };
@@ -284,7 +289,15 @@ impl<'r> RegistryContents<'r> {
                 return Ok(Some(format!("blob {short} is not linked into {repository}")));
             }
         }
-        Ok(None)
+        if manifest.config.size > MAX_CONFIG_LEN {
+            let limit = MAX_CONFIG_LEN >> 20;
+            return Ok(Some(format!("its config is larger than {limit} MiB")));
+        }
+        let mut config = Vec::new();
+        let path = data_path(&manifest.config.digest);
+        self.rootfs.copy_file(&path, &mut config)?;
+        let other = Platform::of_config(&config).filter(|its| !its.fits(platform));
+        Ok(other.map(|its| format!("it is for {its}, and hosts are {platform}")))
     }
 
     /// The bytes of a manifest, or why there are none.

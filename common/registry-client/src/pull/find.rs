@@ -2,10 +2,12 @@
 //! the store leads to it: it is somebody else's, to be put into an image that is built.
 
 use gantry_model::{Digest, ImageReference};
-use gantry_store::{Descriptor, Store};
+use gantry_store::manifest::{MAX_CONFIG_LEN, Manifest};
+use gantry_store::{Descriptor, Platform, Store};
 
-use super::Platforms;
+use super::{Plan, Platforms};
 use crate::client::RegistryClient;
+use crate::printable::printable;
 use crate::{Endpoint, RegistryError};
 
 /// An image that a registry has.
@@ -27,7 +29,7 @@ impl RegistryClient {
     /// Whoever calls this holds the store ([`Store::share`]) until what comes of it is used.
     ///
     /// # Errors
-    /// When no registry has it, or what one sends is not what it announced.
+    /// When no registry has it for that platform, or what one sends is not what it announced.
     pub async fn find(
         &self,
         store: &Store,
@@ -36,7 +38,11 @@ impl RegistryClient {
     ) -> Result<FoundImage, RegistryError> {
         let ((target, plan), endpoint) = self
             .ask_each(name, async |wanted, endpoint| {
-                self.plan_image(store, name, wanted, endpoint, platforms).await
+                let found = self.plan_image(store, name, wanted, endpoint, platforms).await?;
+                if let Platforms::One(platform) = platforms {
+                    self.check_platform(store, endpoint, &found.1, platform).await?;
+                }
+                Ok(found)
             })
             .await?;
         let mut manifests = Vec::new();
@@ -56,6 +62,35 @@ impl RegistryClient {
             blobs,
             endpoint,
         })
+    }
+
+    /// An image is what its config says: an index may say something else, and a plain manifest says nothing.
+    async fn check_platform(
+        &self,
+        store: &Store,
+        endpoint: &Endpoint,
+        plan: &Plan,
+        wanted: &Platform,
+    ) -> Result<(), RegistryError> {
+        for document in plan.documents.iter().filter(|document| !document.is_index()) {
+            let config = document.parse::<Manifest>(endpoint)?.config;
+            if config.size > MAX_CONFIG_LEN {
+                let reason = format!("its config is larger than {} MiB", MAX_CONFIG_LEN >> 20);
+                return Err(document.malformed(endpoint, reason));
+            }
+            self.fetch_blob(endpoint, &config, store).await?;
+            let bytes = store.blobs().read(&config.digest, "config", MAX_CONFIG_LEN)?;
+            if let Some(its) = Platform::of_config(&bytes)
+                && !its.fits(wanted)
+            {
+                return Err(RegistryError::NotFound {
+                    registry: endpoint.repository.registry().name().to_owned(),
+                    what: format!("an image of {} for {wanted}", endpoint.repository),
+                    reason: format!("it is for {}", printable(&its.to_string())),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Brings blobs of an image into the store, those that are not there. What was interrupted goes on where it was.

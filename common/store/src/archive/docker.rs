@@ -1,7 +1,7 @@
 //! This module owns reading docker archives (`docker save`, `skopeo copy … docker-archive:`).
 //!
-//! Nothing in them says how a registry would have their layers, so there is no such form to keep: the image gets a
-//! manifest of its chunked layers, and keeps its config byte for byte.
+//! Nothing in them says how a registry would have their layers, so there is no such form to keep: a ClusterImage gets a
+//! manifest of its chunked layers, a container image one of its layers as they are; both keep their config byte for byte.
 
 use std::collections::BTreeMap;
 
@@ -32,17 +32,12 @@ pub(super) fn images(
     archive: &str,
     event: &mut dyn FnMut(LoadEvent),
 ) -> Result<Vec<(Descriptor, Vec<ImageReference>)>, StoreError> {
-    let entries: Vec<Entry> = parse(manifest, &format!("manifest.json of {archive}"))?;
-    if entries.len() > MAX_DOCKER_IMAGES {
-        let reason = format!(
-            "it holds {} images, more than the {MAX_DOCKER_IMAGES} that are accepted",
-            entries.len()
-        );
-        return Err(StoreError::malformed(archive, reason));
-    }
     let mut images = Vec::new();
-    for entry in entries {
-        let target = image(store, arrivals, &entry, archive, event)?;
+    for entry in entries(manifest, archive)? {
+        let target = image(store, arrivals, &entry, archive, &mut |tar, diff_id, what| {
+            let chunked = store.chunk_layer(tar, diff_id, what, event)?;
+            Ok(Descriptor::of_chunked_layer(&chunked))
+        })?;
         let names = entry.repo_tags.unwrap_or_default();
         let names = names.iter().map(|name| {
             name.parse()
@@ -53,12 +48,45 @@ pub(super) fn images(
     Ok(images)
 }
 
+/// The same with their layers as they are in the archive. What is no name of an image names nothing.
+pub(super) fn images_as_they_are(
+    store: &Store,
+    arrivals: &Arrivals,
+    manifest: &[u8],
+    archive: &str,
+) -> Result<Vec<(Descriptor, Vec<ImageReference>)>, StoreError> {
+    let mut images = Vec::new();
+    for entry in entries(manifest, archive)? {
+        let target = image(store, arrivals, &entry, archive, &mut |file, diff_id, what| {
+            store.layer_as_it_is(file, diff_id, what)
+        })?;
+        let names = entry.repo_tags.iter().flatten();
+        images.push((target, names.filter_map(|name| name.parse().ok()).collect()));
+    }
+    Ok(images)
+}
+
+fn entries(manifest: &[u8], archive: &str) -> Result<Vec<Entry>, StoreError> {
+    let entries: Vec<Entry> = parse(manifest, &format!("manifest.json of {archive}"))?;
+    if entries.len() > MAX_DOCKER_IMAGES {
+        let reason = format!(
+            "it holds {} images, more than the {MAX_DOCKER_IMAGES} that are accepted",
+            entries.len()
+        );
+        return Err(StoreError::malformed(archive, reason));
+    }
+    Ok(entries)
+}
+
+/// Makes what a layer is of its file, given its digest, that of its tar stream, and what it is called in errors.
+type LayerOf<'l> = dyn FnMut(&Digest, &Digest, &str) -> Result<Descriptor, StoreError> + 'l;
+
 fn image(
     store: &Store,
     arrivals: &Arrivals,
     entry: &Entry,
     archive: &str,
-    event: &mut dyn FnMut(LoadEvent),
+    layer_of: &mut LayerOf<'_>,
 ) -> Result<Descriptor, StoreError> {
     let missing = |name: &str| StoreError::malformed(archive, format!("{name:?} is missing from it"));
     let config_digest = arrivals
@@ -76,8 +104,7 @@ fn image(
     let mut layers = Vec::new();
     for (name, diff_id) in entry.layers.iter().zip(&config.rootfs.diff_ids) {
         let tar = arrivals.file(name).ok_or_else(|| missing(name))?;
-        let chunked = store.chunk_layer(&tar, diff_id, &format!("layer {name} of {archive}"), event)?;
-        layers.push(Descriptor::of_chunked_layer(&chunked));
+        layers.push(layer_of(&tar, diff_id, &format!("layer {name} of {archive}"))?);
     }
     let manifest = Manifest {
         schema_version: 2,

@@ -195,17 +195,7 @@ impl Store {
             if seen.insert(target.digest) {
                 self.take_image(&target, archive, event)?;
             }
-            let mut names = Vec::new();
-            for annotation in [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME] {
-                // A ref.name may also be a bare tag or any other text; then it names nothing.
-                let name = target
-                    .annotations
-                    .get(annotation)
-                    .and_then(|name| name.parse().ok());
-                if names.is_empty() {
-                    names.extend(name);
-                }
-            }
+            let names = name_in(&target).into_iter().collect();
             let target = Descriptor {
                 annotations: BTreeMap::new(),
                 ..target
@@ -214,6 +204,19 @@ impl Store {
         }
         self.take_signatures(&signatures, &images, archive)?;
         Ok(images)
+    }
+
+    /// The images that an index names, with their names, as they are.
+    pub(super) fn named_in_index(&self, index: &[u8], archive: &str) -> Result<Named, StoreError> {
+        let index: Index = parse(index, &format!("index.json of {archive}"))?;
+        let targets = index.manifests.into_iter();
+        let targets = targets.filter(|entry| entry.is_image() && !self.is_signatures(entry, archive));
+        Ok(targets
+            .map(|target| {
+                let names = name_in(&target).into_iter().collect();
+                (target, names)
+            })
+            .collect())
     }
 
     /// Whether an entry of an index is signatures: it says so, or its manifest shows it.
@@ -255,7 +258,14 @@ impl Store {
     }
 }
 
-type Named = Vec<(Descriptor, Vec<ImageReference>)>;
+/// The name that an entry of an index gives its image. A ref.name may also be a bare tag or any other text; then it names nothing.
+fn name_in(target: &Descriptor) -> Option<ImageReference> {
+    [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME]
+        .into_iter()
+        .find_map(|annotation| target.annotations.get(annotation)?.parse().ok())
+}
+
+pub(super) type Named = Vec<(Descriptor, Vec<ImageReference>)>;
 
 /// The images with the names they get: their own, or the one that was asked for.
 fn names_of(images: Named, name: Option<&ImageReference>, archive: &str) -> Result<Named, StoreError> {

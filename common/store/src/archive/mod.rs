@@ -1,6 +1,7 @@
 //! Images as files: OCI archives (whole or in parts), OCI folders, docker archives and folders, out and in; sealer's save files, in.
 
 mod arrivals;
+mod container_images;
 mod docker;
 mod entries;
 mod folder;
@@ -14,6 +15,7 @@ mod save_folder;
 mod sealer;
 mod tar_stream;
 
+pub use container_images::{ArchivedImage, ArchivedImages};
 pub use load::{LoadEvent, LoadedImage};
 pub use parts::{PartsIndex, PartsState, SavedParts};
 pub use save::SaveEvent;

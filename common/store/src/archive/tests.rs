@@ -58,7 +58,7 @@ pub(crate) fn saved(store: &Store, references: &[&str], dir: &Path) -> PathBuf {
 }
 
 /// A tar archive of these entries.
-fn archive(dir: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
+pub(super) fn archive(dir: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
     let path = dir.join("made.tar");
     let mut tar = tar::Builder::new(fs::File::create(&path).unwrap());
     for (name, bytes) in entries {

@@ -25,6 +25,8 @@ const HINT: &str = "take them from an archive (--from-archive) or another regist
                     hosts have from elsewhere in a file (--ignored-image-list), or build with --build-mode lite";
 /// Doubts shown; `gantry check` shows all.
 const MAX_DOUBTS_SHOWN: usize = 10;
+/// Images shown that cannot be had for one cause.
+const MAX_IMAGES_SHOWN: usize = 100;
 /// Images named in the history of a layer.
 const MAX_IMAGES_IN_HISTORY: usize = 8;
 
@@ -146,23 +148,25 @@ impl Builder<'_> {
         event(BuildEvent::Bringing(&names));
         let sources: Vec<ImageReference> = names.iter().map(upstream).collect();
         let answers = source.find(&sources, &recipe.platform)?;
-        let (mut brought, mut absent): (Vec<Brought<'_>>, usize) = (Vec::new(), 0);
+        let mut brought: Vec<Brought<'_>> = Vec::new();
+        // What cannot be had for one cause is told together: a registry that does not answer is one cause.
+        let mut absent: Vec<(String, Vec<&Missing>)> = Vec::new();
         for (missing, answer) in missing.iter().zip(answers) {
             match answer {
                 Ok(found) => brought.push((missing, found)),
                 Err(error) => {
-                    absent += 1;
-                    let similar = missing.similar.as_ref();
-                    let similar = similar.map_or(String::new(), |similar| format!(" (it has {similar})"));
-                    let text = format!(
-                        "{}: {} is not in registry/{similar} and cannot be had: {error:#}",
-                        place(missing),
-                        missing.image
-                    );
-                    event(BuildEvent::Missing(&text));
+                    let cause = format!("{error:#}");
+                    match absent.iter_mut().find(|(other, _)| *other == cause) {
+                        Some((_, images)) => images.push(missing),
+                        None => absent.push((cause, vec![missing])),
+                    }
                 }
             }
         }
+        for (cause, images) in &absent {
+            event(BuildEvent::Missing(&cannot_be_had(cause, images)));
+        }
+        let absent: usize = absent.iter().map(|(_, images)| images.len()).sum();
         if absent > 0 {
             let is = if absent == 1 {
                 "image that is"
@@ -172,11 +176,18 @@ impl Builder<'_> {
             let message = format!("{absent} container {is} named cannot be had");
             return Err(failure_hint(ExitCode::Input, message, HINT));
         }
-        self.lay(recipe, &brought, source, event)?;
-        self.fetched.extend(brought.iter().flat_map(|(_, found)| {
+        let blobs = brought.iter().flat_map(|(_, found)| {
             let all = found.manifests.iter().chain(&found.blobs);
             all.map(|blob| blob.digest)
-        }));
+        });
+        self.fetched.extend(blobs);
+        // Whatever ends this build, the next one does not fetch again what arrived.
+        let kept = self
+            .store
+            .keep_fetched(&self.options.name.to_string(), self.fetched.clone());
+        kept.map_err(|error| (error.exit_code(), error))
+            .or_else(|(code, error)| Err(error).or_exit(code))?;
+        self.lay(recipe, &brought, source, event)?;
         self.brought.extend(names.into_iter().map(|name| ContainerImage {
             image: name.to_string(),
             app_name: String::new(),
@@ -238,6 +249,33 @@ impl Builder<'_> {
             .or_exit(ExitCode::Failed)?
             .write(self.store, &self.layer_options)
             .map_err(layer_error)
+    }
+}
+
+/// Why `images` cannot be had, with where they are named.
+fn cannot_be_had(cause: &str, images: &[&Missing]) -> String {
+    let image = |missing: &Missing| {
+        let similar = missing.similar.as_ref();
+        let similar = similar.map_or(String::new(), |similar| format!(" (it has {similar})"));
+        format!(
+            "{}: {} is not in registry/{similar}",
+            place(missing),
+            missing.image
+        )
+    };
+    match images {
+        [one] => format!("{} and cannot be had: {cause}", image(one)),
+        images => {
+            let lines = images
+                .iter()
+                .take(MAX_IMAGES_SHOWN)
+                .map(|one| format!("\n  {}", image(one)));
+            let mut text = format!("{cause}:{}", lines.collect::<String>());
+            if images.len() > MAX_IMAGES_SHOWN {
+                text.push_str(&format!("\n  and {} more", images.len() - MAX_IMAGES_SHOWN));
+            }
+            text
+        }
     }
 }
 
