@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     targets::documents::TABLE_OF_CONTENTS,
     targets::archives::LAYER,
     targets::archives::ARCHIVE,
+    targets::archives::CONTAINER_ARCHIVE,
     targets::files::REGISTRY_TREE,
     targets::files::PACKAGES,
     targets::registries::AUTH_FILE,

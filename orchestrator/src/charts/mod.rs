@@ -7,12 +7,13 @@
 //!
 //! Charts of images are rendered in a process of their own, within limits ([`render_apart`]).
 //!
-//! What needs a running cluster (`lookup`) or chance (keys, passwords) gives nothing, or something of that shape. Templates cannot
-//! change a value in place (`set`): what a chart says that way is not seen.
+//! What needs a running cluster (`lookup`) or chance (keys, passwords) gives nothing, or something of that shape. What a template
+//! changes in place (`set`) is changed where it is a variable's alone, and told where others would see it, too.
 
 mod apart;
 mod chart;
 mod functions;
+mod in_place;
 mod methods;
 mod render;
 mod values;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::chart::Chart;
 use super::functions;
+use super::in_place::{self, Lost, with_assignments};
 use super::methods::with_calls;
 use super::values::dependencies;
 
@@ -35,6 +36,8 @@ pub struct Rendered {
     pub template: String,
     /// What it makes, or why it makes nothing.
     pub text: Result<String, String>,
+    /// Whether it changes a mapping of which others have the old state: helm may make something else of it.
+    pub lost_changes: bool,
 }
 
 /// What the templates of `chart` and of the charts in it make of its own values, for a cluster of this version.
@@ -68,7 +71,12 @@ pub fn render(chart: &Chart, kubernetes: Option<&str>) -> Vec<Rendered> {
             let template = format!("{}{path}", one.below);
             let text = set.render(&one.helm_name(path), &one.context(version, path), left);
             left = left.saturating_sub(text.as_ref().map_or(0, String::len));
-            all.push(Rendered { template, text });
+            let lost_changes = set.lost.take();
+            all.push(Rendered {
+                template,
+                text,
+                lost_changes,
+            });
         }
     }
     all
@@ -186,15 +194,18 @@ impl Planned<'_> {
 }
 
 /// Everything that templates define, for all of them.
-struct Set(Arc<OnceLock<Template>>);
+struct Set {
+    templates: Arc<OnceLock<Template>>,
+    lost: Lost,
+}
 
 impl Set {
     fn new(plan: &[Planned<'_>], failed: &mut Vec<Rendered>) -> Self {
-        let set = Arc::new(OnceLock::new());
-        let mut template = with_all_functions(&set);
+        let (set, lost) = (Arc::new(OnceLock::new()), Lost::default());
+        let mut template = with_all_functions(&set, &lost);
         for one in plan.iter().rev() {
             for (path, text) in &one.chart.templates {
-                match parsed(Template::new(&one.helm_name(path)), &with_calls(text)) {
+                match parsed(Template::new(&one.helm_name(path)), &understood(text)) {
                     Ok(own) => {
                         for name in own.templates() {
                             if let Some(tree) = own.lookup(name) {
@@ -205,17 +216,18 @@ impl Set {
                     Err(error) => failed.push(Rendered {
                         template: format!("{}{path}", one.below),
                         text: Err(error.to_string()),
+                        lost_changes: false,
                     }),
                 }
             }
         }
         let _ = set.set(template);
-        Self(set)
+        Self { templates: set, lost }
     }
 
     /// What the template of this name makes; nothing, if it makes nothing or could not be read.
     fn render(&self, name: &str, context: &Value, limit: usize) -> Result<String, String> {
-        let Some(set) = self.0.get().filter(|set| set.lookup(name).is_some()) else {
+        let Some(set) = self.templates.get().filter(|set| set.lookup(name).is_some()) else {
             return Ok(String::new());
         };
         let mut out = Bounded::new(limit);
@@ -225,8 +237,14 @@ impl Set {
     }
 }
 
-fn with_all_functions(set: &Arc<OnceLock<Template>>) -> Template {
+/// A template's text in words that templates here have.
+fn understood(text: &str) -> String {
+    with_assignments(&with_calls(text))
+}
+
+fn with_all_functions(set: &Arc<OnceLock<Template>>, lost: &Lost) -> Template {
     let template = functions::with_functions(Template::new("").max_range_iters(MAX_STEPS));
+    let template = in_place::with_functions(template, lost);
     let (of_include, of_tpl) = (Arc::downgrade(set), Arc::downgrade(set));
     let depth = Arc::new(Includes::default());
     let depth_of_tpl = depth.clone();
@@ -248,7 +266,7 @@ fn with_all_functions(set: &Arc<OnceLock<Template>>) -> Template {
             };
             let _inside = Inside::one_deeper(&depth_of_tpl)?;
             let set = upgraded(&of_tpl)?;
-            rendered(&set, &with_calls(&text.to_string()), dot).map(functions::string)
+            rendered(&set, &understood(&text.to_string()), dot).map(functions::string)
         })
 }
 
@@ -370,6 +388,64 @@ mod tests {
 
     fn rendered(templates: &[(&str, &str)], values: &str) -> Result<String, String> {
         render(&chart(templates, values), None).pop().unwrap().text
+    }
+
+    #[test]
+    fn what_is_changed_in_place_is_changed() {
+        let callee = "{{ define \"f\" }}{{ $_ := set .ctx \"k\" \"v\" }}{{ end }}";
+        for (text, result) in [
+            (
+                "{{- $x := dict \"a\" 1 -}}{{- $_ := set $x \"k\" \"v\" -}}{{ $x.k }}",
+                Ok("v"),
+            ),
+            (
+                "{{- $x := dict -}}{{- range $k, $v := .Values.map }}{{- $_ := set $x $v $k -}}{{ end -}}{{ $x.d }}{{ len $x }}",
+                Ok("c2"),
+            ),
+            (
+                "{{- $x := dict \"a\" (dict \"b\" 1) -}}{{- $_ := set $x.a \"c\" 2 -}}{{ $x.a.c }}{{ $x.a.b }}",
+                Ok("21"),
+            ),
+            (
+                "{{- $x := dict \"a\" 1 -}}{{- $_ := merge $x (dict \"a\" 2 \"b\" 3) -}}{{ $x.a }}{{ $x.b }}",
+                Ok("13"),
+            ),
+            (
+                "{{- $x := dict \"a\" 1 -}}{{- $y := mergeOverwrite $x (dict \"a\" 2) -}}{{ $x.a }}{{ $y.a }}",
+                Ok("22"),
+            ),
+            (
+                "{{- $x := dict \"a\" 1 -}}{{- $_ := unset $x \"a\" -}}{{ len $x }}",
+                Ok("0"),
+            ),
+            (
+                "{{- $x := deepCopy .Values.map -}}{{- $_ := set $x \"b\" 9 -}}{{ $x.b }}{{ .Values.map.b }}",
+                Ok("91"),
+            ),
+            ("{{ (set (dict) \"a\" 1).a }}", Ok("1")),
+            ("{{ (set (deepCopy .Values.map) \"b\" 9).b }}", Ok("9")),
+            // Whoever else has the mapping does not see the change here: that is told.
+            ("{{- $_ := set .Values \"x\" \"y\" -}}{{ .Values.x }}", Err(())),
+            (
+                "{{- $x := .Values.map -}}{{- $_ := set $x \"b\" 9 -}}{{ .Values.map.b }}",
+                Err(()),
+            ),
+            (
+                "{{- $x := dict -}}{{- include \"f\" (dict \"ctx\" $x) -}}{{ $x.k }}",
+                Err(()),
+            ),
+            (
+                "{{- $x := dict -}}{{- $y := $x -}}{{- $_ := set $x \"a\" 1 -}}{{ $y.a }}",
+                Err(()),
+            ),
+        ] {
+            let templates = chart(&[("_a.tpl", callee), ("b.yaml", text)], "map: {b: 1, c: d}\n");
+            let made = render(&templates, None).pop().unwrap();
+            assert_eq!(made.lost_changes, result.is_err(), "{text}: {made:?}");
+            if let Ok(result) = result {
+                assert_eq!(made.text.as_deref(), Ok(result), "{text}");
+            }
+        }
     }
 
     #[test]

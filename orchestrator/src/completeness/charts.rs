@@ -138,6 +138,12 @@ fn look(all: Vec<Rendered>, folder: &str, texts: &BTreeMap<String, String>, foun
                 continue;
             }
         };
+        if rendered.lost_changes {
+            found.doubt(
+                place(&file, None),
+                "it changes a mapping that is used elsewhere, too (set, merge): helm may make something else of it",
+            );
+        }
         let mut here = References::default();
         kubernetes_yaml::find(&text, &file, &|_, _| None, &mut here);
         for doubt in here.doubts() {

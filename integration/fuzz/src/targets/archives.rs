@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::{Cursor, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gantry_model::{Digest, ImageReference};
-use gantry_store::{Store, layer_from_tar};
+use gantry_store::{Platform, Store, layer_from_tar};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -53,70 +53,12 @@ pub(crate) const LAYER: Target = Target {
 /// An archive of images. What is refused leaves nothing behind.
 pub(crate) const ARCHIVE: Target = Target {
     name: "archive",
-    seeds: || {
-        let layer = tar(&[("a", EntryType::Regular, b"content", "")]);
-        let config = format!(
-            "{{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{}\"]}}}}",
-            Digest::of(&layer)
-        );
-        let described = |media: &str, blob: &[u8]| {
-            format!(
-                "{{\"mediaType\":\"application/vnd.oci.image.{media}\",\"digest\":\"{}\",\"size\":{}}}",
-                Digest::of(blob),
-                blob.len()
-            )
-        };
-        let manifest = format!(
-            "{{\"schemaVersion\":2,\"config\":{},\"layers\":[{}]}}",
-            described("config.v1+json", config.as_bytes()),
-            described("layer.v1.tar", &layer)
-        );
-        let index = format!(
-            "{{\"schemaVersion\":2,\"manifests\":[{}]}}",
-            described("manifest.v1+json", manifest.as_bytes())
-        );
-        let place = |blob: &[u8]| format!("blobs/{}", Digest::of(blob).to_string().replace(':', "/"));
-        let oci = tar(&[
-            (
-                "oci-layout",
-                EntryType::Regular,
-                b"{\"imageLayoutVersion\":\"1.0.0\"}",
-                "",
-            ),
-            ("index.json", EntryType::Regular, index.as_bytes(), ""),
-            (
-                &place(manifest.as_bytes()),
-                EntryType::Regular,
-                manifest.as_bytes(),
-                "",
-            ),
-            (
-                &place(config.as_bytes()),
-                EntryType::Regular,
-                config.as_bytes(),
-                "",
-            ),
-            (&place(&layer), EntryType::Regular, &layer, ""),
-        ]);
-        let docker = tar(&[
-            ("layer.tar", EntryType::Regular, &layer, ""),
-            ("config.json", EntryType::Regular, config.as_bytes(), ""),
-            (
-                "manifest.json",
-                EntryType::Regular,
-                b"[{\"Config\":\"config.json\",\"RepoTags\":[\"a:b\"],\"Layers\":[\"layer.tar\"]}]",
-                "",
-            ),
-        ]);
-        vec![oci, docker]
-    },
+    seeds: archives,
     run: |data| {
         let folder = folder();
         let store = Store::open(&folder.path().join("store")).expect("a store can be made");
-        let archive = folder.path().join("archive");
-        let written = fs::File::create(&archive).and_then(|mut file| file.write_all(data));
-        written.expect("an archive can be written");
         let name: Option<ImageReference> = "some:name".parse().ok();
+        let archive = written(folder.path(), data);
         if store.load(&archive, name.as_ref(), &mut |_| {}).is_err() {
             let left = size(&folder.path().join("store"));
             assert!(
@@ -126,6 +68,92 @@ pub(crate) const ARCHIVE: Target = Target {
         }
     },
 };
+
+/// An archive of container images, taken as they are. What an image consists of is there, whole.
+pub(crate) const CONTAINER_ARCHIVE: Target = Target {
+    name: "container-archive",
+    seeds: archives,
+    run: |data| {
+        let folder = folder();
+        let store = Store::open(&folder.path().join("store")).expect("a store can be made");
+        let Ok(images) = store.take_container_images(&written(folder.path(), data)) else {
+            return;
+        };
+        for (_, target) in images.named {
+            let image = store.archived_image(&target.digest, &Platform::host());
+            for blob in image.ok().flatten().into_iter().flat_map(|image| image.blobs) {
+                let size = store.blobs().verify(&blob.digest, "blob").expect("it is whole");
+                assert_eq!(size, blob.size);
+            }
+        }
+    },
+};
+
+fn archives() -> Vec<Vec<u8>> {
+    let layer = tar(&[("a", EntryType::Regular, b"content", "")]);
+    let config = format!(
+        "{{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{}\"]}}}}",
+        Digest::of(&layer)
+    );
+    let described = |media: &str, blob: &[u8]| {
+        format!(
+            "{{\"mediaType\":\"application/vnd.oci.image.{media}\",\"digest\":\"{}\",\"size\":{}}}",
+            Digest::of(blob),
+            blob.len()
+        )
+    };
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"config\":{},\"layers\":[{}]}}",
+        described("config.v1+json", config.as_bytes()),
+        described("layer.v1.tar", &layer)
+    );
+    let index = format!(
+        "{{\"schemaVersion\":2,\"manifests\":[{}]}}",
+        described("manifest.v1+json", manifest.as_bytes())
+    );
+    let place = |blob: &[u8]| format!("blobs/{}", Digest::of(blob).to_string().replace(':', "/"));
+    let oci = tar(&[
+        (
+            "oci-layout",
+            EntryType::Regular,
+            b"{\"imageLayoutVersion\":\"1.0.0\"}",
+            "",
+        ),
+        ("index.json", EntryType::Regular, index.as_bytes(), ""),
+        (
+            &place(manifest.as_bytes()),
+            EntryType::Regular,
+            manifest.as_bytes(),
+            "",
+        ),
+        (
+            &place(config.as_bytes()),
+            EntryType::Regular,
+            config.as_bytes(),
+            "",
+        ),
+        (&place(&layer), EntryType::Regular, &layer, ""),
+    ]);
+    let docker = tar(&[
+        ("layer.tar", EntryType::Regular, &layer, ""),
+        ("config.json", EntryType::Regular, config.as_bytes(), ""),
+        (
+            "manifest.json",
+            EntryType::Regular,
+            b"[{\"Config\":\"config.json\",\"RepoTags\":[\"a:b\"],\"Layers\":[\"layer.tar\"]}]",
+            "",
+        ),
+    ]);
+    vec![oci, docker]
+}
+
+/// The archive that an input is, as a file.
+fn written(folder: &Path, data: &[u8]) -> PathBuf {
+    let archive = folder.join("archive");
+    let written = fs::File::create(&archive).and_then(|mut file| file.write_all(data));
+    written.expect("an archive can be written");
+    archive
+}
 
 pub(super) fn folder() -> TempDir {
     let made = if Path::new(MEMORY).is_dir() {

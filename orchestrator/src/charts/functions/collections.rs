@@ -1,10 +1,11 @@
-//! Functions over lists and mappings. None of them changes its arguments: `set` and `merge` give what they would have made.
+//! Functions over lists and mappings. None of them changes its arguments; what does in helm is in `in_place.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gotmpl::{Template, Value};
 
+use super::super::in_place::deep_copy;
 use super::values_merged;
 use super::{Answer, error, string, text, to_json};
 
@@ -51,7 +52,7 @@ pub(super) fn add(template: Template) -> Template {
         template = template.func(name, |a| Ok(values_merged(a.iter())));
     }
     for name in ["deepCopy", "mustDeepCopy"] {
-        template = template.func(name, |a| Ok(a.first().cloned().unwrap_or(Value::Nil)));
+        template = template.func(name, |a| Ok(a.first().map_or(Value::Nil, deep_copy)));
     }
     template
         .func("last", |a| {
@@ -160,16 +161,6 @@ pub(super) fn add(template: Template) -> Template {
                 .get(name.as_str())
                 .cloned()
                 .unwrap_or_else(|| string("")))
-        })
-        .func("set", |a| {
-            let mut all = fields(a.first());
-            all.insert(text(a.get(1)).into(), a.get(2).cloned().unwrap_or(Value::Nil));
-            Ok(Value::Map(Arc::new(all)))
-        })
-        .func("unset", |a| {
-            let mut all = fields(a.first());
-            all.remove(text(a.get(1)).as_str());
-            Ok(Value::Map(Arc::new(all)))
         })
         .func("hasKey", |a| {
             Ok(Value::Bool(

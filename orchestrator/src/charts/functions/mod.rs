@@ -13,7 +13,7 @@ use gantry_template::to_json;
 use gotmpl::{Template, TemplateError, Value};
 
 /// What a function gives, or why it cannot.
-type Answer = Result<Value, TemplateError>;
+pub(super) type Answer = Result<Value, TemplateError>;
 
 /// `template` with all of them but `include` and `tpl`, which know the other templates.
 pub(super) fn with_functions(template: Template) -> Template {
@@ -52,7 +52,7 @@ fn error(message: impl Into<String>) -> Answer {
 }
 
 /// Mappings put over each other, the last on top.
-fn values_merged<'v>(values: impl Iterator<Item = &'v Value>) -> Value {
+pub(super) fn values_merged<'v>(values: impl Iterator<Item = &'v Value>) -> Value {
     values.fold(map([]), |merged, over| put_over(&merged, over))
 }
 
