@@ -1,10 +1,13 @@
-//! Container images that a build took from a real registry are served by a real registry, out of the built image's own tree.
+//! Container images that a build took from a real registry are served by a real registry, out of the built image's own tree;
+//! and what sets hosts up asks for nothing else.
 
 use std::fs;
 
 use gantry_integration::ImageTree;
 use gantry_integration::image_desk::ImageDesk;
+use gantry_integration::kubernetes_image::{Runtime, kubernetes_image};
 use gantry_integration::registry::{Guard, Registry};
+use serde_json::{Value, json};
 
 #[test]
 fn what_a_build_took_from_a_registry_is_served_from_the_image() {
@@ -105,4 +108,64 @@ fn what_a_build_took_from_a_registry_is_served_from_the_image() {
             .unwrap();
         }
     }
+}
+
+#[test]
+fn the_scripts_of_kubernetes_images_need_no_network() {
+    let desk = ImageDesk::new().unwrap();
+    for (runtime, scripts) in [
+        (Runtime::Docker, &["scripts/init.sh"][..]),
+        (
+            Runtime::Containerd,
+            &["scripts/containerd.sh", "scripts/init-kube.sh"],
+        ),
+    ] {
+        let context = kubernetes_image(runtime).unwrap();
+        let name = format!("{}:v1.20.2", runtime.image());
+        desk.gantry(&format!(
+            "build -t {name} --build-mode lite {}",
+            context.display()
+        ))
+        .unwrap()
+        .ok()
+        .unwrap();
+        let check = format!("check {name} --rehearse -o json");
+        let checked = desk.gantry(&check).unwrap().ok().unwrap();
+        let document: Value = serde_json::from_str(&checked).unwrap();
+        let rehearsal = &document["rehearsal"];
+        assert_eq!(rehearsal["findings"], json!([]), "{name}");
+        for script in scripts {
+            let ran = rehearsal["scripts"].as_array().unwrap();
+            assert!(
+                ran.contains(&json!({ "name": script, "succeeded": true })),
+                "{name}: {script} ran to its end: {rehearsal}"
+            );
+        }
+    }
+
+    // What a hurried change would do to one of them.
+    let base = format!("{}:v1.20.2", Runtime::Docker.image());
+    fs::create_dir_all(desk.folder().join("hurried/scripts")).unwrap();
+    fs::write(
+        desk.folder().join("hurried/scripts/init.sh"),
+        "bash docker.sh\nbash init-kube.sh\ncurl -fsSL https://packages.example/key.gpg\n",
+    )
+    .unwrap();
+    fs::write(
+        desk.folder().join("hurried/Kubefile"),
+        format!("FROM {base}\nCOPY scripts scripts\n"),
+    )
+    .unwrap();
+    desk.gantry("build -t hurried:v1 --build-mode lite hurried")
+        .unwrap()
+        .ok()
+        .unwrap();
+    let checked = desk.gantry("check hurried:v1 --rehearse").unwrap();
+    assert_eq!(checked.status, Some(6), "{checked}");
+    assert!(
+        checked
+            .stdout
+            .contains("reaches packages.example:443   init.sh:3 (curl)"),
+        "{checked}"
+    );
 }

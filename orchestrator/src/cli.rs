@@ -57,6 +57,9 @@ pub enum Command {
     /// What `gantry build` starts for RUN
     #[command(hide = true)]
     BuildRunChild(crate::build::run::ChildArgs),
+    /// What `gantry check --rehearse` starts for scripts
+    #[command(hide = true)]
+    RehearsalChild(crate::rehearsal::ChildArgs),
     /// What `gantry build` and `gantry check` start for charts
     #[command(hide = true)]
     RenderChart,

@@ -12,6 +12,7 @@
 //! - [`build`] makes images from Kubefiles, [`sbom`] says what is in them
 //! - [`charts`] renders charts of helm
 //! - [`completeness`] is whether an image has every container image that its files name
+//! - [`rehearsal`] is whether its scripts ask for what only a network has
 //! - [`exit`] is the one place for exit codes and errors, [`output`] for what goes to standard output
 
 pub mod build;
@@ -27,6 +28,7 @@ pub mod inventory;
 pub mod log;
 pub mod output;
 pub mod plan;
+pub mod rehearsal;
 pub mod report;
 pub mod sbom;
 pub mod session;

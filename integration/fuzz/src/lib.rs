@@ -9,6 +9,7 @@
 //!          registries  auth files, registries.conf, challenges
 //!          messages    the protocol's frames
 //!          signatures  keys, what is signed, policies
+//!          rehearsals  packets and questions of scripts
 //! ```
 //!
 //! `make fuzz` gives every target to libFuzzer for a while; the tests here run the seeds, and random changes of them.
@@ -51,6 +52,8 @@ pub const TARGETS: &[Target] = &[
     targets::messages::MESSAGE,
     targets::signatures::POLICY,
     targets::signatures::SIGNATURE,
+    targets::rehearsals::PACKET,
+    targets::rehearsals::QUESTION,
 ];
 
 /// The target of this name.

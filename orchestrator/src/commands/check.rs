@@ -1,4 +1,6 @@
-//! `gantry check`: whether an image has every container image that its files name.
+//! `gantry check`: whether an image has every container image that its files name, and whether its scripts ask for more.
+
+mod rehearsal;
 
 use gantry_model::ExitCode;
 use gantry_store::{ContainerImage, Platform, Rootfs, Store};
@@ -18,13 +20,24 @@ const MAX_PLACES_SHOWN: usize = 3;
 /// Flags of `gantry check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What is looked at: manifests/, charts/ and application/apps/ (templates and charts as the image's own
-values make them), lists in imageList, and what the image's kubeadm says, which is asked as nobody in
-a sandbox that has no network and nothing of this machine.
-Exit status 6: something is missing or damaged; with --strict also when something cannot be told.
+What is looked at: manifests/, charts/ and application/apps/ (templates and charts as the
+image's own values make them), lists in imageList, and what the image's kubeadm says, which is
+asked as nobody in a sandbox that has no network and nothing of this machine.
+Exit status 6: something is missing or damaged, or a script needs a network; with --strict also
+when something cannot be told.
+
+--rehearse runs scripts that somebody else wrote, as root: init.sh (or docker.sh or containerd.sh,
+and init-kube.sh), init-registry.sh, what the image launches (CMD, LAUNCH), and clean.sh. They
+see this machine's /usr and /etc, and keep to themselves what they write there; they see none of
+its other files, processes, sockets and disks, and no network. Every name they ask for gets an
+address, every connection is refused at once; both are listed with the line that did it.
+systemctl, and what changes the kernel, is stood in for: services are not started, so what they
+do is not seen. Where a script fails, the rest of it is not known.
 
 Examples:
   gantry check kubernetes:v1.31.4
+  sudo gantry check kubernetes:v1.31.4 --rehearse
+  sudo gantry check shop:v7 --rehearse --strict --script-timeout 10m -e Zone=a
   gantry check shop:v7 --ignored-image-list absent.txt
   gantry check shop:v7 -o json | jq -r '.missing[].image'")]
 pub struct Args {
@@ -33,6 +46,9 @@ pub struct Args {
 
     #[command(flatten)]
     platform: PlatformArgs,
+
+    #[command(flatten)]
+    rehearsal: rehearsal::RehearsalArgs,
 
     #[command(flatten)]
     ignored: super::image_lists::IgnoredArgs,
@@ -49,7 +65,7 @@ pub struct Args {
 /// Runs `gantry check`.
 ///
 /// # Errors
-/// When there is no such image, it is damaged, or something is missing in it.
+/// When there is no such image, it is damaged, something is missing in it, or its scripts need a network.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let ignored = args.ignored.read()?;
     let store = Store::open(context.root()).map_err(super::store_error)?;
@@ -65,35 +81,64 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let values = TemplateValues::new(&image.env(), extension.as_ref());
     let names = image.container_images().map_err(super::store_error)?;
     let report = look(&store, &rootfs, &values, &names, &ignored, &platform)?;
+    let name = store.find_name(&args.image).map_err(super::store_error)?;
+    let rehearsed = args.rehearsal.run(&store, &image, &name, &rootfs, context)?;
     match args.output {
-        OutputFormat::Table => output::print(&text(&report))?,
-        OutputFormat::Json => output::print_json(&document(&report))?,
+        OutputFormat::Table => {
+            let rehearsed = rehearsed.as_ref().map(rehearsal::text).unwrap_or_default();
+            output::print(&format!("{}{rehearsed}", text(&report)))?;
+        }
+        OutputFormat::Json => {
+            let mut document = document(&report);
+            if let Some(outcome) = &rehearsed {
+                if !outcome.findings.is_empty() {
+                    document["complete"] = json!(false);
+                } else if !outcome.doubts.is_empty() && report.is_complete() {
+                    document["complete"] = json!(null);
+                }
+                document["rehearsal"] = rehearsal::document(outcome);
+            }
+            output::print_json(&document)?;
+        }
     }
-    if report.is_complete() && (report.doubts.is_empty() || !args.strict) {
-        return Ok(ExitCode::Done);
+    if !report.is_complete() {
+        return Err(failure_hint(
+            ExitCode::Verification,
+            format!(
+                "image {} is not complete: {} not inside, {} damaged",
+                args.image,
+                count(report.missing.len(), "container image"),
+                report.flaws.len(),
+            ),
+            "build it again where these images can be had: `gantry build --help` says from where they are taken; \
+             what hosts have from elsewhere goes into a file for --ignored-image-list",
+        ));
     }
-    if report.is_complete() {
+    let outcome = rehearsed.unwrap_or_default();
+    if !outcome.findings.is_empty() {
+        return Err(failure_hint(
+            ExitCode::Verification,
+            format!(
+                "image {} is not complete: its scripts asked a network for {}",
+                args.image,
+                count(outcome.findings.len(), "thing")
+            ),
+            "bring what they fetch in the image, with COPY, and let them take it from there",
+        ));
+    }
+    let doubts = report.doubts.len() + outcome.doubts.len();
+    if doubts > 0 && args.strict {
         return Err(failure_hint(
             ExitCode::Verification,
             format!(
                 "whether image {} is complete is not known: {} could not be told",
                 args.image,
-                count(report.doubts.len(), "thing")
+                count(doubts, "thing")
             ),
             "look at the list; without --strict it counts for nothing",
         ));
     }
-    Err(failure_hint(
-        ExitCode::Verification,
-        format!(
-            "image {} is not complete: {} not inside, {} damaged",
-            args.image,
-            count(report.missing.len(), "container image"),
-            report.flaws.len(),
-        ),
-        "build it again where these images can be had: `gantry build --help` says from where they are taken; \
-         what hosts have from elsewhere goes into a file for --ignored-image-list",
-    ))
+    Ok(ExitCode::Done)
 }
 
 fn look(

@@ -75,6 +75,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Build(args) => build::run(args, context),
         Command::BuildRunChild(args) => crate::build::run::run_child(&args),
+        Command::RehearsalChild(args) => crate::rehearsal::run_child(&args),
         Command::RenderChart => crate::charts::run_apart(),
         Command::Images(args) => images::run(args, context),
         Command::Inspect(args) => inspect::run(args, context),

@@ -1,6 +1,6 @@
 //! `gantry run`: an image and hosts become a cluster, by a Clusterfile that is made of both and applied.
 
-mod default_clusterfile;
+pub(super) mod default_clusterfile;
 mod of_sealer;
 mod same_cluster;
 
@@ -207,7 +207,7 @@ fn tell_where(state: &State, name: &ClusterName, has_secrets: bool) {
     }
 }
 
-fn variable(text: &str) -> Result<String, String> {
+pub(super) fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         _ => Err(format!("{text:?} has to be NAME=VALUE")),

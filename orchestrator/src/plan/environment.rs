@@ -14,7 +14,7 @@ const KUBE_SERVICE: u32 = 1;
 const DNS_SERVICE: u32 = 10;
 
 /// The environment of scripts on `host`.
-pub(super) fn environment(
+pub(crate) fn environment(
     clusterfile: &Clusterfile,
     image: &PlanImage,
     host: &Host,

@@ -15,11 +15,11 @@ pub(super) const SCRIPT_TIME_LIMIT_S: u32 = 3600;
 
 /// A script and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// Name below `scripts/`.
-    pub(super) script: &'static str,
-    /// Arguments.
-    pub(super) args: Vec<String>,
+    pub(crate) script: &'static str,
+    /// Arguments. `{rootfs}` stands for the rootfs.
+    pub(crate) args: Vec<String>,
 }
 
 /// The container runtime: what the Clusterfile says, or the image's label, or the script the image has.
@@ -104,6 +104,13 @@ pub(super) fn clean(image: &PlanImage) -> Option<Call> {
         script: "clean.sh",
         args: Vec::new(),
     })
+}
+
+/// What runs on the first master from when it comes to when it goes. An image that sets up no hosts has nothing of the kind.
+pub(crate) fn of_first_master(clusterfile: &Clusterfile, image: &PlanImage) -> Vec<Call> {
+    let init = init(clusterfile, image).unwrap_or_default();
+    let registry = registry(clusterfile, image);
+    init.into_iter().chain(registry).chain(clean(image)).collect()
 }
 
 fn has(image: &PlanImage, script: &str) -> bool {

@@ -5,6 +5,7 @@ pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod messages;
 pub(crate) mod registries;
+pub(crate) mod rehearsals;
 pub(crate) mod signatures;
 pub(crate) mod texts;
 

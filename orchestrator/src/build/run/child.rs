@@ -37,22 +37,31 @@ pub fn run_child(args: &ChildArgs) -> ! {
     std::process::exit(status)
 }
 
-/// New namespaces; the inner process is the first of the new process namespace and ends all others when it ends.
 fn outer(spec_file: &Path) -> io::Result<i32> {
+    let spec = read(spec_file)?;
+    first_of_new_namespaces(COMMAND, spec_file, spec.network)
+}
+
+/// Makes new namespaces, but for the network's where `keeps_network`, and runs `gantry COMMAND --inner SPEC` there; gives its status.
+/// It is the first of the new process namespace and ends all others when it ends; it is ended when this process is.
+pub(crate) fn first_of_new_namespaces(
+    command: &str,
+    spec_file: &Path,
+    keeps_network: bool,
+) -> io::Result<i32> {
     use nix::sched::{CloneFlags, unshare};
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let spec = read(spec_file)?;
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
-    if !spec.network {
+    if !keeps_network {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
     unshare(namespaces)?;
     let status = Command::new("/proc/self/exe")
         .arg0("gantry")
-        .arg(COMMAND)
+        .arg(command)
         .arg("--inner")
         .arg(spec_file)
         .status()?;

@@ -12,6 +12,7 @@ mod child;
 mod output;
 mod sandbox;
 
+pub(crate) use child::first_of_new_namespaces;
 pub use child::{ChildArgs, run_child};
 
 use std::collections::BTreeMap;
@@ -61,7 +62,13 @@ struct RunSpec {
 }
 
 /// The folders of one RUN; removed when dropped.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Scratch {
     /// Creates a folder of this name in it.
@@ -209,7 +216,8 @@ pub fn ask(
     }
 }
 
-fn scratch(store: &Store) -> anyhow::Result<Scratch> {
+/// An empty folder in the store, for what runs in a sandbox.
+pub(crate) fn scratch(store: &Store) -> anyhow::Result<Scratch> {
     let tmp = store.tmp_dir();
     let make = || -> io::Result<PathBuf> {
         fs::create_dir_all(&tmp)?;

@@ -23,7 +23,11 @@ const NO_VALUE: &str = "<no value>";
 ///
 /// # Errors
 /// When there is no such image, it is damaged, or what it brings is too long, no text or no template.
-pub(super) fn of_image(image: &ImageReference, env: &[String], context: &Context) -> anyhow::Result<Source> {
+pub(in crate::commands) fn of_image(
+    image: &ImageReference,
+    env: &[String],
+    context: &Context,
+) -> anyhow::Result<Source> {
     let store = connect::store(context)?;
     let _nothing_vanishes = store.share().map_err(store_error)?;
     let stored = store.image(image).map_err(store_error)?;

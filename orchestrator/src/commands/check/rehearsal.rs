@@ -1,0 +1,129 @@
+//! `gantry check --rehearse`: what the scripts of an image ask a network for.
+
+use std::time::Duration;
+
+use gantry_model::ImageReference;
+use gantry_store::{Image, Rootfs, Store};
+use serde_json::json;
+
+use super::count;
+use crate::clusterfile::Clusterfile;
+use crate::clusterfile::compose::{Choices, PLAIN, compose};
+use crate::commands::run::default_clusterfile;
+use crate::context::Context;
+use crate::output::Table;
+use crate::rehearsal::{self, Doubt, Finding, Outcome};
+
+/// Flags of a rehearsal.
+#[derive(Debug, clap::Args)]
+pub(super) struct RehearsalArgs {
+    /// Run the image's scripts, as root, on a host in a sandbox without a network, and list what they ask a network for
+    #[arg(long)]
+    rehearse: bool,
+
+    /// Longest time that a script may take in a rehearsal
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration, requires = "rehearse")]
+    script_timeout: Duration,
+
+    /// A variable of the image's scripts in a rehearsal; may be given several times
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = crate::commands::run::variable, requires = "rehearse")]
+    env: Vec<String>,
+}
+
+impl RehearsalArgs {
+    /// Rehearses the image where that is asked for.
+    ///
+    /// # Errors
+    /// See [`rehearsal::prepare`] and [`rehearsal::rehearse`].
+    pub(super) fn run(
+        &self,
+        store: &Store,
+        image: &Image,
+        name: &ImageReference,
+        rootfs: &Rootfs,
+        context: &Context,
+    ) -> anyhow::Result<Option<Outcome>> {
+        if !self.rehearse {
+            return Ok(None);
+        }
+        let (clusterfile, doubt) = self.clusterfile(name, context)?;
+        let seconds = u32::try_from(self.script_timeout.as_secs())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let prepared = rehearsal::prepare(store, image, name, rootfs, &clusterfile, seconds)?;
+        let mut outcome = rehearsal::rehearse(store, prepared)?;
+        outcome.doubts.splice(0..0, doubt);
+        Ok(Some(outcome))
+    }
+
+    /// The image's own Clusterfile for the one host there is; a plain one where that says nothing without more values.
+    fn clusterfile(
+        &self,
+        name: &ImageReference,
+        context: &Context,
+    ) -> anyhow::Result<(Clusterfile, Option<Doubt>)> {
+        let choices = Choices {
+            image: Some(name.clone()),
+            masters: vec![rehearsal::host_address()],
+            env: self.env.clone(),
+            ..Choices::default()
+        };
+        let for_one_host = |file: &str, base: &str| -> anyhow::Result<Clusterfile> {
+            let text = compose(file, base, &choices)?;
+            Ok(Clusterfile::parse(file, &text)?.0)
+        };
+        let own = default_clusterfile::of_image(name, &self.env, context)
+            .and_then(|source| for_one_host(&source.file, &source.text));
+        match own {
+            Ok(clusterfile) => Ok((clusterfile, None)),
+            Err(error) => {
+                let doubt = Doubt {
+                    script: "etc/Clusterfile".to_owned(),
+                    reason: format!("scripts run without what it says: {error:#}"),
+                };
+                Ok((for_one_host("Clusterfile", PLAIN)?, Some(doubt)))
+            }
+        }
+    }
+}
+
+/// An outcome for people.
+pub(super) fn text(outcome: &Outcome) -> String {
+    let mut text = format!("\n{} rehearsed\n", count(outcome.scripts.len(), "script"));
+    if !outcome.findings.is_empty() {
+        let mut table = Table::new(["NEEDS A NETWORK", "AT", "SCRIPT"]);
+        for finding in &outcome.findings {
+            table.row([finding.what.to_string(), at(finding), finding.script.clone()]);
+        }
+        text.push_str(&format!("\n{}", table.render()));
+    }
+    if !outcome.doubts.is_empty() {
+        let mut table = Table::new(["NOT KNOWN OF", "WHY"]);
+        for doubt in &outcome.doubts {
+            table.row([doubt.script.clone(), doubt.reason.clone()]);
+        }
+        text.push_str(&format!("\n{}", table.render()));
+    }
+    text
+}
+
+/// The line, and the process where it is another program's.
+fn at(finding: &Finding) -> String {
+    match (&finding.line, &finding.process) {
+        (Some(line), Some(process)) if *process != line.program => {
+            format!("{}:{} ({process})", line.file, line.line)
+        }
+        (Some(line), _) => line.to_string(),
+        (None, Some(process)) => format!("({process})"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// An outcome for programs.
+pub(super) fn document(outcome: &Outcome) -> serde_json::Value {
+    json!({
+        "scripts": outcome.scripts,
+        "findings": outcome.findings,
+        "notKnown": outcome.doubts,
+    })
+}

@@ -1,0 +1,180 @@
+//! This module owns what is rehearsed: which scripts of an image run on its first master, in which order, with which environment.
+//! The planner says so, for a Clusterfile of one host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
+use gantry_store::{Image, Platform, Rootfs, Store};
+
+use super::network::HOST;
+use super::sandbox::ROOTFS;
+use super::{Doubt, ScriptCall, stand_ins};
+use crate::clusterfile::Clusterfile;
+use crate::exit::{OrExit as _, failure, failure_hint};
+use crate::plan::planner::API_SERVER;
+use crate::plan::{PlanImage, ScriptOfHost, environment_of_scripts, scripts_of_first_master};
+
+/// Where scripts find programs, as agents say it.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What `init.sh` calls at its end in the images of sealer.
+const LAST_OF_INIT: &str = "init-kube.sh";
+const INIT: &str = "init.sh";
+const CLEAN: &str = "clean.sh";
+/// The cluster's own registry, where the Clusterfile says no other.
+const CLUSTER_REGISTRY: &str = "sea.hub";
+
+/// What is to be rehearsed.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) layers: Vec<LayerDescriptor>,
+    pub(super) calls: Vec<ScriptCall>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) files: BTreeMap<String, String>,
+    pub(super) cluster_names: Vec<String>,
+    pub(super) time_limit_s: u32,
+    pub(super) doubts: Vec<Doubt>,
+}
+
+/// The address of the host in a rehearsal.
+#[must_use]
+pub fn host_address() -> IpAddr {
+    HOST.into()
+}
+
+/// Finds out what runs of `image` on the one host of `clusterfile`, whose address is [`host_address`]. A script takes at most
+/// `time_limit_s` seconds.
+///
+/// # Errors
+/// When this is not root, the image is for another platform, damaged, or has mistakes.
+pub fn prepare(
+    store: &Store,
+    image: &Image,
+    reference: &ImageReference,
+    rootfs: &Rootfs,
+    clusterfile: &Clusterfile,
+    time_limit_s: u32,
+) -> anyhow::Result<Prepared> {
+    refuse_elsewhere(image)?;
+    let plan_image = PlanImage::read(store, image, reference, &BTreeSet::new())
+        .map_err(|error| (error.exit_code(), error))
+        .or_else(|(code, error)| Err(error).or_exit(code))?;
+    let mut env = environment_of_scripts(clusterfile, &plan_image, clusterfile.first_master());
+    let unrun = plan_image.plugins.keys().map(|path| Doubt {
+        script: path.clone(),
+        reason: "plugins are not rehearsed".to_owned(),
+    });
+    let mut doubts: Vec<Doubt> = unrun.collect();
+    let files = rendered(rootfs, &plan_image, &env, &mut doubts)?;
+    env.insert("PATH".to_owned(), format!("{}:{PATH}", stand_ins::FOLDER));
+    for (name, value) in [
+        ("HOME", "/root"),
+        ("USER", "root"),
+        ("LOGNAME", "root"),
+        ("SHELL", "/bin/bash"),
+    ] {
+        env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    let registry = &clusterfile.registry.domain;
+    let names = [CLUSTER_REGISTRY, registry.as_str(), API_SERVER];
+    let names: BTreeSet<String> = names.map(str::to_owned).into();
+    Ok(Prepared {
+        layers: image.layers.clone(),
+        calls: calls(image, &plan_image, clusterfile)?,
+        env,
+        files,
+        cluster_names: names.into_iter().collect(),
+        time_limit_s,
+        doubts,
+    })
+}
+
+/// Scripts in the order in which a host comes and goes, with what is launched on it between.
+fn calls(
+    image: &Image,
+    plan_image: &PlanImage,
+    clusterfile: &Clusterfile,
+) -> anyhow::Result<Vec<ScriptCall>> {
+    let scripts = scripts_of_first_master(clusterfile, plan_image);
+    let (last, first): (Vec<_>, Vec<_>) = scripts.into_iter().partition(|script| script.script == CLEAN);
+    let mut calls: Vec<ScriptCall> = first.into_iter().map(|script| call(script, plan_image)).collect();
+    let lines = image
+        .commands()
+        .map_err(|error| (error.exit_code(), error))
+        .or_else(|(code, error)| Err(error).or_exit(code))?;
+    let lines = lines.into_iter().zip(1..).map(|(line, number)| ScriptCall {
+        name: format!("CMD {number}"),
+        words: vec!["-c".to_owned(), line],
+        folder: ROOTFS.into(),
+        follower: None,
+    });
+    calls.extend(lines);
+    calls.extend(last.into_iter().map(|script| call(script, plan_image)));
+    Ok(calls)
+}
+
+fn call(script: ScriptOfHost, image: &PlanImage) -> ScriptCall {
+    let args = script.args.into_iter().map(|arg| arg.replace("{rootfs}", ROOTFS));
+    let follower = (script.script == INIT && image.scripts.contains(LAST_OF_INIT)).then(|| ScriptOfHost {
+        script: LAST_OF_INIT,
+        args: Vec::new(),
+    });
+    ScriptCall {
+        name: format!("scripts/{}", script.script),
+        words: std::iter::once(script.script.to_owned()).chain(args).collect(),
+        folder: Path::new(ROOTFS).join("scripts"),
+        follower: follower.map(|script| Box::new(call(script, image))),
+    }
+}
+
+/// What templates become on the host.
+fn rendered(
+    rootfs: &Rootfs,
+    image: &PlanImage,
+    env: &BTreeMap<String, String>,
+    doubts: &mut Vec<Doubt>,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for path in &image.templates {
+        let Some(target) = gantry_template::target(path) else {
+            continue;
+        };
+        let mut bytes = Vec::new();
+        rootfs
+            .copy_file(path, &mut bytes)
+            .map_err(|error| (error.exit_code(), error))
+            .or_else(|(code, error)| Err(error).or_exit(code))?;
+        let text = String::from_utf8_lossy(&bytes);
+        match gantry_template::render(&text, env) {
+            Ok(text) => {
+                files.insert(target.to_owned(), text);
+            }
+            Err(error) => doubts.push(Doubt {
+                script: path.clone(),
+                reason: format!("it cannot be rendered: {error}"),
+            }),
+        }
+    }
+    Ok(files)
+}
+
+fn refuse_elsewhere(image: &Image) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(failure_hint(
+            ExitCode::Input,
+            "a rehearsal runs the image's scripts in a sandbox: only root may do that",
+            "run `sudo gantry check --rehearse …`; without --rehearse nothing is run",
+        ));
+    }
+    let host = Platform::host();
+    let config = &image.config;
+    if (&host.os, &host.architecture) != (&config.os, &config.architecture) {
+        let message = format!(
+            "the image is for {}/{}, and this is {host}: its scripts cannot be rehearsed here",
+            config.os, config.architecture
+        );
+        return Err(failure(ExitCode::Input, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! This module owns the host that scripts find in a rehearsal: this machine's programs and configuration with a writable layer over
+//! each, an otherwise empty disk, and nothing that leads to this machine: no sockets, no disks, no other processes.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use gantry_system::files::remove_tree;
+use gantry_system::mounts::OverlayMount;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+
+use super::network::{HOST, HOST_V6};
+use super::{RehearsalSpec, stand_ins, trace, watch};
+
+/// Where scripts written for sealer look for the rootfs.
+pub(super) const ROOTFS: &str = "/var/lib/sealer/data/my-cluster/rootfs";
+/// What the host is called.
+const HOSTNAME: &str = "rehearsal";
+
+/// What a host has of its system, with a writable layer over it. State of this machine (`/var`, `/home`) is no part of it.
+const OF_THIS_MACHINE: &[&str] = &[
+    "usr",
+    "etc",
+    "bin",
+    "sbin",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "var/lib/dpkg",
+    "var/lib/apt",
+    "var/lib/rpm",
+];
+/// Empty, as on a fresh host.
+const EMPTY: &[&str] = &[
+    "boot",
+    "dev",
+    "home",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "var/cache/apt/archives/partial",
+    "var/lib",
+    "var/lib/docker",
+    "var/log",
+    "var/spool",
+    "var/tmp",
+];
+/// For everybody to write to.
+const SHARED: &[&str] = &["tmp", "var/tmp"];
+/// Devices that scripts may rely on; none of them leads to this machine's disks.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// What a fresh host does not have, whatever this machine has: scripts would not install what they find.
+const NOT_INSTALLED: &[&str] = &[
+    "containerd",
+    "containerd-shim-runc-v2",
+    "crictl",
+    "ctr",
+    "docker",
+    "dockerd",
+    "etcd",
+    "gantry",
+    "gantry-agent",
+    "helm",
+    "kubeadm",
+    "kubectl",
+    "kubelet",
+    "nerdctl",
+    "podman",
+    "runc",
+];
+/// The same of configuration; some of it is secret.
+const NOT_CONFIGURED: &[&str] = &[
+    "/etc/cni",
+    "/etc/containerd",
+    "/etc/docker",
+    "/etc/gantry",
+    "/etc/kubernetes",
+    "/etc/systemd/system/containerd.service",
+    "/etc/systemd/system/docker.service",
+    "/etc/systemd/system/kubelet.service",
+    "/etc/systemd/system/kubelet.service.d",
+];
+/// Where programs are.
+const PROGRAMS: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/// What scripts keep of root's rights: those over files and processes, which are all of the sandbox. Not those over mounts, devices,
+/// the kernel or its network, nor the right to open what no path leads to.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SYS_CHROOT);
+
+/// Turns this process's own mount namespace into the host that `spec` is rehearsed on, and enters it.
+pub(super) fn enter(spec: &RehearsalSpec) -> io::Result<()> {
+    // Nothing that happens from here on reaches the machine's mounts.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let root = spec.folder("root")?;
+    // What changes the root has to be a mount.
+    named("the new root", mount_bind(&root, &root))?;
+    for folder in EMPTY {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    for folder in SHARED {
+        fs::set_permissions(root.join(folder), fs::Permissions::from_mode(0o1777))?;
+    }
+    symlink("/run", root.join("var/run"))?;
+    symlink("/run/lock", root.join("var/lock"))?;
+    for path in OF_THIS_MACHINE {
+        with_writable_layer(spec, path, &root)?;
+    }
+    let rootfs = root.join(ROOTFS.trim_start_matches('/'));
+    fs::create_dir_all(&rootfs)?;
+    OverlayMount {
+        lower: spec.lower.clone(),
+        upper: Some((spec.folder("rootfs-upper")?, spec.folder("rootfs-work")?)),
+        target: rootfs,
+    }
+    .mount()?;
+    mount_kernel(&root)?;
+    mount_devices(&root)?;
+    become_root(&root)?;
+    // Links that an image brings lead to places in here from now on.
+    configure(spec)
+}
+
+/// Takes the rights away that reach further than the sandbox, from all that this process starts. It keeps its own.
+pub(super) fn drop_capabilities() -> io::Result<()> {
+    for capability in CapabilitySet::all().difference(KEPT).iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // Older kernels know fewer.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn with_writable_layer(spec: &RehearsalSpec, path: &str, root: &Path) -> io::Result<()> {
+    let here = Path::new("/").join(path);
+    let target = root.join(path);
+    let Ok(found) = fs::symlink_metadata(&here) else {
+        return Ok(());
+    };
+    if found.is_symlink() {
+        return symlink(fs::read_link(&here)?, target);
+    }
+    fs::create_dir_all(&target)?;
+    let name = path.replace('/', "-");
+    let upper = spec.folder(&format!("{name}-upper"))?;
+    OverlayMount {
+        lower: vec![here],
+        upper: Some((upper, spec.folder(&format!("{name}-work"))?)),
+        target,
+    }
+    .mount()
+}
+
+fn mount_kernel(root: &Path) -> io::Result<()> {
+    let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let (proc, sys) = (root.join("proc"), root.join("sys"));
+    named("/proc", mount("proc", &proc, "proc", closed, None))?;
+    // What is below belongs to this network alone; all else there is the machine's.
+    let net = proc.join("sys/net");
+    named("/proc/sys/net", mount_bind(&net, &net))?;
+    let read_only = closed | MountFlags::BIND | MountFlags::RDONLY;
+    named("/proc", mount_remount(&proc, read_only, ""))?;
+    named(
+        "/sys",
+        mount("sysfs", &sys, "sysfs", closed | MountFlags::RDONLY, None),
+    )
+}
+
+fn mount_devices(root: &Path) -> io::Result<()> {
+    let dev = root.join("dev");
+    for (folder, mode) in [
+        ("dev", c"mode=0755"),
+        ("run", c"mode=0755"),
+        ("tmp", c"mode=1777"),
+    ] {
+        named(
+            folder,
+            mount(
+                "tmpfs",
+                root.join(folder),
+                "tmpfs",
+                MountFlags::NOSUID,
+                Some(mode),
+            ),
+        )?;
+    }
+    for name in DEVICES {
+        let device = Path::new("/dev").join(name);
+        if device.exists() {
+            File::create(dev.join(name))?;
+            named(name, mount_bind(&device, dev.join(name)))?;
+        }
+    }
+    fs::create_dir(dev.join("shm"))?;
+    fs::set_permissions(dev.join("shm"), fs::Permissions::from_mode(0o1777))?;
+    for (name, target) in [
+        ("fd", "fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
+        symlink(format!("/proc/self/{target}"), dev.join(name))?;
+    }
+    Ok(())
+}
+
+/// After this no path leads to the machine's own root: it is no longer mounted.
+fn become_root(root: &Path) -> io::Result<()> {
+    std::env::set_current_dir(root)?;
+    named("the new root", rustix::process::pivot_root(".", "."))?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    std::env::set_current_dir("/")
+}
+
+fn configure(spec: &RehearsalSpec) -> io::Result<()> {
+    nix::unistd::sethostname(HOSTNAME)?;
+    replace("/etc/hostname", &format!("{HOSTNAME}\n"))?;
+    let own = [HOSTNAME]
+        .into_iter()
+        .chain(spec.cluster_names.iter().map(String::as_str));
+    let own: Vec<&str> = own.collect();
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{HOST} {}\n{HOST_V6} {HOSTNAME}\n",
+        own.join(" ")
+    );
+    replace("/etc/hosts", &hosts)?;
+    replace(
+        "/etc/resolv.conf",
+        &format!("nameserver {}\noptions ndots:1\n", watch::RESOLVER),
+    )?;
+    replace(
+        "/etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    )?;
+    for program in PROGRAMS
+        .iter()
+        .flat_map(|folder| NOT_INSTALLED.iter().map(move |name| Path::new(folder).join(name)))
+    {
+        remove(&program)?;
+    }
+    for path in NOT_CONFIGURED {
+        remove_tree(Path::new(path))?;
+    }
+    for folder in ["/run/lock", "/run/gantry-rehearsal"] {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(super::BASH_ENV, trace::FOR_BASH)?;
+    nix::unistd::mkfifo(trace::PIPE, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    stand_ins::write(Path::new("/"))?;
+    for (path, text) in &spec.files {
+        let path = Path::new(ROOTFS).join(path);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(ROOTFS)))?;
+        fs::write(&path, text)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    }
+    make_executable(&Path::new(ROOTFS).join("scripts"))
+}
+
+/// Also where it is a link to a place that is not there.
+fn replace(path: &str, text: &str) -> io::Result<()> {
+    remove(Path::new(path))?;
+    fs::write(path, text)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// As agents do: images need not say so.
+fn make_executable(scripts: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(scripts) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
+}
+
+impl RehearsalSpec {
+    /// A new folder in the scratch space.
+    fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.scratch.join(name);
+        fs::create_dir(&path)?;
+        Ok(path)
+    }
+}
+
+fn named<T>(place: &str, result: rustix::io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("cannot mount {place}: {error}")))
+}

@@ -1,0 +1,373 @@
+//! `gantry check --rehearse`: what the scripts of an image ask a network for, and that they reach nothing of this machine.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod desk;
+
+use std::path::Path;
+
+use desk::*;
+use serde_json::Value;
+
+/// A desk with the image `app:v1` of these scripts; none for who is not root.
+fn desk(scripts: &[(&str, &str)]) -> Option<Desk> {
+    if !am_root() {
+        // What an ordinary user gets is the last test.
+        return None;
+    }
+    let desk = Desk::new();
+    for (name, text) in scripts {
+        desk.file(&format!("app/scripts/{name}"), text);
+    }
+    desk.file("app/Kubefile", "FROM scratch\nCOPY . .\n");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    Some(desk)
+}
+
+/// What a rehearsal of `app:v1` comes to, and its exit status.
+fn rehearsed(desk: &Desk, words: &[&str]) -> (Value, Option<i32>) {
+    let words = [&["check", "app:v1", "--rehearse", "-o", "json"][..], words].concat();
+    let output = desk.run(&words);
+    let document: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{words:?}: {}", text(&output.stderr)));
+    (document["rehearsal"].clone(), output.status.code())
+}
+
+/// Findings as `FILE:LINE WHAT TARGET`.
+fn findings(rehearsal: &Value) -> Vec<String> {
+    let findings = rehearsal["findings"].as_array().unwrap().iter();
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    findings
+        .map(|finding| {
+            let line = &finding["line"];
+            format!(
+                "{}:{} {} {}",
+                word(&line["file"]),
+                line["line"],
+                word(&finding["what"]),
+                word(&finding["target"])
+            )
+        })
+        .collect()
+}
+
+/// Doubts as `SCRIPT: REASON`.
+fn doubts(rehearsal: &Value) -> Vec<String> {
+    let doubts = rehearsal["notKnown"].as_array().unwrap().iter();
+    doubts
+        .map(|doubt| {
+            format!(
+                "{}: {}",
+                doubt["script"].as_str().unwrap(),
+                doubt["reason"].as_str().unwrap()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn names_and_addresses_are_listed_with_the_lines_that_ask_for_them() {
+    let Some(desk) = desk(&[
+        (
+            "init.sh",
+            "#!/bin/bash\n\
+             (exec 3<>/dev/tcp/get.example/443) || echo refused\n\
+             (exec 3<>/dev/tcp/203.0.113.9/8443) || echo refused\n\
+             (exec 3<>/dev/tcp/2001:db8:1::9/80) || echo refused\n\
+             bash docker.sh\n",
+        ),
+        (
+            "docker.sh",
+            "# nothing\n: >/dev/udp/time.example/123\necho x >/dev/udp/time.example/123\n",
+        ),
+        (
+            "clean.sh",
+            "(exec 3<>/dev/tcp/get.example/443) || true\n(exec 3<>/dev/tcp/get.example/443) || true\n",
+        ),
+    ]) else {
+        return;
+    };
+    let (rehearsal, status) = rehearsed(&desk, &[]);
+    let found = findings(&rehearsal);
+    assert_eq!(
+        found,
+        [
+            "init.sh:2 resolves get.example",
+            "init.sh:2 connects get.example:443",
+            "init.sh:3 connects 203.0.113.9:8443",
+            "init.sh:4 connects [2001:db8:1::9]:80",
+            "docker.sh:2 resolves time.example",
+            "docker.sh:3 sends time.example:123",
+            "clean.sh:1 resolves get.example",
+            "clean.sh:1 connects get.example:443",
+        ]
+    );
+    assert_eq!(status, Some(6));
+    assert_eq!(rehearsal["findings"][0]["script"], "scripts/init.sh");
+    assert_eq!(
+        rehearsal["findings"][0]["process"], "bash",
+        "who waits for an answer is known"
+    );
+    assert_eq!(doubts(&rehearsal), [""; 0]);
+
+    let output = desk.run(&["check", "app:v1", "--rehearse"]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(out.contains("NEEDS A NETWORK"), "{out}");
+    assert!(
+        out.contains("reaches get.example:443") && out.contains("init.sh:2 ("),
+        "{out}"
+    );
+    assert!(
+        err.contains("its scripts asked a network for 8 things") && err.contains("COPY"),
+        "{err}"
+    );
+    let document =
+        serde_json::from_slice::<Value>(&desk.run(&["check", "app:v1", "--rehearse", "-o", "json"]).stdout)
+            .unwrap();
+    assert_eq!(document["complete"], false);
+    // Who does not ask for a rehearsal gets none.
+    assert_eq!(
+        desk.json(&["check", "app:v1", "-o", "json"])["rehearsal"],
+        Value::Null
+    );
+}
+
+#[test]
+fn what_the_cluster_has_is_no_finding() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        "set -e\n\
+         [ \"$1 $2 $3 $HostIP $Zone\" = '/var/lib/docker sea.hub 5000 192.0.2.10 a' ]\n\
+         [ \"$(cat ../etc/zone)\" = 'zone a' ]\n\
+         for peer in sea.hub/5000 apiserver.cluster.local/6443 localhost/80 127.0.0.1/80 \"$HostIP/80\" \"$HOSTNAME/80\" kubernetes.default.svc.cluster.local/443; do\n\
+         (exec 3<>\"/dev/tcp/$peer\") 2>/dev/null && exit 1\n\
+         done\n\
+         ip -brief address | grep -q \"$HostIP/\"\n\
+         ip route | grep -q '^default dev lo'\n\
+         modprobe br_netfilter\n\
+         sysctl -w net.ipv4.ip_forward=1\n\
+         ! systemctl is-active --quiet web\n\
+         systemctl enable --now web\n\
+         systemctl is-active --quiet web\n\
+         [ \"$(systemctl is-enabled web.service)\" = enabled ]\n\
+         systemctl disable --now web\n\
+         ! systemctl is-active --quiet web\n",
+    )]) else {
+        return;
+    };
+    desk.file("app/etc/zone.tmpl", "zone {{ .Zone }}\n");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let (rehearsal, status) = rehearsed(&desk, &["--strict", "-e", "Zone=a"]);
+    assert_eq!((findings(&rehearsal), doubts(&rehearsal)), (vec![], vec![]));
+    assert_eq!(status, Some(0));
+    assert_eq!(rehearsal["scripts"][0]["succeeded"], true);
+}
+
+#[test]
+fn a_script_that_fails_is_a_doubt_and_what_it_would_have_called_is_rehearsed() {
+    let Some(desk) = desk(&[
+        (
+            "init.sh",
+            "set -e\necho '\u{1b}[2Jno disk'\ncat /no/such/file\nbash init-kube.sh\n",
+        ),
+        ("init-kube.sh", "(exec 3<>/dev/tcp/203.0.113.9/80) || true\n"),
+        ("init-registry.sh", "echo \"$*\"; exit 7\n"),
+    ]) else {
+        return;
+    };
+    let (rehearsal, _) = rehearsed(&desk, &[]);
+    assert_eq!(findings(&rehearsal), ["init-kube.sh:1 connects 203.0.113.9:80"]);
+    let doubts = doubts(&rehearsal);
+    assert!(
+        doubts[0].starts_with(
+            "scripts/init.sh: it ended with status 1 at init.sh:3 (cat); what it would have done after that is not known"
+        ) && doubts[0].contains("[2Jno disk | cat: /no/such/file")
+            && !doubts[0].contains('\u{1b}'),
+        "{doubts:?}"
+    );
+    assert!(
+        doubts[1].contains("ended with status 7")
+            && doubts[1].contains("5000 /var/lib/sealer/data/my-cluster/rootfs/registry sea.hub"),
+        "{doubts:?}"
+    );
+    assert_eq!(doubts.len(), 2, "{doubts:?}");
+
+    // Without findings doubts count for nothing, unless they are to.
+    desk.file("app/scripts/init-kube.sh", "true\n");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let report = desk.ok(&["check", "app:v1", "--rehearse"]);
+    assert!(
+        report.contains("3 scripts rehearsed") && report.contains("NOT KNOWN OF"),
+        "{report}"
+    );
+    let error = desk.fails(6, &["check", "app:v1", "--rehearse", "--strict"]);
+    assert!(error.contains("2 things could not be told"), "{error}");
+}
+
+#[test]
+fn a_script_that_does_not_end_is_ended_with_all_that_it_started() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        "(trap '' TERM HUP INT; while :; do sleep 1000; done) &\nyes\n",
+    )]) else {
+        return;
+    };
+    let (rehearsal, status) = rehearsed(&desk, &["--script-timeout", "1s"]);
+    let doubts = doubts(&rehearsal);
+    assert!(
+        doubts[0].starts_with("scripts/init.sh: it did not end within 1 s at init.sh:")
+            && doubts[0].ends_with("what it would have done after that is not known"),
+        "{doubts:?}"
+    );
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+    assert_eq!(rehearsal["scripts"][0]["succeeded"], false);
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn what_a_script_leaves_running_is_looked_at_for_a_while_and_ended() {
+    let Some(desk) = desk(&[
+        ("init.sh", "(sleep 0.5; exec 3<>/dev/tcp/late.example/80) &\n"),
+        (
+            "init-registry.sh",
+            "setsid sleep 1000 </dev/null >/dev/null 2>&1 &\n",
+        ),
+    ]) else {
+        return;
+    };
+    let (rehearsal, _) = rehearsed(&desk, &[]);
+    let found = findings(&rehearsal);
+    assert_eq!(
+        found,
+        [
+            "init.sh:1 resolves late.example",
+            "init.sh:1 connects late.example:80"
+        ]
+    );
+    assert_eq!(
+        doubts(&rehearsal),
+        [
+            "scripts/init-registry.sh: it left sleep running, which was ended; what that does later is not known"
+        ]
+    );
+}
+
+#[test]
+fn nothing_of_this_machine_is_changed_or_reached() {
+    let mark = format!("gantry-rehearsal-test-{}", std::process::id());
+    let Some(desk) = desk(&[(
+        "init.sh",
+        &format!(
+            "set -x\n\
+             for folder in / /usr/bin /etc /var /var/lib /root /home /opt /boot /tmp /run /dev; do echo x >\"$folder/{mark}\" || exit 11; done\n\
+             echo broken >../etc/own || exit 12\n\
+             rm -rf /etc/passwd /usr/share/misc || exit 13\n\
+             mknod /dev/{mark}-disk b 254 0 && exit 14\n\
+             /bin/mount -t tmpfs none /mnt && exit 15\n\
+             (echo 1 >/proc/sys/vm/swappiness) && exit 16\n\
+             (echo b >/proc/sysrq-trigger) && exit 17\n\
+             kill -KILL 1\n\
+             [ -e /proc/1/root/ ] && exit 18\n\
+             [ \"$(ls /proc | grep -c '^[0-9]')\" -lt 10 ] || exit 19\n\
+             find /run /var -type s | grep . && exit 20\n\
+             [ -e {desk}/app ] && exit 21\n\
+             mkdir c; chroot c /bin/true; cd /; [ -e ../../../{desk}/app ] && exit 22\n\
+             hostname {mark} && exit 23\n\
+             ip link add {mark} type dummy && exit 24\n\
+             exit 0\n",
+            desk = std::env::temp_dir().display(),
+        ),
+    )]) else {
+        return;
+    };
+    desk.file("app/etc/own", "as built");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    for _ in 0..2 {
+        let (rehearsal, _) = rehearsed(&desk, &[]);
+        assert_eq!(doubts(&rehearsal), [""; 0]);
+    }
+    for folder in [
+        "/", "/usr/bin", "/etc", "/var", "/var/lib", "/root", "/home", "/opt", "/boot", "/tmp", "/run",
+        "/dev",
+    ] {
+        assert!(!Path::new(folder).join(&mark).exists(), "{folder}");
+    }
+    assert!(Path::new("/etc/passwd").exists());
+    assert_eq!(desk.ok(&["cat", "app:v1", "etc/own"]), "as built");
+    let left = std::fs::read_dir(desk.path("root/store/tmp")).unwrap().count();
+    assert_eq!(left, 0, "what scripts wrote is gone");
+}
+
+#[test]
+fn what_a_container_runtime_is_asked_for_is_listed() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        "command -v docker && exit 1\n\
+         printf '#!/bin/sh\\nexit 9\\n' >/usr/bin/docker && chmod +x /usr/bin/docker\n\
+         systemctl enable docker; systemctl restart docker.service\n\
+         docker version || exit 2\n\
+         docker pull sea.hub:5000/pause:3.2\n\
+         docker pull vendor.example/pause:3.2\n\
+         printf '=\\037forged\\037pull\\037forged.example/a\\n' >>/run/gantry-rehearsal/trace\n",
+    )]) else {
+        return;
+    };
+    let (rehearsal, status) = rehearsed(&desk, &[]);
+    // What a script writes there itself is no call.
+    assert_eq!(findings(&rehearsal), ["init.sh:6 pulls vendor.example/pause:3.2"]);
+    assert_eq!(
+        doubts(&rehearsal),
+        ["scripts/init.sh: it asks docker, and no container runtime runs here; the answers were made up"]
+    );
+    assert_eq!(status, Some(6));
+}
+
+#[test]
+fn what_an_image_launches_is_rehearsed_in_its_rootfs() {
+    let Some(desk) = desk(&[]) else { return };
+    desk.file("app/manifests/own.yaml", "a: b\n");
+    desk.file(
+        "app/Kubefile",
+        "FROM scratch\nCOPY manifests manifests\n\
+         CMD cat manifests/own.yaml && bash -c 'exec 3<>/dev/tcp/charts.example/443'\n",
+    );
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let (rehearsal, _) = rehearsed(&desk, &[]);
+    let found = findings(&rehearsal);
+    assert_eq!(
+        found,
+        [
+            "CMD 1:1 resolves charts.example",
+            "CMD 1:1 connects charts.example:443"
+        ]
+    );
+    let doubts = doubts(&rehearsal);
+    assert!(doubts[0].contains("CMD 1: it ended with status 1"), "{doubts:?}");
+}
+
+#[test]
+fn a_resolver_that_is_asked_over_tcp_is_a_doubt() {
+    let Some(desk) = desk(&[("init.sh", "(exec 3<>/dev/tcp/127.0.0.53/53) || true\n")]) else {
+        return;
+    };
+    let (rehearsal, _) = rehearsed(&desk, &[]);
+    assert_eq!(
+        doubts(&rehearsal),
+        ["all scripts: the resolver was asked over TCP, where names are not seen"]
+    );
+}
+
+#[test]
+fn only_root_rehearses() {
+    let desk = Desk::of_an_ordinary_user();
+    desk.file("app/scripts/init.sh", "true\n");
+    desk.file("app/Kubefile", "FROM scratch\nCOPY . .\n");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let error = desk.fails(2, &["check", "app:v1", "--rehearse"]);
+    assert!(
+        error.contains("only root may do that") && error.contains("sudo gantry check --rehearse"),
+        "{error}"
+    );
+    desk.ok(&["check", "app:v1"]);
+    desk.fails(2, &["check", "app:v1", "--script-timeout", "1s"]);
+}
