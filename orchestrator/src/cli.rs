@@ -77,6 +77,8 @@ pub enum Command {
     Cat(commands::cat::Args),
     /// Write down what an image consists of, as an SBOM
     Sbom(commands::sbom::Args),
+    /// Show how an image was built
+    Provenance(commands::provenance::Args),
     /// Mount an image's rootfs on this machine, read-only; without an image, list what is mounted
     Mount(commands::mount::MountArgs),
     /// Unmount images

@@ -1,11 +1,11 @@
-//! This module owns how signatures over images travel: by a tag in the image's own repository, as cosign has it.
+//! This module owns how signatures over images, and statements about them, travel: by a tag in the image's own repository, as cosign has it.
 
 use std::collections::BTreeSet;
 
 use gantry_model::{Digest, ImageSignature};
 use gantry_store::manifest::Manifest;
-use gantry_store::signatures::{ANNOTATION_SIGNATURE, MAX_CONFIG_LEN, candidates, signature_tag};
-use gantry_store::{Descriptor, SignatureContents, Store};
+use gantry_store::signatures::{ANNOTATION_SIGNATURE, MAX_CONFIG_LEN, SignatureKind, candidates};
+use gantry_store::{Descriptor, SignatureContents, Store, attestations};
 use reqwest::Method;
 
 use super::pull::RemoteManifest;
@@ -14,9 +14,9 @@ use crate::requests::{Ask, read_bounded};
 use crate::{Endpoint, RegistryError};
 
 impl RegistryClient {
-    /// Brings in what the registry has of signatures over `images`, and joins it to what the store has.
+    /// Brings in what the registry has of signatures over `images` and of statements about them, and joins it to what the store has.
     ///
-    /// Whoever may write to the repository may write there what is no signature: it is passed over.
+    /// Whoever may write to the repository may write there what is neither: it is passed over.
     pub(crate) async fn fetch_signatures(
         &self,
         store: &Store,
@@ -25,8 +25,11 @@ impl RegistryClient {
     ) -> Result<(), RegistryError> {
         let images: BTreeSet<Digest> = images.into_iter().collect();
         for image in images {
-            if let Some(manifest) = self.signature_manifest(endpoint, &image).await? {
-                self.take_signatures(store, endpoint, image, manifest).await?;
+            for kind in [SignatureKind::Image, SignatureKind::Attestation] {
+                if let Some(manifest) = self.signature_manifest(endpoint, &image, kind).await? {
+                    self.take_signatures(store, endpoint, image, kind, manifest)
+                        .await?;
+                }
             }
         }
         Ok(())
@@ -37,14 +40,14 @@ impl RegistryClient {
         store: &Store,
         endpoint: &Endpoint,
         image: Digest,
+        kind: SignatureKind,
         manifest: RemoteManifest,
     ) -> Result<(), RegistryError> {
         let Ok(parsed) = manifest.parse::<Manifest>(endpoint) else {
             tracing::debug!(%image, "what is in the place of its signatures is no manifest of an image");
             return Ok(());
         };
-        let payloads = candidates(&parsed).map(|layer| (layer, ImageSignature::MAX_PAYLOAD_LEN));
-        for (blob, limit) in std::iter::once((&parsed.config, MAX_CONFIG_LEN)).chain(payloads) {
+        for (blob, limit) in std::iter::once((&parsed.config, MAX_CONFIG_LEN)).chain(parts(&parsed, kind)) {
             if store.blobs().exists(&blob.digest) {
                 continue;
             }
@@ -60,7 +63,11 @@ impl RegistryClient {
             }
         }
         let store = store.clone();
-        crate::transfer::on_thread(move || store.add_signature_manifest(&image, &manifest.bytes)).await?;
+        crate::transfer::on_thread(move || match kind {
+            SignatureKind::Image => store.add_signature_manifest(&image, &manifest.bytes),
+            SignatureKind::Attestation => store.add_attestation_manifest(&image, &manifest.bytes),
+        })
+        .await?;
         Ok(())
     }
 
@@ -108,22 +115,27 @@ impl RegistryClient {
         signatures: &[SignatureContents],
     ) -> Result<(), RegistryError> {
         for ours in signatures {
-            let tag = signature_tag(&ours.image);
+            let (tag, kind) = (ours.tag(), ours.kind);
             let there = self.manifest_digest(endpoint, &tag, "pull,push").await?;
             if there == Some(ours.manifest.digest) {
                 continue;
             }
             // What others signed must not be lost.
-            let theirs = self.signature_manifest(endpoint, &ours.image).await?;
-            let known = theirs.as_ref().map(|manifest| entries(&manifest.bytes));
+            let theirs = self.signature_manifest(endpoint, &ours.image, kind).await?;
+            let known = theirs.as_ref().map(|manifest| entries(&manifest.bytes, kind));
             if let Some(theirs) = theirs {
-                self.take_signatures(store, endpoint, ours.image, theirs).await?;
+                self.take_signatures(store, endpoint, ours.image, kind, theirs)
+                    .await?;
             }
-            let Some(joined) = store.signature_contents(&ours.image)? else {
+            let joined = match kind {
+                SignatureKind::Image => store.signature_contents(&ours.image)?,
+                SignatureKind::Attestation => store.attestation_contents(&ours.image)?,
+            };
+            let Some(joined) = joined else {
                 continue;
             };
             // Nothing of it is new there, whatever else is.
-            if known.is_some_and(|known| entries(&joined.bytes).is_subset(&known)) {
+            if known.is_some_and(|known| entries(&joined.bytes, kind).is_subset(&known)) {
                 continue;
             }
             for blob in &joined.blobs {
@@ -139,8 +151,9 @@ impl RegistryClient {
         &self,
         endpoint: &Endpoint,
         image: &Digest,
+        kind: SignatureKind,
     ) -> Result<Option<RemoteManifest>, RegistryError> {
-        match self.manifest(endpoint, &signature_tag(image), None).await {
+        match self.manifest(endpoint, &kind.tag(image), None).await {
             Ok(manifest) => Ok(Some(manifest)),
             Err(error) if error.is_of_what_was_asked() => Ok(None),
             Err(error) => Err(error),
@@ -148,14 +161,26 @@ impl RegistryClient {
     }
 }
 
-/// The signatures in a manifest: payload, and what was made of it.
-fn entries(manifest: &[u8]) -> BTreeSet<(Digest, String)> {
+/// The entries of a manifest that may be of this kind, and how long each may be.
+fn parts(manifest: &Manifest, kind: SignatureKind) -> Vec<(&Descriptor, u64)> {
+    match kind {
+        SignatureKind::Image => candidates(manifest)
+            .map(|payload| (payload, ImageSignature::MAX_PAYLOAD_LEN))
+            .collect(),
+        SignatureKind::Attestation => attestations::candidates(manifest)
+            .map(|envelope| (envelope, attestations::MAX_ENVELOPE_LEN))
+            .collect(),
+    }
+}
+
+/// What a manifest has: payload or envelope, and what was made of it.
+fn entries(manifest: &[u8], kind: SignatureKind) -> BTreeSet<(Digest, String)> {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
         return BTreeSet::new();
     };
-    let entry = |layer: &Descriptor| {
+    let entry = |(layer, _): (&Descriptor, u64)| {
         let signature = layer.annotations.get(ANNOTATION_SIGNATURE)?;
         Some((layer.digest, signature.clone()))
     };
-    candidates(&manifest).filter_map(entry).collect()
+    parts(&manifest, kind).into_iter().filter_map(entry).collect()
 }

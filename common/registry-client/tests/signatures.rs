@@ -6,8 +6,9 @@ mod support;
 
 use gantry_model::{Digest, ExitCode, ImageReference, ImageSignature, SignedPayload};
 use gantry_registry_client::{Platforms, PullOptions, PushOptions, RegistryError};
+use gantry_store::attestations::{Envelope, Statement};
 use gantry_store::manifest::MEDIA_TYPE_MANIFEST;
-use gantry_store::signatures::signature_tag;
+use gantry_store::signatures::SignatureKind;
 use gantry_store::{Guard, Platform, StoreError};
 
 use self::support::{Desk, FakeRegistry};
@@ -79,6 +80,53 @@ async fn several_sign_the_same_image_and_no_signature_is_lost() {
     assert!(other.store.check().unwrap().damage.is_empty());
 }
 
+fn attest(desk: &Desk, image: Digest, by: &str) {
+    let statement = Statement::about(&image, "demo", "https://slsa.dev/provenance/v1", by.into());
+    let mut envelope = Envelope::of(&statement);
+    envelope.add_signature(by.as_bytes());
+    desk.store.add_attestation(&image, &envelope).unwrap();
+}
+
+fn attesters(desk: &Desk, image: &Digest) -> Vec<String> {
+    let envelopes = desk.store.attestations(image).unwrap();
+    let said = |envelope: Envelope| envelope.statement("it").unwrap().predicate;
+    let mut by: Vec<String> = envelopes
+        .into_iter()
+        .map(|one| said(one).as_str().unwrap().to_owned())
+        .collect();
+    by.sort();
+    by
+}
+
+#[tokio::test]
+async fn statements_travel_as_signatures_do() {
+    let (registry, vendor, operator) = (FakeRegistry::start().await, Desk::new(), Desk::new());
+    let image = vendor.image(&format!("{}/team/a:v1", registry.host), &[("etc/a", b"a")]);
+    let digest = vendor.store.target(&image).unwrap().digest;
+    push(&vendor, &image).await;
+    pull(&operator, &image).await.unwrap();
+    attest(&vendor, digest, "vendor");
+    push(&vendor, &image).await;
+    attest(&operator, digest, "operator");
+    push(&operator, &image).await;
+    assert_eq!(attesters(&operator, &digest), ["operator", "vendor"]);
+    registry.seen();
+    push(&operator, &image).await;
+    let sent: usize = registry.seen().iter().map(|seen| seen.body_len).sum();
+    assert_eq!(sent, 0, "what is there is not sent again");
+    let other = Desk::new();
+    pull(&other, &image).await.unwrap();
+    assert_eq!(attesters(&other, &digest), ["operator", "vendor"]);
+    assert!(other.store.check().unwrap().damage.is_empty());
+
+    // Somebody else may write to the place of statements: it is passed over.
+    let tag = SignatureKind::Attestation.tag(&digest);
+    registry.set_manifest("team/a", &tag, MEDIA_TYPE_MANIFEST, b"{}".to_vec());
+    let last = Desk::new();
+    pull(&last, &image).await.unwrap();
+    assert_eq!(attesters(&last, &digest), [""; 0]);
+}
+
 #[tokio::test]
 async fn what_lies_in_the_place_of_signatures_and_is_none_is_passed_over() {
     let (registry, desk) = (FakeRegistry::start().await, Desk::new());
@@ -86,7 +134,7 @@ async fn what_lies_in_the_place_of_signatures_and_is_none_is_passed_over() {
     let digest = desk.store.target(&image).unwrap().digest;
     sign(&desk, digest, "vendor");
     push(&desk, &image).await;
-    let tag = signature_tag(&digest);
+    let tag = SignatureKind::Image.tag(&digest);
     let bytes = desk.store.signature_contents(&digest).unwrap().unwrap().bytes;
     let text = String::from_utf8(bytes).unwrap();
     let payload = Digest::of(&desk.store.signatures(&digest).unwrap()[0].payload).to_string();
@@ -96,7 +144,7 @@ async fn what_lies_in_the_place_of_signatures_and_is_none_is_passed_over() {
     let digest_b = desk.store.target(&image_b).unwrap().digest;
     push(&desk, &image_b).await;
     for (tag, text) in [
-        (&signature_tag(&digest_b), text.clone()),
+        (&SignatureKind::Image.tag(&digest_b), text.clone()),
         (
             &tag,
             text.replace(
@@ -113,7 +161,7 @@ async fn what_lies_in_the_place_of_signatures_and_is_none_is_passed_over() {
         (&tag, "{".to_owned()),
     ] {
         registry.set_manifest("team/a", tag, MEDIA_TYPE_MANIFEST, text.clone().into_bytes());
-        let wanted = if *tag == signature_tag(&digest_b) {
+        let wanted = if *tag == SignatureKind::Image.tag(&digest_b) {
             &image_b
         } else {
             &image

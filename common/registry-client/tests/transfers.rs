@@ -55,8 +55,8 @@ async fn what_was_pushed_is_pulled_and_nothing_travels_twice() {
     let seen: Vec<_> = registry.seen().iter().map(|seen| seen.method.clone()).collect();
     assert_eq!(
         seen,
-        ["GET", "HEAD", "GET"],
-        "the second pull looks where the registry is, what the tag leads to, and for signatures"
+        ["GET", "HEAD", "GET", "GET"],
+        "the second pull looks where the registry is, what the tag leads to, for signatures and for statements"
     );
     desk.client()
         .push(&desk.store, &name(&image), &name(&image), &PushOptions::default())

@@ -93,14 +93,22 @@ impl SigningKey {
             identity: identity.to_owned(),
         }
         .to_bytes();
-        let signature = match &self.pair {
+        let signature = self.sign_bytes(&payload)?;
+        Ok(ImageSignature { payload, signature })
+    }
+
+    /// Signs bytes whose form says what they are for: the envelope of a statement.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Ok(match &self.pair {
             Pair::EcdsaP256(pair) => {
-                let signature = pair.sign(&SystemRandom::new(), &payload);
+                let signature = pair.sign(&SystemRandom::new(), bytes);
                 signature.map_err(|_| KeyError::NoRandomness)?.as_ref().to_vec()
             }
-            Pair::Ed25519(pair) => pair.sign(&payload).as_ref().to_vec(),
-        };
-        Ok(ImageSignature { payload, signature })
+            Pair::Ed25519(pair) => pair.sign(bytes).as_ref().to_vec(),
+        })
     }
 }
 

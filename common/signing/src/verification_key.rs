@@ -52,19 +52,27 @@ impl VerificationKey {
         }
     }
 
+    /// Whether `signature` is by this key and over these bytes.
+    #[must_use]
+    pub fn is_signature(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        let algorithm: &'static dyn VerificationAlgorithm = match self.kind {
+            KeyKind::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
+            KeyKind::Ed25519 => &ED25519,
+        };
+        UnparsedPublicKey::new(algorithm, &self.point)
+            .verify(bytes, signature)
+            .is_ok()
+    }
+
     /// Whether `signature` is by this key and over `image`: then what its payload says.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn verify(&self, image: &Digest, signature: &ImageSignature) -> Result<SignedPayload, NotVerified> {
-        let algorithm: &'static dyn VerificationAlgorithm = match self.kind {
-            KeyKind::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
-            KeyKind::Ed25519 => &ED25519,
-        };
         // Nothing of the payload is read before it is known whose it is.
-        UnparsedPublicKey::new(algorithm, &self.point)
-            .verify(&signature.payload, &signature.signature)
-            .map_err(|_| NotVerified::Signature)?;
+        if !self.is_signature(&signature.payload, &signature.signature) {
+            return Err(NotVerified::Signature);
+        }
         let payload = SignedPayload::parse(&signature.payload)?;
         if payload.image == *image {
             Ok(payload)

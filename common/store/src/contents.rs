@@ -17,7 +17,7 @@ pub struct ImageContents {
     pub blobs: Vec<Descriptor>,
     /// What an index names and the store does not have.
     pub absent: Vec<Descriptor>,
-    /// Signatures over the manifests and indexes that were signed.
+    /// Signatures over the manifests and indexes that were signed, and statements about them.
     pub signatures: Vec<SignatureContents>,
 }
 
@@ -94,6 +94,9 @@ impl Store {
         contents
             .signatures
             .extend(self.signature_contents(&target.digest)?);
+        contents
+            .signatures
+            .extend(self.attestation_contents(&target.digest)?);
         contents.manifests.push((target.clone(), bytes));
         Ok(())
     }

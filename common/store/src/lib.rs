@@ -2,6 +2,7 @@
 
 mod admit;
 mod archive;
+pub mod attestations;
 mod blob_writer;
 mod blobs;
 mod build_cache;

@@ -35,6 +35,7 @@ impl Store {
     pub(crate) fn reach(&self, target: &Descriptor, reachable: &mut Reachable) -> Result<(), StoreError> {
         reachable.blobs.insert(target.digest);
         self.reach_signatures(&target.digest, reachable)?;
+        self.reach_attestations(&target.digest, reachable)?;
         let what = format!("image manifest {}", target.digest);
         let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
         if is_index(&target.media_type) {

@@ -181,8 +181,14 @@ impl Store {
                 removal.blobs.push(digest);
             }
         }
-        // What is noted about blobs that are gone: the chunked forms of layers, signatures over manifests.
-        for dir in [self.chunked_forms_dir(), self.signatures_dir()] {
+        // What is noted about blobs that are gone: the chunked forms of layers, what is said about manifests.
+        let notes = [
+            self.chunked_forms_dir(),
+            self.signatures_dir(),
+            self.attestations_dir(),
+            self.provenance_dir(),
+        ];
+        for dir in notes {
             for note in fs::read_dir(&dir).into_iter().flatten().flatten() {
                 let about = note
                     .file_name()

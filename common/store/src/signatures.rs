@@ -31,11 +31,22 @@ pub const ANNOTATION_SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Most bytes of the config of a manifest of signatures: it says nothing but the payloads' digests.
 pub const MAX_CONFIG_LEN: u64 = 64 << 10;
 
-/// The signatures of one image as an OCI image.
+/// What is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureKind {
+    /// The image itself.
+    Image,
+    /// Statements about it; see [`crate::attestations`].
+    Attestation,
+}
+
+/// The signatures of one image, or statements about it, as an OCI image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureContents {
     /// Digest of what was signed.
     pub image: Digest,
+    /// Which of the two.
+    pub kind: SignatureKind,
     /// The manifest of the signatures.
     pub manifest: Descriptor,
     /// Its bytes.
@@ -44,10 +55,24 @@ pub struct SignatureContents {
     pub blobs: Vec<Descriptor>,
 }
 
-/// The tag that signatures of an image have in its repository.
-#[must_use]
-pub fn signature_tag(image: &Digest) -> String {
-    format!("sha256-{}.sig", image.hex())
+impl SignatureContents {
+    /// The tag that they have in the image's repository.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        self.kind.tag(&self.image)
+    }
+}
+
+impl SignatureKind {
+    /// The tag that what is signed of `image` has in its repository.
+    #[must_use]
+    pub fn tag(self, image: &Digest) -> String {
+        let ending = match self {
+            Self::Image => "sig",
+            Self::Attestation => "att",
+        };
+        format!("sha256-{}.{ending}", image.hex())
+    }
 }
 
 /// Whether a manifest is one of signatures.
@@ -207,7 +232,7 @@ impl Store {
     }
 
     /// Stores a manifest of these payloads, with the config that cosign gives it.
-    fn put_signature_manifest(&self, layers: Vec<Descriptor>) -> Result<Descriptor, StoreError> {
+    pub(crate) fn put_signature_manifest(&self, layers: Vec<Descriptor>) -> Result<Descriptor, StoreError> {
         let mut config = ImageConfig::default();
         config.rootfs.kind = "layers".to_owned();
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.digest).collect();

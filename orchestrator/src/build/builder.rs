@@ -17,6 +17,7 @@ use super::container_images::container_images;
 use super::context::{BuildContext, Found};
 use super::copy::{CopyError, CopyPlan};
 use super::kubefile::Command;
+use super::provenance::Material;
 use super::recipe::{Recipe, Step, StepKind};
 use super::tree::MergedTree;
 use super::{BuildEvent, BuildOptions, layer_error, refuse, run};
@@ -47,6 +48,8 @@ pub(super) struct Builder<'a> {
     /// Container images that were brought, and their blobs in the store, which are in layers now.
     brought: Vec<ContainerImage>,
     fetched: BTreeSet<Digest>,
+    /// The same images, by what their names led to.
+    materials: Vec<Material>,
 }
 
 impl<'a> Builder<'a> {
@@ -72,6 +75,7 @@ impl<'a> Builder<'a> {
             unpacked: Vec::new(),
             brought: Vec::new(),
             fetched: BTreeSet::new(),
+            materials: Vec::new(),
         }
     }
 
@@ -97,6 +101,11 @@ impl<'a> Builder<'a> {
             .unwrap_or_default();
         named.extend(self.brought.iter().cloned());
         Ok(named)
+    }
+
+    /// What went into the image and is not in its context.
+    pub(super) fn materials(&self) -> &[Material] {
+        &self.materials
     }
 
     /// The build has ended, well or not: says so to the cache.

@@ -24,6 +24,7 @@ pub mod kubefile;
 pub mod merge;
 mod pattern;
 pub mod platform;
+mod provenance;
 mod recipe;
 mod registry_layout;
 mod remote;
@@ -47,6 +48,7 @@ use builder::Builder;
 use context::{BuildContext, Found, FoundKind};
 pub use image_source::{ContainerImageSource, FoundContainerImage};
 pub use kubeadm_images::add_kubeadm_images;
+pub use provenance::PROVENANCE;
 use recipe::{CopySource, Recipe, StepKind};
 use remote::Fetched;
 
@@ -200,6 +202,10 @@ pub fn build(
         .carry_out(&recipe.steps, found, event)
         .and_then(|()| builder.complete(&recipe, source, event))
         .and_then(|()| builder.image(&recipe));
+    let remote = fetched
+        .as_ref()
+        .map_or(&[][..], |(fetched, _)| fetched.materials());
+    let provenance = provenance::predicate(&recipe, options, &[remote, builder.materials()].concat());
     let ended = builder.end(outcome.is_ok());
     let outcome = outcome.and_then(|image| ended.map(|()| image));
     let (layers, unpacked) = builder.layers();
@@ -207,6 +213,10 @@ pub fn build(
         Ok(image) => {
             let image = store
                 .add_image(nothing_vanishes, &options.name, &image)
+                .map_err(|error| (error.exit_code(), error))
+                .or_else(|(code, error)| Err(error).or_exit(code))?;
+            store
+                .set_provenance(&image.manifest_digest, &provenance)
                 .map_err(|error| (error.exit_code(), error))
                 .or_else(|(code, error)| Err(error).or_exit(code))?;
             if !unpacked.is_empty() {

@@ -36,6 +36,7 @@ pub mod operator;
 mod part_size;
 pub mod plan;
 pub mod prepare;
+pub mod provenance;
 pub mod prune;
 pub mod pull;
 pub mod push;
@@ -86,6 +87,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mount(args) => mount::mount(args, context),
         Command::Umount(args) => mount::umount(args, context),
         Command::Sbom(args) => sbom::run(args, context),
+        Command::Provenance(args) => provenance::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Diff(args) => diff::run(args, context),
         Command::Tag(args) => tag::run(args, context),

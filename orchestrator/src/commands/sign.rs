@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use gantry_model::{Digest, ExitCode, ImageReference};
 use gantry_signing::SigningKey;
+use gantry_store::attestations::{Envelope, Statement};
 use gantry_store::{Descriptor, Store};
 
+use super::provenance::is_signed_by;
 use super::{connect, image_trust, key_file};
+use crate::build::PROVENANCE;
 use crate::context::Context;
 use crate::exit::failure;
 use crate::output;
@@ -19,6 +22,7 @@ Signatures are in cosign's form. `gantry push` sends them along, also for an ima
 before, and `gantry save` writes them into OCI archives and folders; a docker archive has no place
 for them. A signature says as what the image was signed: its name without the tag. Policies compare
 that with the name that the image is used by, so sign it by the name that its users know.
+What `gantry build` noted about how the image was built is signed along; see `gantry provenance`.
 
 Examples:
   gantry keys generate                                   makes gantry.key and gantry.pub
@@ -60,6 +64,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 .map_err(super::store_error)?;
             signed += 1;
         }
+        attest(&store, &image, &key, identity)?;
         output::print(&format!("{name}@{image}\n"))?;
     }
     if signed == 0 {
@@ -71,6 +76,31 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::Done)
+}
+
+/// Signs what is known about how the image was built, unless this key did before.
+fn attest(store: &Store, image: &Digest, key: &SigningKey, identity: &str) -> anyhow::Result<()> {
+    let Some(predicate) = store.provenance(image).map_err(super::store_error)? else {
+        return Ok(());
+    };
+    let statement = Statement::about(image, identity, PROVENANCE, predicate);
+    let mut envelope = Envelope::of(&statement);
+    let public = key.verification_key();
+    let known = store.attestations(image).map_err(super::store_error)?;
+    if known
+        .iter()
+        .any(|one| one.payload == envelope.payload && is_signed_by(one, &public))
+    {
+        return Ok(());
+    }
+    let bytes = envelope.signed_bytes().expect("it was just made");
+    let signature = key
+        .sign_bytes(&bytes)
+        .map_err(|error| failure(ExitCode::Failed, error))?;
+    envelope.add_signature(&signature);
+    store
+        .add_attestation(image, &envelope)
+        .map_err(super::store_error)
 }
 
 /// A name without tag and digest: what a signature says is one.

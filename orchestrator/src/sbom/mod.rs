@@ -13,6 +13,7 @@ mod spdx;
 
 use gantry_store::{Image, LayerError, Rootfs};
 
+pub(crate) use packages::container_image_purl;
 pub use spdx::Document;
 
 /// The SBOM of `image`, whose merged tree is `rootfs`. `created` is the time it says it was made at, in seconds since the epoch.

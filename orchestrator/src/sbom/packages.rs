@@ -130,7 +130,8 @@ fn container_image(
     Ok(())
 }
 
-fn container_image_package(repository: &str, digest: Digest, tag: Option<String>) -> Found {
+/// The package URL of a container image (purl-spec, type `oci`).
+pub(crate) fn container_image_purl(repository: &str, digest: Digest, tag: Option<&str>) -> String {
     let name = repository.rsplit('/').next().unwrap_or(repository);
     let mut purl = format!(
         "pkg:oci/{}@{}?repository_url={}",
@@ -138,14 +139,18 @@ fn container_image_package(repository: &str, digest: Digest, tag: Option<String>
         escaped(&digest.to_string()),
         escaped(repository)
     );
-    if let Some(tag) = &tag {
+    if let Some(tag) = tag {
         purl.push_str(&format!("&tag={}", escaped(tag)));
     }
+    purl
+}
+
+fn container_image_package(repository: &str, digest: Digest, tag: Option<String>) -> Found {
     Found {
         name: repository.to_owned(),
+        purl: container_image_purl(repository, digest, tag.as_deref()),
         version: tag.or_else(|| Some(digest.to_string())),
         digest: Some(digest),
-        purl,
         purpose: "CONTAINER",
     }
 }

@@ -13,6 +13,7 @@ use gantry_model::{Digest, ImageReference, ImageSignature};
 use super::arrivals::Arrivals;
 use super::sealer::YamlReader;
 use super::{docker, is_signatures, sealer};
+use crate::attestations::{self, is_of_attestations};
 use crate::images::parse;
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index, MAX_MANIFEST_LEN, Manifest};
 use crate::reachable::Reachable;
@@ -223,7 +224,8 @@ impl Store {
     fn is_signatures(&self, entry: &Descriptor, archive: &str) -> bool {
         let read = || self.blobs().read(&entry.digest, archive, MAX_MANIFEST_LEN).ok();
         let manifest = || serde_json::from_slice::<Manifest>(&read()?).ok();
-        is_signatures(entry) || manifest().is_some_and(|manifest| is_of_signatures(&manifest))
+        let shows = |manifest: &Manifest| is_of_signatures(manifest) || is_of_attestations(manifest);
+        is_signatures(entry) || manifest().is_some_and(|manifest| shows(&manifest))
     }
 
     /// Takes in signatures over the images that came. Those over anything else are left.
@@ -243,6 +245,10 @@ impl Store {
             let what = format!("manifest {} of {archive}", entry.digest);
             let bytes = self.blobs().read(&entry.digest, &what, MAX_MANIFEST_LEN)?;
             let manifest: Manifest = parse(&bytes, &what)?;
+            if is_of_attestations(&manifest) {
+                self.take_attestations(&manifest, &bytes, &came)?;
+                continue;
+            }
             // What an archive names it has to have.
             for payload in candidates(&manifest) {
                 self.blobs()
@@ -252,6 +258,27 @@ impl Store {
                 if came.blobs.contains(&image) {
                     self.add_signature_manifest(&image, &bytes)?;
                 }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Takes in statements about the images that came. What of them is damaged is refused with its archive.
+    fn take_attestations(
+        &self,
+        manifest: &Manifest,
+        bytes: &[u8],
+        came: &Reachable,
+    ) -> Result<(), StoreError> {
+        for envelope in attestations::candidates(manifest) {
+            self.blobs()
+                .read(&envelope.digest, "attestation", attestations::MAX_ENVELOPE_LEN)?;
+        }
+        for image in self.attested_images(manifest) {
+            if came.blobs.contains(&image) {
+                self.add_attestation_manifest(&image, bytes)?;
             }
         }
         Ok(())

@@ -45,12 +45,15 @@ const KIND_IMAGE: &str = "dev.cosignproject.cosign/image";
 const KIND_INDEX: &str = "dev.cosignproject.cosign/imageIndex";
 /// Its value for signatures.
 const KIND_SIGNATURES: &str = "dev.cosignproject.cosign/sigs";
+/// Its value for statements about an image.
+const KIND_ATTESTATIONS: &str = "dev.cosignproject.cosign/atts";
 /// Annotation of signatures in the index: the name of the image that they were written with.
 const ANNOTATION_SIGNED: &str = "io.gantry.signed";
 
-/// Whether an entry of the index is signatures and not an image.
+/// Whether an entry of the index is signatures, or statements, and not an image.
 fn is_signatures(entry: &Descriptor) -> bool {
-    entry.annotations.get(ANNOTATION_KIND).map(String::as_str) == Some(KIND_SIGNATURES)
+    let kind = entry.annotations.get(ANNOTATION_KIND);
+    kind.is_some_and(|kind| [KIND_SIGNATURES, KIND_ATTESTATIONS].contains(&kind.as_str()))
 }
 
 /// Where a blob lies in an OCI layout.

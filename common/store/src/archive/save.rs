@@ -9,12 +9,12 @@ use gantry_model::{Digest, ImageReference};
 
 use super::tar_stream::TarStream;
 use super::{
-    ANNOTATION_KIND, ANNOTATION_SIGNED, KIND_IMAGE, KIND_INDEX, KIND_SIGNATURES, LAYOUT_FILE, LAYOUT_TEXT,
-    blob_path,
+    ANNOTATION_KIND, ANNOTATION_SIGNED, KIND_ATTESTATIONS, KIND_IMAGE, KIND_INDEX, KIND_SIGNATURES,
+    LAYOUT_FILE, LAYOUT_TEXT, blob_path,
 };
 use crate::images::is_index;
 use crate::manifest::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Index, MEDIA_TYPE_INDEX};
-use crate::signatures::signature_tag;
+use crate::signatures::SignatureKind;
 use crate::{Descriptor, Platform, SignatureContents, Store, StoreError};
 
 /// How far writing an archive is.
@@ -153,11 +153,15 @@ fn named(target: &Descriptor, name: &str) -> Descriptor {
 }
 
 fn signatures_entry(signatures: &SignatureContents, reference: &ImageReference) -> Descriptor {
-    let tag = signature_tag(&signatures.image);
-    let mut entry = named(&signatures.manifest, &format!("{}:{tag}", reference.name()));
+    let name = format!("{}:{}", reference.name(), signatures.tag());
+    let mut entry = named(&signatures.manifest, &name);
+    let kind = match signatures.kind {
+        SignatureKind::Image => KIND_SIGNATURES,
+        SignatureKind::Attestation => KIND_ATTESTATIONS,
+    };
     entry
         .annotations
-        .insert(ANNOTATION_KIND.to_owned(), KIND_SIGNATURES.to_owned());
+        .insert(ANNOTATION_KIND.to_owned(), kind.to_owned());
     entry
         .annotations
         .insert(ANNOTATION_SIGNED.to_owned(), reference.to_string());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gantry_model::Digest;
 
 use super::candidates::{Signed, or_damaged, read_candidate};
-use super::{MAX_CONFIG_LEN, SignatureContents, what};
+use super::{MAX_CONFIG_LEN, SignatureContents, SignatureKind, what};
 use crate::images::parse;
 use crate::manifest::{MAX_MANIFEST_LEN, Manifest};
 use crate::{Descriptor, Store, StoreError, StoreLock, documents};
@@ -36,6 +36,7 @@ impl Held {
         blobs.retain(|blob| seen.insert(blob.digest));
         Some(SignatureContents {
             image,
+            kind: SignatureKind::Image,
             manifest: self.manifest?,
             bytes,
             blobs,

@@ -4,6 +4,7 @@ use std::io;
 
 use gantry_model::{Digest, ImageEvidence, SignedPayload};
 use gantry_signing::{Accepted, Policy, SigningKey, VerificationKey};
+use gantry_store::attestations::{Envelope, Statement};
 
 use super::{texts, with_text};
 use crate::Target;
@@ -45,7 +46,7 @@ pub(crate) const POLICY: Target = Target {
     },
 };
 
-/// What a signature says, and keys.
+/// What signatures and statements say, and keys.
 pub(crate) const SIGNATURE: Target = Target {
     name: "signature",
     seeds: || {
@@ -58,9 +59,18 @@ pub(crate) const SIGNATURE: Target = Target {
             "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----\n",
         ]);
         seeds.push(payload.to_bytes());
+        let image = Digest::of(b"manifest");
+        let mut envelope = Envelope::of(&Statement::about(&image, "demo", "https://a.test/b", "c".into()));
+        envelope.add_signature(b"a signature");
+        seeds.extend(serde_json::to_vec(&envelope));
         seeds
     },
     run: |data| {
+        if let Ok(envelope) = serde_json::from_slice::<Envelope>(data) {
+            let statement = envelope.statement("an attestation");
+            assert!(statement.is_err() || envelope.signed_bytes().is_some());
+            let _ = statement.map(|statement| statement.subjects());
+        }
         if let Ok(payload) = SignedPayload::parse(data) {
             assert_eq!(SignedPayload::parse(&payload.to_bytes()), Ok(payload));
         }

@@ -15,6 +15,7 @@ use crate::exit::{OrExit as _, failure, failure_hint};
 
 use super::super::copy::CopyPlan;
 use super::super::image_source::{ContainerImageSource, FoundContainerImage};
+use super::super::provenance::Material;
 use super::super::recipe::Recipe;
 use super::super::registry_layout::{LayoutPart, RegistryLayout};
 use super::super::{BuildEvent, BuildMode, add_kubeadm_images, layer_error};
@@ -188,6 +189,10 @@ impl Builder<'_> {
         kept.map_err(|error| (error.exit_code(), error))
             .or_else(|(code, error)| Err(error).or_exit(code))?;
         self.lay(recipe, &brought, source, event)?;
+        let materials = brought
+            .iter()
+            .map(|(missing, found)| Material::image(&missing.image, found.digest));
+        self.materials.extend(materials);
         self.brought.extend(names.into_iter().map(|name| ContainerImage {
             image: name.to_string(),
             app_name: String::new(),

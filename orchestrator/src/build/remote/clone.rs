@@ -18,11 +18,11 @@ const MAX_SHOWN: usize = 400;
 const OWN: &str = ".git";
 
 /// Writes what `reference` has, or else the branch that the repository says, to the new folder `place`: without git's own
-/// things, and with the modes that git knows.
+/// things, and with the modes that git knows. Gives the commit.
 ///
 /// # Errors
 /// When there is no git here, or no such repository or commit.
-pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<(), FetchError> {
+pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<String, FetchError> {
     let reference = reference.unwrap_or("HEAD");
     let failed = |reason: String| FetchError {
         code: ExitCode::Failed,
@@ -34,7 +34,7 @@ pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<
         Some(place),
         &["fetch", "--quiet", "--no-tags", "--depth=1", "--", url, reference],
     )? {
-        Ok(()) => "FETCH_HEAD",
+        Ok(_) => "FETCH_HEAD",
         // Not every server lets single commits be fetched: then all that it has, if it is there at all.
         Err(first) => {
             let all = [
@@ -81,11 +81,13 @@ pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<
         ];
         git(Some(place), &update)?.map_err(failed)?;
     }
-    settle(place).map_err(|error| failed(error.to_string()))
+    let commit = git(Some(place), &["rev-parse", "HEAD"])?.map_err(failed)?;
+    settle(place).map_err(|error| failed(error.to_string()))?;
+    Ok(commit)
 }
 
-/// Runs git; the inner error is what it said when it failed.
-fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<(), String>, FetchError> {
+/// Runs git and gives what it printed; the inner error is what it said when it failed.
+fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<String, String>, FetchError> {
     let mut command = Command::new("git");
     if let Some(folder) = folder {
         command.arg("-C").arg(folder);
@@ -107,7 +109,7 @@ fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<(), String>, 
         help: "install git, or clone the repository into the build context and COPY it from there",
     })?;
     if output.status.success() {
-        return Ok(Ok(()));
+        return Ok(Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said

@@ -28,11 +28,11 @@ enum Failure {
     Final(FetchError),
 }
 
-/// Writes the file behind `url` to `place`. It has to have this digest, if one is given.
+/// Writes the file behind `url` to `place`, and gives its digest. It has to have this digest, if one is given.
 ///
 /// # Errors
 /// When it cannot be had, or is something else: nothing is at `place` then.
-pub(super) fn download(url: &Url, checksum: Option<Digest>, place: &Path) -> Result<(), FetchError> {
+pub(super) fn download(url: &Url, checksum: Option<Digest>, place: &Path) -> Result<Digest, FetchError> {
     let failed = |message: String| FetchError {
         code: ExitCode::Failed,
         message,
@@ -67,7 +67,8 @@ pub(super) fn download(url: &Url, checksum: Option<Digest>, place: &Path) -> Res
     }
     // The same for whoever builds: an image does not depend on a umask.
     fs::set_permissions(place, fs::Permissions::from_mode(0o644))
-        .map_err(|error| failed(format!("cannot write {}: {error}", place.display())))
+        .map_err(|error| failed(format!("cannot write {}: {error}", place.display())))?;
+    Ok(found)
 }
 
 async fn once(client: &Client, url: &Url, place: &Path) -> Result<Digest, Failure> {

@@ -16,6 +16,7 @@ use reqwest::Url;
 use tempfile::TempDir;
 
 use super::context::{Found, FoundKind};
+use super::provenance::Material;
 
 /// How an address of a file begins.
 const HTTP: [&str; 2] = ["http://", "https://"];
@@ -160,7 +161,7 @@ pub(super) struct FetchError {
 #[derive(Debug)]
 pub(super) struct Fetched {
     folder: TempDir,
-    count: usize,
+    materials: Vec<Material>,
 }
 
 impl Fetched {
@@ -171,7 +172,15 @@ impl Fetched {
     pub(super) fn begin(tmp: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(tmp)?;
         let folder = tempfile::Builder::new().prefix("remote-").tempdir_in(tmp)?;
-        Ok(Self { folder, count: 0 })
+        Ok(Self {
+            folder,
+            materials: Vec::new(),
+        })
+    }
+
+    /// What it was, exactly.
+    pub(super) fn materials(&self) -> &[Material] {
+        &self.materials
     }
 
     /// Fetches `source`, which has to have this digest if one is given.
@@ -183,11 +192,11 @@ impl Fetched {
         source: &RemoteSource,
         checksum: Option<Digest>,
     ) -> Result<Found, FetchError> {
-        self.count += 1;
-        let place = self.folder.path().join(self.count.to_string());
+        let place = self.folder.path().join(self.materials.len().to_string());
         match source {
             RemoteSource::File { url, name } => {
-                download::download(url, checksum, &place)?;
+                let digest = download::download(url, checksum, &place)?;
+                self.materials.push(Material::file(url.as_str(), digest));
                 Ok(Found {
                     kind: FoundKind::File(place),
                     name: name.clone(),
@@ -198,7 +207,8 @@ impl Fetched {
                 reference,
                 folder,
             } => {
-                clone::clone(url, reference.as_deref(), &place)?;
+                let commit = clone::clone(url, reference.as_deref(), &place)?;
+                self.materials.push(Material::commit(url, &commit));
                 let part = part(&place, folder.as_deref())?;
                 Ok(Found {
                     kind: FoundKind::Folder(part),
