@@ -138,6 +138,35 @@ fn a_changed_hosts_file_is_mended_without_running_scripts() {
     );
 }
 
+/// It is the same step: what was done in the rootfs builds on that, and has ended.
+#[test]
+fn a_rootfs_that_is_lost_and_at_first_not_made_again_is_no_other_one() {
+    let clusterfile = clusterfile("my-kubernetes:v1", 1);
+    let mut inventory = fresh(&clusterfile);
+    for image in [first_image(), second_image()] {
+        execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
+    }
+    let lost = || vec!["rootfs: generation 2 is not mounted".to_owned()];
+    on(&mut inventory, "10.0.0.2").drift = lost();
+    let again = plan(&clusterfile, &second_image(), &inventory);
+    assert_eq!(to_run(&again), ["rootfs"]);
+    for _ in 0..2 {
+        execute(&again, &mut inventory, |_, title| {
+            (title == "rootfs").then(|| StepOutcome::Failed("no space".into()))
+        });
+        on(&mut inventory, "10.0.0.2").drift = lost();
+        let after = plan(&clusterfile, &second_image(), &inventory);
+        assert_eq!(to_run(&after), ["rootfs"]);
+        let ids = |plan: &Plan| plan.steps().map(|step| step.id).collect::<Vec<_>>();
+        assert_eq!(ids(&after), ids(&again));
+    }
+    execute(&again, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &second_image(), &inventory).to_do(), 0);
+    // The way back is another step, which the scripts of then do not build on.
+    let back = plan(&clusterfile, &first_image(), &inventory);
+    assert!(to_run(&back).len() > 1, "{:?}", to_run(&back));
+}
+
 #[test]
 fn a_rootfs_that_failed_to_change_leaves_the_old_one_valid() {
     let first = clusterfile("kubernetes:v1.19.8", 1);

@@ -58,6 +58,21 @@ pub(super) fn state_step(
         .chain(records.iter().map(|record| over(record.id)))
         .find(|step| step.id() == in_place.id);
     let Some(ours) = ours else {
+        // One that failed was to overwrite the same: it is that one once more, and what builds on it need not run again.
+        let tried = records
+            .iter()
+            .rev()
+            .take_while(|record| record.id != in_place.id)
+            .find_map(|tried| {
+                let over = records.iter().map(|record| over(record.id));
+                std::iter::once(first.clone())
+                    .chain(over)
+                    .find(|step| step.id() == tried.id)
+            });
+        if let Some(tried) = tried {
+            let reason = why_to_do(tried.id(), report);
+            return (tried, Mark::Change, reason.unwrap_or_else(|| NOT_DONE.into()));
+        }
         let known = records.iter().any(|record| record.id == first.id());
         let step = if known { over(in_place.id) } else { first };
         let reason = why_to_do(step.id(), report).filter(|reason| reason != NOT_DONE);
