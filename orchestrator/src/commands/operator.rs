@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use gantry_model::ExitCode;
+use gantry_system::clock::now_s;
 use gantry_transport::{Identity, IssuedRecord, Role};
 use serde_json::json;
 
@@ -147,6 +148,10 @@ fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let mut issued = authority.issued().or_exit(ExitCode::Failed)?;
     issued.retain(|record| record.role != Role::Agent.as_str());
     issued.retain(|record| record.name == args.name || record.serial == args.name);
+    // One that has ended is refused without a list.
+    issued.retain(|record| {
+        own.is_revoked(&record.serial) || i64::try_from(record.not_after).is_ok_and(|end| end > now_s())
+    });
     let (before, issued): (Vec<_>, Vec<_>) = issued
         .into_iter()
         .partition(|record| own.is_revoked(&record.serial));

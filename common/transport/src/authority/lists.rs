@@ -1,5 +1,6 @@
 //! What an [`Authority`] took back: one record of it, and a list that each of its CAs signs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,9 @@ use super::{
 use crate::certificate::unhex;
 use crate::identity::PUBLIC_MODE;
 use crate::revocation::MAX_CRL_LEN;
+
+/// How long a certificate that has ended stays on the lists: hosts' clocks may be behind.
+const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Default, Serialize, Deserialize)]
 struct Revoked {
@@ -77,6 +81,14 @@ impl Authority {
         }
     }
 
+    /// Serial numbers of certificates that ended [`KEPT_AFTER_END`] before `now`. Those that nobody wrote down stay on the lists.
+    fn over(&self, now: SystemTime) -> Result<BTreeSet<String>, AuthorityError> {
+        let before = seconds(now).saturating_sub(KEPT_AFTER_END.as_secs());
+        let records = self.issued()?.into_iter();
+        let over = records.filter(|record| record.not_after < before);
+        Ok(over.map(|record| record.serial).collect())
+    }
+
     fn revoked(&self) -> Result<Revoked, AuthorityError> {
         let path = self.dir.join("revoked.json");
         match fs::read(&path) {
@@ -86,8 +98,11 @@ impl Authority {
         }
     }
 
-    /// Whichever CA signed a certificate, every list names it: who has one of them heeds it.
+    /// Whichever CA signed a certificate, every list names it: who has one of them heeds it. One that has ended is refused without
+    /// a list, and goes from them (RFC 5280, section 3.3).
     fn publish(&self, mut revoked: Revoked) -> Result<Vec<u8>, AuthorityError> {
+        let over = self.over(SystemTime::now())?;
+        revoked.certificates.retain(|(serial, _)| !over.contains(serial));
         revoked.number += 1;
         // Before anything is written: hosts would not take it.
         let list = revoked.signed_by(&self.ca)?;

@@ -197,6 +197,40 @@ fn no_list_is_made_that_hosts_would_not_take() {
 }
 
 #[test]
+fn certificates_that_ended_go_from_the_lists_when_hosts_clocks_are_past_that() {
+    let pki = Pki::new();
+    let authority = pki.open();
+    let now = seconds(SystemTime::now());
+    let day = 24 * 3600;
+    for (serial, ended) in [
+        ("40aa", now - 31 * day),
+        ("40bb", now - 29 * day),
+        ("40cc", now + day),
+    ] {
+        let record = IssuedRecord {
+            serial: serial.into(),
+            role: "operator".into(),
+            name: "ann".into(),
+            issued_at: 1,
+            not_after: ended,
+            ca: authority.name().unwrap(),
+        };
+        authority.record(&record).unwrap();
+    }
+    // The last of them nobody wrote down.
+    for serial in ["40aa", "40bb", "40cc", "40dd"] {
+        authority.revoke(serial).unwrap();
+    }
+    let trust = authority.trust().unwrap();
+    let on_the_list = |serial: &&str| trust.revokes(serial) && authority.is_revoked(serial).unwrap();
+    let found: Vec<&str> = ["40aa", "40bb", "40cc", "40dd"]
+        .into_iter()
+        .filter(on_the_list)
+        .collect();
+    assert_eq!(found, ["40bb", "40cc", "40dd"]);
+}
+
+#[test]
 fn trust_comes_back_from_its_text_and_nothing_stray_is_in_it() {
     let pki = Pki::new();
     let first = pki.open();
