@@ -16,6 +16,7 @@ mod image_plugins;
 pub mod kubernetes;
 pub mod mistake;
 pub mod schema;
+mod secrets;
 pub(crate) mod spelling;
 mod structure;
 pub mod tree;
@@ -201,24 +202,6 @@ impl Source {
         Ok(Self { file, text })
     }
 
-    /// The text with every password replaced: what may be kept.
-    #[must_use]
-    pub fn without_secrets(&self) -> String {
-        let mut spans = Vec::new();
-        for document in tree::parse(&self.text).0 {
-            secrets(&document, &mut spans);
-        }
-        let mut text = self.text.clone();
-        spans.sort_by_key(|span: &tree::Span| span.start);
-        spans.dedup();
-        for span in spans.into_iter().rev().filter(|span| !span.is_empty()) {
-            // A block's last line end stays: what follows begins a line of its own.
-            let end = span.start + text[span.clone()].trim_end().len();
-            text.replace_range(span.start..end, "\"***\"");
-        }
-        text
-    }
-
     /// What it means. Mistakes are printed on standard error, and so is what to know about a file that is right.
     ///
     /// # Errors
@@ -273,97 +256,4 @@ impl Source {
 fn refused<T>(mistakes: Mistakes) -> anyhow::Result<T> {
     anstream::eprint!("{}", mistakes.render(true));
     Err(mistakes).or_exit(ExitCode::Input)
-}
-
-/// Names of fields whose values are nobody's business.
-const SECRET_FIELDS: [&str; 3] = ["passwd", "pkPasswd", "password"];
-
-/// Names of fields that list shell lines, which may hold passwords.
-const COMMAND_FIELDS: [&str; 2] = ["cmd", "cmds"];
-
-/// Names of fields that list variables as `NAME=VALUE`.
-const VARIABLE_FIELDS: [&str; 2] = ["env", "cmd_args"];
-
-/// What names of variables have in them whose values are nobody's business, in capitals.
-const SECRET_WORDS: [&str; 5] = ["PASS", "SECRET", "TOKEN", "CREDENTIAL", "KEY"];
-
-/// Whether `item` gives a value to a variable whose name says that it is a secret.
-fn is_secret_variable(item: &tree::Node) -> bool {
-    let name = item.text().and_then(|text| text.split_once('='));
-    let name = name.map(|(name, _)| name.to_uppercase()).unwrap_or_default();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
-}
-
-fn secrets(node: &tree::Node, spans: &mut Vec<tree::Span>) {
-    // Nobody knows what an image makes of it, or what a command says.
-    if matches!(
-        node.get("kind").and_then(tree::Node::text),
-        Some("Config" | "Plugin")
-    ) {
-        let data = node.get("spec").and_then(|spec| spec.get("data"));
-        spans.extend(data.map(|data| data.span.clone()));
-    }
-    // Files of applications.
-    if node.get("path").is_some() {
-        spans.extend(node.get("data").map(|data| data.span.clone()));
-    }
-    for entry in node.entries() {
-        if SECRET_FIELDS.contains(&entry.key.as_str()) {
-            spans.push(entry.value.span.clone());
-        } else if COMMAND_FIELDS.contains(&entry.key.as_str()) {
-            // Line by line: it stays a list.
-            spans.extend(entry.value.items().iter().map(|line| line.span.clone()));
-        } else if VARIABLE_FIELDS.contains(&entry.key.as_str()) {
-            let items = entry.value.items().iter();
-            spans.extend(
-                items
-                    .filter(|item| is_secret_variable(item))
-                    .map(|item| item.span.clone()),
-            );
-        } else {
-            secrets(&entry.value, spans);
-        }
-    }
-    node.items().iter().for_each(|item| secrets(item, spans));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_not_kept() {
-        let text = "spec:\n  ssh: { user: root, passwd: hunter2 }\n  env: [ Zone=a, DbPassword=hunter2 ]\n  hosts:\n    - ssh:\n        \
-                    pkPasswd: 'geheim'\n\
-                    ---\nkind: Config\nspec:\n  data: |\n    key: hunter2\n  path: etc/db\n";
-        let source = Source {
-            file: "Clusterfile".into(),
-            text: text.into(),
-        };
-        let kept = source.without_secrets();
-        assert!(!kept.contains("hunter2") && !kept.contains("geheim"), "{kept}");
-        assert!(
-            kept.contains("user: root") && kept.contains("Zone=a") && kept.contains("path: etc/db"),
-            "{kept}"
-        );
-        let (documents, mistakes) = tree::parse(&kept);
-        assert!(documents.len() == 2 && mistakes.is_empty(), "{kept}");
-    }
-
-    #[test]
-    fn lines_of_commands_are_not_kept() {
-        let text = "kind: Cluster\nspec:\n  cmd: [login hunter2]\n  cmds:\n    - |\n      login hunter2\n    - login hunter2 # why\n  image: a\n\
-                    ---\nkind: Application\nspec:\n  configs:\n    - name: web\n      launch:\n        cmds: ['login hunter2']\n";
-        let source = Source {
-            file: "Clusterfile".into(),
-            text: text.into(),
-        };
-        let kept = source.without_secrets();
-        assert!(!kept.contains("hunter2"), "{kept}");
-        assert!(kept.contains("image: a") && kept.contains("name: web"), "{kept}");
-        let (documents, mistakes) = tree::parse(&kept);
-        assert!(documents.len() == 2 && mistakes.is_empty(), "{kept}");
-        let lines = documents[0].get("spec").and_then(|spec| spec.get("cmds"));
-        assert_eq!(lines.map(|lines| lines.items().len()), Some(2), "{kept}");
-    }
 }

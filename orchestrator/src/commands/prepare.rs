@@ -38,6 +38,7 @@ impl Wanted {
         }
         let source = Source::read(path)?;
         let clusterfile = source.clusterfile()?;
+        source.refuse_masked()?;
         Ok(Self::Clusterfile(source, Box::new(clusterfile)))
     }
 

@@ -57,6 +57,7 @@ pub fn run(mut args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     }
     let mut source = Source::read(&args.file)?;
     let clusterfile = source.clusterfile()?;
+    source.refuse_masked()?;
     let cluster = State::new(context.root()).cluster(&clusterfile.name);
     let mut back = Back { kept: args.kept };
     let image = match (args.to, cluster.rollback()?) {

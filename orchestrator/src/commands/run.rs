@@ -169,6 +169,7 @@ impl Args {
         let source = Source::read(file)?;
         // Its own mistakes are shown in its own text.
         Clusterfile::parse(&source.file, &source.text).map_err(refused)?;
+        source.refuse_masked()?;
         Ok(source)
     }
 }

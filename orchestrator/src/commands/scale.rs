@@ -114,6 +114,7 @@ impl HostArgs {
         }
         let mut source = Source::read(&self.file)?;
         source.clusterfile()?;
+        source.refuse_masked()?;
         let of_roles = [(Role::Master, &self.masters.0), (Role::Node, &self.nodes.0)];
         if of_roles.iter().all(|(_, addresses)| addresses.is_empty()) {
             let hint = "name control planes with -m and workers with -n, e.g. -n 10.0.0.7";
