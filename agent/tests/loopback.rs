@@ -316,6 +316,9 @@ async fn what_the_hosts_own_policy_does_not_accept_is_not_even_asked_for() {
         .unwrap();
     let request = Request::VerifyImage { image: shown() };
     assert_eq!(ask(&operator, request).await.0, Reply::Done);
+    // That it knows a step is not that it may be done.
+    let request = Request::Knows { step: step(&action) };
+    assert_eq!(ask(&operator, request).await.0, Reply::Done);
     // Other layers under the digest of the signed image.
     let other = StepAction::Stage {
         image: image.manifest_digest,

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use gantry::commands::known_steps;
+use gantry::plan::preflight::{self, Check};
+use gantry::plan::{Mark, PLAN_VERSION, Plan, PlannedStep, Purpose, Wave};
 use gantry::session::{AgentSession as _, DialSettings, Dialer, SessionError, Sessions as _};
-use gantry_model::{ExitCode, ImageEvidence};
+use gantry_model::{Digest, ExitCode, ImageEvidence, Step, StepAction};
 use gantry_protocol::CloseCode;
 use gantry_store::Store;
-use gantry_transport::{Authority, Identity, Listener, ListenerOptions, Role, UdpMode};
+use gantry_transport::{Authority, Connection, Identity, Listener, ListenerOptions, Role, UdpMode};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -32,13 +35,19 @@ fn agent(authority: &Authority, folder: &std::path::Path) -> Identity {
     Identity::load(folder).unwrap()
 }
 
-#[tokio::test]
-async fn an_agent_that_does_not_know_a_request_is_named_with_its_version() {
-    for (udp, path) in [(UdpMode::Only, "quic"), (UdpMode::Never, "tcp")] {
+/// An agent of this version and a session with it, as the orchestrator makes one.
+struct Older {
+    listener: Listener,
+    dialer: Dialer,
+    folder: tempfile::TempDir,
+}
+
+impl Older {
+    async fn new(udp: UdpMode, version: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(&folder.path().join("pki")).unwrap();
         let options = ListenerOptions {
-            program: "0.0.9".to_owned(),
+            program: version.to_owned(),
             ..ListenerOptions::default()
         };
         let agent = agent(&authority, &folder.path().join("agent"));
@@ -52,6 +61,28 @@ async fn an_agent_that_does_not_know_a_request_is_named_with_its_version() {
         let names = BTreeMap::from([(HOST, HOST.to_string())]);
         let store = Store::open(&folder.path().join("root")).unwrap();
         let dialer = Dialer::new(operator, settings, names, store);
+        Self {
+            listener,
+            dialer,
+            folder,
+        }
+    }
+
+    /// Does with the next message what agents of before do with one that they cannot decode. The connection stays.
+    async fn does_not_understand(&self) -> Connection {
+        let connection = self.listener.accept().await;
+        let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+        let header = receive.read_exact(4).await.unwrap();
+        assert!(!header.is_empty());
+        send.reset(CloseCode::Protocol);
+        connection
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_know_a_request_is_named_with_its_version() {
+    for (udp, path) in [(UdpMode::Only, "quic"), (UdpMode::Never, "tcp")] {
+        let older = Older::new(udp, "0.0.9").await;
         let evidence = ImageEvidence {
             name: "demo:v1".parse().unwrap(),
             manifest: b"{}".to_vec(),
@@ -59,21 +90,12 @@ async fn an_agent_that_does_not_know_a_request_is_named_with_its_version() {
             signatures: Vec::new(),
         };
         let ask = async {
-            let session = dialer.session(HOST).await.unwrap();
+            let session = older.dialer.session(HOST).await.unwrap();
             assert_eq!(session.path(), path);
             session.verify_image(&evidence).await.unwrap_err()
         };
-        let answer = async {
-            let connection = listener.accept().await;
-            let (mut send, mut receive) = connection.accept_bi().await.unwrap();
-            // As agents of before do with a message that they cannot decode.
-            let header = receive.read_exact(4).await.unwrap();
-            assert!(!header.is_empty());
-            send.reset(CloseCode::Protocol);
-            // The connection stays.
-            connection
-        };
-        let (error, connection) = tokio::join!(ask, answer);
+        // A connection that is gone is one.
+        let (error, _connection) = tokio::join!(ask, older.does_not_understand());
         assert!(
             matches!(&error, SessionError::NotUnderstood { version, .. } if version == "0.0.9"),
             "{path}: {error}"
@@ -85,9 +107,69 @@ async fn an_agent_that_does_not_know_a_request_is_named_with_its_version() {
         );
         assert!(!error.heals());
         assert_eq!(error.exit_code(), ExitCode::Failed);
-
-        // A connection that is gone is one.
-        drop(connection);
-        drop(listener);
+        drop(older.folder);
     }
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_know_a_step_is_named_before_the_plan_begins() {
+    let older = Older::new(UdpMode::Only, "0.0.9").await;
+    let plan = |action: StepAction, mark: Mark| {
+        let (title, step) = (
+            action.title(),
+            Step {
+                action,
+                after: Vec::new(),
+            },
+        );
+        Plan {
+            version: PLAN_VERSION,
+            purpose: Purpose::ReplaceCa,
+            cluster: "demo".parse().unwrap(),
+            image: None,
+            kubernetes: None,
+            hosts: Vec::new(),
+            waves: vec![Wave {
+                title: "new CA".into(),
+                keep_going: false,
+                steps: vec![PlannedStep {
+                    host: HOST,
+                    id: step.id(),
+                    title,
+                    mark,
+                    reason: String::new(),
+                    step,
+                }],
+            }],
+        }
+    };
+    let newer = || StepAction::MakeClusterCa {
+        cluster: "demo".parse().unwrap(),
+        replaces: Digest::of(b""),
+    };
+    // Neither what every agent knows is asked about, nor what is done.
+    for plan in [
+        plan(StepAction::RemoveUnusedLayers, Mark::Change),
+        plan(newer(), Mark::Done),
+    ] {
+        assert_eq!(known_steps::unknown(&plan, &older.dialer).await, []);
+    }
+    let plan = plan(newer(), Mark::Add);
+    let (found, _connection) = tokio::join!(
+        known_steps::unknown(&plan, &older.dialer),
+        older.does_not_understand()
+    );
+    let [finding] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!((finding.check, finding.host), (Check::Agent, HOST));
+    assert!(
+        finding
+            .message
+            .contains("version 0.0.9, does not understand the step \"new cluster CA\""),
+        "{}",
+        finding.message
+    );
+    assert_eq!(preflight::exit_code(&found), ExitCode::Preflight);
+    drop(older.folder);
 }

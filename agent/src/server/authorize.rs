@@ -13,6 +13,7 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Logs { .. } => (false, "logs"),
         Request::Drift { .. } => (false, "drift"),
         Request::ClusterHealth { .. } => (false, "a cluster's health"),
+        Request::Knows { .. } => (false, "what it knows"),
         Request::Run(_) | Request::RunJoin { .. } => (true, "running a step"),
         Request::JoinPass { .. } => (true, "a pass into a cluster"),
         Request::EtcdSnapshot { .. } => (true, "a snapshot of etcd"),
@@ -66,6 +67,7 @@ mod tests {
             Request::ClusterHealth {
                 cluster: cluster.clone(),
             },
+            Request::Knows { step: step.clone() },
         ];
         let changing = [
             Request::Run(step.clone()),

@@ -39,6 +39,8 @@ impl Server {
             Request::Trust { authorities } => {
                 reply(self.trust(authorities.as_bytes(), connection), send).await
             }
+            // It was decoded.
+            Request::Knows { .. } => reply(Ok(Reply::Done), send).await,
             Request::VerifyImage { image } => reply(self.verify_image(image).await, send).await,
             Request::Drift { cluster } => {
                 reply(drift::look(self, cluster).await.map(Reply::Drift), send).await

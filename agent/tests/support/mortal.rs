@@ -84,6 +84,10 @@ impl AgentSession for MortalSession {
         self.life.around(self.session.verify_image(image)).await
     }
 
+    async fn knows(&self, step: &Step) -> Result<(), SessionError> {
+        self.life.around(self.session.knows(step)).await
+    }
+
     async fn trust(&self, authorities: String) -> Result<(), SessionError> {
         self.life.around(self.session.trust(authorities)).await
     }

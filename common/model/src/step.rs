@@ -423,6 +423,27 @@ impl StepAction {
         }
     }
 
+    /// Whether agents that speak this version of the protocol may not know it: it is newer than the first of them, so they are asked
+    /// before a plan begins. Kinds that are added belong here.
+    #[must_use]
+    pub const fn may_be_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::StopApiServer { .. }
+                | Self::RestoreEtcd { .. }
+                | Self::StartApiServer { .. }
+                | Self::LaunchApplication(_)
+                | Self::RunImagePlugin(_)
+                | Self::MakeClusterCa { .. }
+                | Self::TrustClusterCas { .. }
+                | Self::PublishClusterCas { .. }
+                | Self::SignByClusterCa { .. }
+                | Self::RenewKubeletCertificate { .. }
+                | Self::WithdrawClusterCa { .. }
+                | Self::CheckQuorumMeanwhile { .. }
+        )
+    }
+
     /// A few words for people: `stage`, `rootfs`, `init.sh`.
     #[must_use]
     pub fn title(&self) -> String {

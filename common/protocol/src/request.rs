@@ -97,4 +97,10 @@ pub enum Request {
         /// The image.
         image: ImageEvidence,
     },
+    /// Whether the agent knows this step, whether or not it would do it. Changes nothing. Answered by `Reply::Done`; an agent that
+    /// does not know it cannot decode the request. Role: reader.
+    Knows {
+        /// The step.
+        step: Step,
+    },
 }

@@ -22,6 +22,7 @@ pub mod images;
 pub mod inspect;
 mod key_file;
 pub mod keys;
+pub mod known_steps;
 pub mod kubeconfig;
 pub mod load;
 mod load_parts;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use gantry_model::ExitCode;
 use gantry_store::{Image, Store, StoreError};
 
-use super::{image_trust, membership};
+use super::{image_trust, known_steps, membership};
 use crate::clusterfile::{Clusterfile, Source};
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::inventory::ClusterInventory;
@@ -206,6 +206,7 @@ pub async fn prepare<S: Sessions>(
     if let Some(evidence) = &image.evidence {
         findings.extend(image_trust::refusals(&plan, evidence, sessions).await);
     }
+    findings.extend(known_steps::unknown(&plan, sessions).await);
     findings.extend(membership::quorum(&plan, sessions).await);
     Ok(Prepared {
         plan,

@@ -15,6 +15,7 @@ use tokio::task;
 use super::apply::ExecuteArgs;
 use super::confirm::confirm;
 use super::connect::{self, ConnectArgs};
+use super::known_steps::refuse_unknown;
 use super::which::WhichArgs;
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure, failure_hint};
@@ -95,6 +96,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             }
             let plan = restore.plan(&inventory);
             check::check(&plan)?;
+            refuse_unknown(&plan, &dialer).await?;
             anstream::eprintln!("{}", render::render(&plan));
             let question = "Put the cluster back to what the snapshot holds? What came later is lost.";
             if !confirm(question, args.yes).await? {

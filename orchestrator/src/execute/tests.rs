@@ -64,6 +64,10 @@ impl AgentSession for Agent {
         unreachable!("these plans have no image")
     }
 
+    async fn knows(&self, _: &Step) -> Result<(), SessionError> {
+        unreachable!("it is asked before a plan is executed")
+    }
+
     async fn give_snapshot(
         &self,
         _: &ClusterName,

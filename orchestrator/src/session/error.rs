@@ -30,7 +30,7 @@ pub enum SessionError {
         /// The agent's program version.
         version: String,
         /// What it was asked, in words.
-        asked: &'static str,
+        asked: String,
     },
     /// The agent answers something else than the protocol says.
     #[error("the agent does not follow the protocol: {0}")]

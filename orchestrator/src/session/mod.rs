@@ -81,6 +81,9 @@ pub trait AgentSession: Send + Sync {
     /// Whether the host accepts an image by its own signature policy. Steps that bring the image need that first.
     fn verify_image(&self, image: &ImageEvidence) -> impl Future<Output = Result<(), SessionError>> + Send;
 
+    /// Whether the agent knows `step`, whether or not it would do it: otherwise it is [`SessionError::NotUnderstood`].
+    fn knows(&self, step: &Step) -> impl Future<Output = Result<(), SessionError>> + Send;
+
     /// Runs `step`, or attaches to it; `events` gets each event but the last, whose outcome is the answer. A step by
     /// which the host joins a cluster needs a `pass`.
     fn run(

@@ -68,6 +68,32 @@ impl RemoteSession {
     }
 }
 
+impl RemoteSession {
+    /// Asks what agents of before cannot decode, and what is answered by "done"; `asked` says in words what.
+    async fn ask_newer(
+        &self,
+        request: &Request,
+        asked: impl FnOnce() -> String + Send,
+    ) -> Result<(), SessionError> {
+        let (mut send, mut receive) = self.connection.open_bi().await.map_err(lost)?;
+        send.send(request).await.map_err(lost)?;
+        send.finish().await.map_err(lost)?;
+        match receive.recv::<Reply>().await {
+            Ok(Reply::Done) => Ok(()),
+            Ok(Reply::Refused(refusal)) => Err(SessionError::Refused(refusal)),
+            Ok(other) => Err(unexpected(&other)),
+            // Over TCP a stream that is reset looks like one that ends.
+            Err(StreamError::Ended(CloseCode::Protocol) | StreamError::Early) if self.is_live() => {
+                Err(SessionError::NotUnderstood {
+                    version: self.version.to_string(),
+                    asked: asked(),
+                })
+            }
+            Err(error) => Err(lost(error)),
+        }
+    }
+}
+
 impl AgentSession for RemoteSession {
     async fn inventory(&self) -> Result<Inventory, SessionError> {
         match self.ask(&Request::Inventory).await? {
@@ -180,22 +206,16 @@ impl AgentSession for RemoteSession {
 
     async fn verify_image(&self, image: &ImageEvidence) -> Result<(), SessionError> {
         let image = image.clone();
-        let (mut send, mut receive) = self.connection.open_bi().await.map_err(lost)?;
-        send.send(&Request::VerifyImage { image }).await.map_err(lost)?;
-        send.finish().await.map_err(lost)?;
-        match receive.recv::<Reply>().await {
-            Ok(Reply::Done) => Ok(()),
-            Ok(Reply::Refused(refusal)) => Err(SessionError::Refused(refusal)),
-            Ok(other) => Err(unexpected(&other)),
-            // An agent of before this request was made; over TCP a stream that is reset looks like one that ends.
-            Err(StreamError::Ended(CloseCode::Protocol) | StreamError::Early) if self.is_live() => {
-                Err(SessionError::NotUnderstood {
-                    version: self.version.to_string(),
-                    asked: "whether it accepts an image",
-                })
-            }
-            Err(error) => Err(lost(error)),
-        }
+        self.ask_newer(&Request::VerifyImage { image }, || {
+            "whether it accepts an image".into()
+        })
+        .await
+    }
+
+    async fn knows(&self, step: &Step) -> Result<(), SessionError> {
+        let title = || format!("the step \"{}\"", step.action.title());
+        let step = step.clone();
+        self.ask_newer(&Request::Knows { step }, title).await
     }
 
     async fn run(

@@ -591,6 +591,16 @@ fn requests(to: &mut Vec<Sample>) {
     );
     put(
         to,
+        "Request::Knows",
+        &Request::Knows {
+            step: Step {
+                action: StepAction::RemoveUnusedLayers,
+                after: vec![],
+            },
+        },
+    );
+    put(
+        to,
         "Request::VerifyImage",
         &Request::VerifyImage {
             image: ImageEvidence {

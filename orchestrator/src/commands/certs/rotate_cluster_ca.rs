@@ -10,6 +10,7 @@ use super::ClusterArgs;
 use crate::commands::apply::ExecuteArgs;
 use crate::commands::confirm::confirm;
 use crate::commands::connect::{self, ConnectArgs};
+use crate::commands::known_steps::refuse_unknown;
 use crate::commands::which::Which;
 use crate::context::Context;
 use crate::exit::{failure, failure_hint};
@@ -251,6 +252,7 @@ async fn abort(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
 
 async fn run(args: &Args, plan: &Plan, question: &'static str, dialer: &Dialer) -> anyhow::Result<Went> {
     check::check(plan)?;
+    refuse_unknown(plan, dialer).await?;
     anstream::eprintln!("{}", render::render(plan));
     if !confirm(question, args.yes).await? {
         anstream::eprintln!("Nothing more was done.");
