@@ -139,6 +139,7 @@ fn what_the_cluster_has_is_no_finding() {
         "set -e\n\
          [ \"$1 $2 $3 $HostIP $Zone\" = '/var/lib/docker sea.hub 5000 192.0.2.10 a' ]\n\
          [ \"$(cat ../etc/zone)\" = 'zone a' ]\n\
+         [ \"$(umask) $(stat -c %a / /var/lib /tmp | xargs)\" = '0022 755 755 1777' ]\n\
          for peer in sea.hub/5000 apiserver.cluster.local/6443 localhost/80 127.0.0.1/80 \"$HostIP/80\" \"$HOSTNAME/80\" kubernetes.default.svc.cluster.local/443; do\n\
          (exec 3<>\"/dev/tcp/$peer\") 2>/dev/null && exit 1\n\
          done\n\
@@ -222,6 +223,36 @@ fn a_script_that_does_not_end_is_ended_with_all_that_it_started() {
     assert_eq!(doubts.len(), 1, "{doubts:?}");
     assert_eq!(rehearsal["scripts"][0]["succeeded"], false);
     assert_eq!(status, Some(0));
+}
+
+#[test]
+fn a_script_that_fills_the_disk_is_ended() {
+    let Some(desk) = desk(&[("init.sh", "head -c 200M /dev/zero >/opt/large\nsleep 1000\n")]) else {
+        return;
+    };
+    // A disk of its own for the store.
+    let mut alone = std::process::Command::new("unshare");
+    alone
+        .args(["--mount", "bash", "-euc"])
+        .arg(
+            "mount -t tmpfs -o size=600m none root\n\
+             \"$0\" build -t app:v1 app >/dev/null 2>&1\n\
+             \"$0\" check app:v1 --rehearse -o json",
+        )
+        .arg(&desk.program)
+        .current_dir(desk.dir.path())
+        .env("GANTRY_ROOT", desk.path("root"))
+        .env("GANTRY_SIGNATURE_POLICY", desk.path("policy.json"));
+    let output = alone.output().unwrap();
+    let document: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let doubts = doubts(&document["rehearsal"]);
+    assert!(
+        doubts[0].starts_with("scripts/init.sh: it was ended at init.sh:")
+            && doubts[0].ends_with("for less than 512 MiB of this machine's disk are left"),
+        "{doubts:?}"
+    );
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
 }
 
 #[test]
@@ -343,6 +374,30 @@ fn what_an_image_launches_is_rehearsed_in_its_rootfs() {
     );
     let doubts = doubts(&rehearsal);
     assert!(doubts[0].contains("CMD 1: it ended with status 1"), "{doubts:?}");
+}
+
+#[test]
+fn applications_are_launched_with_their_own_environment_and_templates() {
+    let Some(desk) = desk(&[]) else { return };
+    desk.file("app/web/values.conf.tmpl", "peer {{ .Peer }} {{ .Zone }}\n");
+    desk.file("app/web/up.sh", "");
+    desk.file(
+        "app/Kubefile",
+        "FROM scratch\nENV Zone=a\nAPP web local://web\nAPPENV web Peer=charts.example\n\
+         APPCMDS web [\"[ \\\"$(cat values.conf)\\\" = 'peer charts.example a' ] && (exec 3<>/dev/tcp/$Peer/443) || true\"]\n\
+         LAUNCH [\"web\"]\n",
+    );
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let (rehearsal, _) = rehearsed(&desk, &[]);
+    assert_eq!(doubts(&rehearsal), [""; 0]);
+    let found = findings(&rehearsal);
+    assert_eq!(
+        found,
+        [
+            "application web:1 resolves charts.example",
+            "application web:1 connects charts.example:443"
+        ]
+    );
 }
 
 #[test]

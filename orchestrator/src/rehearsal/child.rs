@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, umask};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::watch::Watch;
@@ -38,6 +39,8 @@ pub fn run_child(args: &ChildArgs) -> ! {
 
 fn inner(spec_file: &Path) -> io::Result<i32> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // As systemd has it, whoever rehearses.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     // Scripts get no terminal: `/dev/tty` would be that of whoever rehearses.
     nix::unistd::setsid()?;
     let spec: RehearsalSpec = serde_json::from_slice(&fs::read(spec_file)?)?;

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
-use gantry_store::{Image, Platform, Rootfs, Store};
+use gantry_store::{Application, EntryKind, Image, LaunchItem, Platform, Rootfs, Store, StoreError};
+use gantry_template::MAX_TEMPLATE_LEN;
 
 use super::network::HOST;
 use super::sandbox::ROOTFS;
+use super::trace::shown;
 use super::{Doubt, ScriptCall, stand_ins};
 use crate::clusterfile::Clusterfile;
 use crate::exit::{OrExit as _, failure, failure_hint};
@@ -66,7 +68,7 @@ pub fn prepare(
         reason: "plugins are not rehearsed".to_owned(),
     });
     let mut doubts: Vec<Doubt> = unrun.collect();
-    let files = rendered(rootfs, &plan_image, &env, &mut doubts)?;
+    let files = rendered(rootfs, &plan_image, &launched(image)?, &env, &mut doubts)?;
     env.insert("PATH".to_owned(), format!("{}:{PATH}", stand_ins::FOLDER));
     for (name, value) in [
         ("HOME", "/root"),
@@ -99,12 +101,14 @@ fn calls(
     let scripts = scripts_of_first_master(clusterfile, plan_image);
     let (last, first): (Vec<_>, Vec<_>) = scripts.into_iter().partition(|script| script.script == CLEAN);
     let mut calls: Vec<ScriptCall> = first.into_iter().map(|script| call(script, plan_image)).collect();
-    let lines = image
-        .commands()
-        .map_err(|error| (error.exit_code(), error))
-        .or_else(|(code, error)| Err(error).or_exit(code))?;
-    let lines = lines.into_iter().zip(1..).map(|(line, number)| ScriptCall {
-        name: format!("CMD {number}"),
+    let lines = image.commands().map_err(store_error)?;
+    let launched = launched(image)?;
+    let names = launched.iter().map(|application| &application.name);
+    let lines = lines.into_iter().enumerate().map(|(at, line)| ScriptCall {
+        name: match names.clone().nth(at) {
+            Some(name) => format!("application {}", shown(name)),
+            None => format!("CMD {}", at + 1),
+        },
         words: vec!["-c".to_owned(), line],
         folder: ROOTFS.into(),
         follower: None,
@@ -128,35 +132,67 @@ fn call(script: ScriptOfHost, image: &PlanImage) -> ScriptCall {
     }
 }
 
-/// What templates become on the host.
+/// The applications that are launched, in order; none where lines are.
+fn launched(image: &Image) -> anyhow::Result<Vec<Application>> {
+    let extension = image.extension().map_err(store_error)?.unwrap_or_default();
+    let items = extension.launched();
+    let known = items.iter().filter_map(|item| match item {
+        LaunchItem::Application(name) => extension.application(name),
+        LaunchItem::Line(_) => None,
+    });
+    // Those that nobody says how to launch are not.
+    let launched = known.filter(|application| !application.line().trim().is_empty());
+    Ok(launched.cloned().collect())
+}
+
+/// What templates become on the host: those of applications with their own environment over that of scripts.
 fn rendered(
     rootfs: &Rootfs,
     image: &PlanImage,
+    applications: &[Application],
     env: &BTreeMap<String, String>,
     doubts: &mut Vec<Doubt>,
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    for path in &image.templates {
-        let Some(target) = gantry_template::target(path) else {
+    let of_host = image.templates.iter().map(|path| (path.clone(), env.clone()));
+    let of_applications = applications.iter().flat_map(|application| {
+        let own = application
+            .environment()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        let env: BTreeMap<String, String> = env.clone().into_iter().chain(own).collect();
+        let folder = application.folder();
+        let paths: Vec<String> = rootfs.below(&folder).map(|(path, _)| path.to_owned()).collect();
+        paths.into_iter().map(move |path| (path, env.clone()))
+    });
+    for (path, env) in of_host.chain(of_applications) {
+        let Some(target) = gantry_template::target(&path) else {
             continue;
         };
+        match rootfs.get(&path).map(|entry| &entry.kind) {
+            Some(EntryKind::File { size, .. }) if *size <= MAX_TEMPLATE_LEN as u64 => {}
+            _ => continue,
+        }
         let mut bytes = Vec::new();
         rootfs
-            .copy_file(path, &mut bytes)
+            .copy_file(&path, &mut bytes)
             .map_err(|error| (error.exit_code(), error))
             .or_else(|(code, error)| Err(error).or_exit(code))?;
-        let text = String::from_utf8_lossy(&bytes);
-        match gantry_template::render(&text, env) {
+        match gantry_template::render(&String::from_utf8_lossy(&bytes), &env) {
             Ok(text) => {
                 files.insert(target.to_owned(), text);
             }
             Err(error) => doubts.push(Doubt {
-                script: path.clone(),
+                script: path,
                 reason: format!("it cannot be rendered: {error}"),
             }),
         }
     }
     Ok(files)
+}
+
+fn store_error(error: StoreError) -> anyhow::Error {
+    let code = error.exit_code();
+    Err::<(), _>(error).or_exit(code).expect_err("it is an error")
 }
 
 fn refuse_elsewhere(image: &Image) -> anyhow::Result<()> {

@@ -59,6 +59,9 @@ const EMPTY: &[&str] = &[
 ];
 /// For everybody to write to.
 const SHARED: &[&str] = &["tmp", "var/tmp"];
+/// What is in memory on hosts, too, and how much of it.
+const IN_MEMORY: [(&str, &std::ffi::CStr); 2] =
+    [("dev", c"mode=0755,size=16m"), ("run", c"mode=0755,size=64m")];
 /// Devices that scripts may rely on; none of them leads to this machine's disks.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -193,20 +196,11 @@ fn mount_kernel(root: &Path) -> io::Result<()> {
 
 fn mount_devices(root: &Path) -> io::Result<()> {
     let dev = root.join("dev");
-    for (folder, mode) in [
-        ("dev", c"mode=0755"),
-        ("run", c"mode=0755"),
-        ("tmp", c"mode=1777"),
-    ] {
+    for (folder, options) in IN_MEMORY {
+        let place = root.join(folder);
         named(
             folder,
-            mount(
-                "tmpfs",
-                root.join(folder),
-                "tmpfs",
-                MountFlags::NOSUID,
-                Some(mode),
-            ),
+            mount("tmpfs", place, "tmpfs", MountFlags::NOSUID, Some(options)),
         )?;
     }
     for name in DEVICES {

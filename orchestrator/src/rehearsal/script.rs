@@ -17,6 +17,8 @@ use super::{Doubt, RehearsalSpec, ScriptCall, What, process, stand_ins, trace};
 const SETTLE_LIMIT: Duration = Duration::from_secs(3);
 /// How often is looked whether a script has ended.
 const TICK_MS: u16 = 20;
+/// Space that is left to the machine on the disk that scripts write to, in bytes.
+const MIN_FREE_LEN: u64 = 512 << 20;
 /// Lines of output that are shown of a script that failed.
 const MAX_LAST_LINES: usize = 3;
 /// Longest of them, in bytes.
@@ -57,6 +59,15 @@ pub(super) fn run(spec: &RehearsalSpec, call: &ScriptCall, watch: &mut Watch) ->
                 let reason = format!(
                     "it did not end within {} s{at}; what it would have done after that is not known",
                     limit.as_secs()
+                );
+                doubts.push(running.doubt(reason));
+                break;
+            }
+            _ if free()? < MIN_FREE_LEN => {
+                let at = running.at();
+                let reason = format!(
+                    "it was ended{at}, for less than {} MiB of this machine's disk are left",
+                    MIN_FREE_LEN >> 20
                 );
                 doubts.push(running.doubt(reason));
                 break;
@@ -255,6 +266,12 @@ impl Running {
             reason,
         }
     }
+}
+
+/// Bytes that are free on the disk that scripts write to: all of it is below one folder of the store.
+fn free() -> io::Result<u64> {
+    let found = rustix::fs::statvfs("/")?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Whether reading would not wait.
