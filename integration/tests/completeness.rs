@@ -42,7 +42,9 @@ fn what_a_build_took_from_a_registry_is_served_from_the_image() {
     fs::create_dir_all(desk.folder().join("app/manifests")).unwrap();
     fs::write(
         desk.folder().join("app/manifests/pods.yaml"),
-        "kind: Pod\nspec:\n  containers:\n  - image: vendor.example/team/hello:1.0\n  - image: web:2\n",
+        format!(
+            "kind: Pod\nspec:\n  containers:\n  - image: vendor.example/team/hello:1.0\n  - image: web:2\n  - image: {vendor}/team/hello:1.0\n"
+        ),
     )
     .unwrap();
     fs::write(
@@ -94,9 +96,17 @@ fn what_a_build_took_from_a_registry_is_served_from_the_image() {
     for (at_vendor, at_cluster) in [
         (
             "team/hello:1.0",
-            ["team/hello:1.0", "vendor.example/team/hello:1.0"],
+            vec![
+                "team/hello:1.0".to_owned(),
+                "vendor.example/team/hello:1.0".to_owned(),
+                // A registry with a port has a place of its own, too.
+                format!("{}/team/hello:1.0", vendor.replace(':', "_")),
+            ],
         ),
-        ("library/web:2", ["library/web:2", "docker.io/library/web:2"]),
+        (
+            "library/web:2",
+            vec!["library/web:2".to_owned(), "docker.io/library/web:2".to_owned()],
+        ),
     ] {
         let wanted = digest(&format!("{vendor}/{at_vendor}"));
         for name in at_cluster {

@@ -81,32 +81,65 @@ fn decide(tree: &Tree, request: &Parts) -> Result<Answer, Problem> {
         Route::Base => Ok(Answer::text(StatusCode::OK, JSON, "{}".into())),
         Route::Catalog => Answer::listing(listing::catalog(tree, &Page::of(query))?),
         Route::Tags { name } => Answer::listing(listing::tags(tree, &name, &Page::of(query))?),
-        Route::Manifest { name, reference } => in_its_places(query, &name, |name| {
-            manifest(tree, name, &reference, &request.headers)
-        }),
+        Route::Manifest { name, reference } => {
+            let look = |name: &str| manifest(tree, name, &reference, &request.headers);
+            match (mirrored(query, &name), &reference) {
+                (Some(own), Reference::Tag(tag)) => look(&own).or_else(|problem| {
+                    let elsewhere =
+                        problem.status == StatusCode::NOT_FOUND && !is_of_another(tree, &name, tag);
+                    if elsewhere { look(&name) } else { Err(problem) }
+                }),
+                (Some(own), Reference::Digest(_)) => in_either(&own, &name, look),
+                (None, _) => look(&name),
+            }
+        }
         Route::Blob { name, digest } => {
-            in_its_places(query, &name, |name| blob(tree, name, &digest, &request.headers))
+            let look = |name: &str| blob(tree, name, &digest, &request.headers);
+            match mirrored(query, &name) {
+                Some(own) => in_either(&own, &name, look),
+                None => look(&name),
+            }
         }
         Route::BadDigest => Err(Problem::bad_digest()),
         Route::Nowhere => Err(Problem::no_such_path()),
     }
 }
 
-/// What is asked of a mirror is looked for where the tree has the images of the registry that is mirrored, if the question
-/// says which (`?ns=`, containerd's docs/hosts.md); then under the path alone, as images without such places have it.
-fn in_its_places(
-    query: Option<&str>,
+/// Where the tree has the images of the registry that is mirrored, if the question says which one that is (`?ns=`, containerd's
+/// docs/hosts.md).
+fn mirrored(query: Option<&str>, name: &str) -> Option<String> {
+    let mut fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let (_, domain) = fields.find(|(field, _)| field == "ns")?;
+    let own = RegistryPlaces::in_registry(&domain, name).own;
+    own.filter(|own| is_name(own))
+}
+
+/// What a digest names is the same wherever it lies: in a registry's own place, or under the path alone.
+fn in_either(
+    own: &str,
     name: &str,
     look: impl Fn(&str) -> Result<Answer, Problem>,
 ) -> Result<Answer, Problem> {
-    let mut fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let mirrored = fields.find(|(field, _)| field == "ns").map(|(_, domain)| domain);
-    let own = mirrored.and_then(|domain| RegistryPlaces::in_registry(&domain, name).own);
-    match own.filter(|own| is_name(own)).map(|own| look(&own)) {
-        Some(Err(problem)) if problem.status == StatusCode::NOT_FOUND => look(name),
-        Some(answer) => answer,
-        None => look(name),
+    match look(own) {
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => look(name),
+        answer => answer,
     }
+}
+
+/// Whether what lies under the path alone is the image that another registry has in its own place. Images without such places
+/// have everything under its path, and it is anybody's.
+fn is_of_another(tree: &Tree, name: &str, tag: &str) -> bool {
+    let Ok(digest) = tree.tagged(name, tag) else {
+        return false;
+    };
+    let folders = tree.below_repositories(&[]).unwrap_or_default();
+    let mut registries = folders
+        .iter()
+        .filter(|folder| RegistryPlaces::is_registry(folder));
+    registries.any(|registry| {
+        let other = tree.tagged(&format!("{registry}/{name}"), tag);
+        other.is_ok_and(|other| other == digest)
+    })
 }
 
 fn manifest(tree: &Tree, name: &str, reference: &Reference, headers: &HeaderMap) -> Result<Answer, Problem> {
@@ -352,6 +385,20 @@ mod tests {
         }
         let blob = format!("HEAD /v2/hello/blobs/{}?ns=registry.lab:5000", sample.blob);
         assert_eq!(ask(&sample, &blob, &[]).await.0, 200, "by the path alone");
+
+        // By its path alone it is known whose it is: nobody else is given it by a tag.
+        let image = "library/nested/deep";
+        sample.tag(&format!("docker.io/{image}"), "1.0", &sample.manifest);
+        for (reference, namespace, status) in [
+            ("1.0", "docker.io", 200),
+            ("1.0", "registry.lab:5000", 404),
+            ("latest", "registry.lab:5000", 200),
+            (&*sample.manifest.to_string(), "registry.lab:5000", 200),
+        ] {
+            let request = format!("HEAD /v2/{image}/manifests/{reference}?ns={namespace}");
+            let (found, ..) = ask(&sample, &request, &[("accept", &accepted)]).await;
+            assert_eq!(found, status, "{request}");
+        }
     }
 
     #[tokio::test]
