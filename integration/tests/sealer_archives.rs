@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use gantry_integration::image_desk::ImageDesk;
+use gantry_integration::{Host, ImageTree, Testbed};
 
 const BASE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const UPPER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -92,6 +93,66 @@ fn a_save_file_of_0_8_is_loaded() {
         .ok()
         .unwrap();
     assert_eq!(env.trim(), "[N=2]");
+}
+
+#[test]
+fn hosts_get_what_sealer_saved_before_0_7_and_run_its_scripts() {
+    let bed = Testbed::enrolled(2).unwrap();
+    let operator = bed.operator();
+    let saved = operator.desk().join("saved");
+    ImageTree::with_scripts(&saved.join(BASE))
+        .unwrap()
+        .file("etc/old.conf", "old")
+        .unwrap();
+    let image = format!(
+        "kind: Image\nmetadata:\n  name: kubernetes:v1.19.8\nspec:\n  id: {IMAGE}\n{}",
+        layers("  - type: CMD\n    value: echo launched >>/var/log/scripts\n")
+    );
+    operator.put("saved/image_metadata.yaml", image).unwrap();
+    let metadata = format!(r#"{{"name":"kubernetes:v1.19.8","id":"{IMAGE}"}}"#);
+    operator.put("saved/Metadata", metadata).unwrap();
+    let made = operator
+        .shell(&format!(
+            "mkdir -p saved/{UPPER}/etc && mknod saved/{UPPER}/etc/old.conf c 0 0\n\
+             rm -f saved/{BASE}/Kubefile && tar -C saved -cf saved.tar $(ls saved)"
+        ))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    operator.must("load -i saved.tar").unwrap();
+    // As its users have it: sealer's first version of Clusterfiles.
+    let (master, worker) = (bed.host(1), bed.host(2));
+    operator
+        .put(
+            "Clusterfile",
+            format!(
+                "apiVersion: zlink.aliyun.com/v1alpha1\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  \
+                 image: kubernetes:v1.19.8\n  provider: BAREMETAL\n  masters: {{ ipList: [ {} ] }}\n  nodes: {{ ipList: [ {} ] }}\n",
+                master.address(),
+                worker.address()
+            ),
+        )
+        .unwrap();
+    operator.apply().unwrap().ok().unwrap();
+    let ran = |host: &Host| host.must("grep -v registry /var/log/scripts").unwrap();
+    let scripts =
+        "init.sh /var/lib/docker sea.hub 5000\ndocker.sh /var/lib/docker sea.hub 5000\ninit-kube.sh \n";
+    assert_eq!(ran(master), format!("{scripts}launched\n"));
+    assert_eq!(ran(worker), scripts);
+    for host in bed.hosts() {
+        let rootfs = "/var/lib/sealer/data/demo/rootfs";
+        host.must(&format!(
+            "test -e {rootfs}/etc/daemon.json && ! test -e {rootfs}/etc/old.conf"
+        ))
+        .unwrap();
+    }
+    let again = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(
+        (again.received_bytes(), again.steps()),
+        (0, 0),
+        "{}",
+        again.finished
+    );
 }
 
 #[test]
