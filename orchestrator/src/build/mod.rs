@@ -315,7 +315,9 @@ fn fetch(
             Ok(one) => found.push(one),
             Err(error) => {
                 let mistake = Mistake::new(span.clone(), error.message).help(error.help);
-                return refuse_with(error.code, vec![mistake], options).map(|()| None);
+                shown(vec![mistake], options);
+                let message = format!("{source} cannot be had; nothing was built");
+                return Err(failure(error.code, message));
             }
         }
     }
@@ -323,20 +325,21 @@ fn fetch(
 }
 
 fn refuse(mistakes: Vec<Mistake>, options: &BuildOptions) -> anyhow::Result<()> {
-    refuse_with(ExitCode::Input, mistakes, options)
-}
-
-fn refuse_with(code: ExitCode, mistakes: Vec<Mistake>, options: &BuildOptions) -> anyhow::Result<()> {
     if mistakes.is_empty() {
         return Ok(());
     }
+    Err(failure(ExitCode::Input, shown(mistakes, options)))
+}
+
+/// Shows the mistakes with the lines of the Kubefile they are in; what is given counts them.
+fn shown(mistakes: Vec<Mistake>, options: &BuildOptions) -> Mistakes {
     let mistakes = Mistakes::new(
         options.kubefile_name.as_str(),
         options.kubefile.as_str(),
         mistakes,
     );
     anstream::eprint!("{}", mistakes.render(true));
-    Err(failure(code, mistakes))
+    mistakes
 }
 
 fn check_privileges(recipe: &Recipe) -> anyhow::Result<()> {
