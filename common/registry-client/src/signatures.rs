@@ -123,13 +123,14 @@ impl RegistryClient {
             // What others signed must not be lost.
             let theirs = self.signature_manifest(endpoint, &ours.image, kind).await?;
             let known = theirs.as_ref().map(|manifest| entries(&manifest.bytes, kind));
+            let there = theirs.as_ref().map(|manifest| manifest.bytes.to_vec());
             if let Some(theirs) = theirs {
                 self.take_signatures(store, endpoint, ours.image, kind, theirs)
                     .await?;
             }
             let joined = match kind {
                 SignatureKind::Image => store.signature_contents(&ours.image)?,
-                SignatureKind::Attestation => store.attestation_contents(&ours.image)?,
+                SignatureKind::Attestation => store.attestation_contents(&ours.image, there.as_deref())?,
             };
             let Some(joined) = joined else {
                 continue;

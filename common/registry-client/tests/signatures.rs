@@ -6,10 +6,10 @@ mod support;
 
 use gantry_model::{Digest, ExitCode, ImageReference, ImageSignature, SignedPayload};
 use gantry_registry_client::{Platforms, PullOptions, PushOptions, RegistryError};
-use gantry_store::attestations::{Envelope, Statement};
-use gantry_store::manifest::MEDIA_TYPE_MANIFEST;
+use gantry_store::attestations::{Envelope, MEDIA_TYPE_ENVELOPE, Statement};
+use gantry_store::manifest::{MEDIA_TYPE_MANIFEST, Manifest};
 use gantry_store::signatures::SignatureKind;
-use gantry_store::{Guard, Platform, StoreError};
+use gantry_store::{Descriptor, Guard, Platform, StoreError};
 
 use self::support::{Desk, FakeRegistry};
 
@@ -119,8 +119,44 @@ async fn statements_travel_as_signatures_do() {
     assert_eq!(attesters(&other, &digest), ["operator", "vendor"]);
     assert!(other.store.check().unwrap().damage.is_empty());
 
-    // Somebody else may write to the place of statements: it is passed over.
+    // What others attest beside it, more of it and of other kinds than is kept here, stays in the registry.
+    let scans: Vec<Descriptor> = (0..100)
+        .map(|scan| Descriptor {
+            media_type: MEDIA_TYPE_ENVELOPE.to_owned(),
+            digest: Digest::of(format!("scan {scan}").as_bytes()),
+            size: 6,
+            platform: None,
+            annotations: [(
+                "predicateType".to_owned(),
+                "https://cosign.sigstore.dev/attestation/vuln/v1".to_owned(),
+            )]
+            .into(),
+        })
+        .collect();
+    let mut manifest: Manifest = serde_json::from_slice(
+        &vendor
+            .store
+            .attestation_contents(&digest, None)
+            .unwrap()
+            .unwrap()
+            .bytes,
+    )
+    .unwrap();
+    manifest.layers.clone_from(&scans);
     let tag = SignatureKind::Attestation.tag(&digest);
+    let place = format!("team/a/manifests/{tag}");
+    registry.set_manifest(
+        "team/a",
+        &tag,
+        MEDIA_TYPE_MANIFEST,
+        serde_json::to_vec(&manifest).unwrap(),
+    );
+    push(&vendor, &image).await;
+    let there: Manifest = serde_json::from_slice(&registry.manifest(&place).unwrap()).unwrap();
+    assert_eq!(there.layers[..100], scans);
+    assert_eq!(there.layers.len(), 101, "and what the vendor attests");
+
+    // Somebody else may write to the place of statements: it is passed over.
     registry.set_manifest("team/a", &tag, MEDIA_TYPE_MANIFEST, b"{}".to_vec());
     let last = Desk::new();
     pull(&last, &image).await.unwrap();

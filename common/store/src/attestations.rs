@@ -8,7 +8,7 @@ mod envelope;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use gantry_model::Digest;
@@ -19,16 +19,22 @@ use crate::reachable::Reachable;
 use crate::signatures::{ANNOTATION_SIGNATURE, SignatureKind};
 use crate::{Descriptor, SignatureContents, Store, StoreError, StoreLock, documents};
 
-pub use envelope::{Envelope, EnvelopeSignature, MEDIA_TYPE_STATEMENT, Statement, Subject};
+pub use envelope::{About, Envelope, EnvelopeSignature, MEDIA_TYPE_STATEMENT, Statement, Subject};
 
+/// What is read, in errors that nobody sees.
+const ATTESTATION: &str = "attestation";
 /// Media type of an envelope (DSSE).
 pub const MEDIA_TYPE_ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
 /// Annotation of an envelope: what kind of statement is in it.
 pub const ANNOTATION_PREDICATE_TYPE: &str = "predicateType";
-/// Most bytes of an envelope: the SBOM of a large image.
-pub const MAX_ENVELOPE_LEN: u64 = 16 << 20;
+/// What statements are kept begin with: others about an image (scans, SBOMs) may be large, and come every day.
+const KEPT: &str = "https://slsa.dev/provenance/";
+/// Most bytes of an envelope: how an image was built takes a few thousand.
+pub const MAX_ENVELOPE_LEN: u64 = 1 << 20;
 /// Most attestations of one image.
-pub const MAX_ATTESTATIONS: usize = 16;
+pub const MAX_ATTESTATIONS: usize = 64;
+/// Most entries of one manifest that are looked at: some times as many as are kept.
+const MAX_CANDIDATES: usize = 4 * MAX_ATTESTATIONS;
 
 /// Whether a manifest is one of attestations.
 #[must_use]
@@ -37,11 +43,15 @@ pub fn is_of_attestations(manifest: &Manifest) -> bool {
     !manifest.layers.is_empty() && manifest.layers.iter().all(of_envelopes)
 }
 
-/// The entries of a manifest that may be attestations, by what they say of themselves.
+/// The entries of a manifest that may be attestations of how an image was built, by what they say of themselves.
 pub fn candidates(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
-    let fits =
-        |layer: &&Descriptor| layer.media_type == MEDIA_TYPE_ENVELOPE && layer.size <= MAX_ENVELOPE_LEN;
-    manifest.layers.iter().filter(fits).take(MAX_ATTESTATIONS)
+    let fits = |layer: &&Descriptor| {
+        let kind = layer.annotations.get(ANNOTATION_PREDICATE_TYPE);
+        layer.media_type == MEDIA_TYPE_ENVELOPE
+            && layer.size <= MAX_ENVELOPE_LEN
+            && kind.is_none_or(|kind| kind.starts_with(KEPT))
+    };
+    manifest.layers.iter().filter(fits).take(MAX_CANDIDATES)
 }
 
 impl Store {
@@ -58,15 +68,17 @@ impl Store {
         Ok(envelopes.collect())
     }
 
-    /// Adds an attestation about the manifest or index with this digest, which is in the store.
+    /// Adds an attestation about the manifest or index with this digest, which is in the store. Where there are too many, the last
+    /// of those that came makes room.
     ///
     /// # Errors
-    /// When it is about something else, there would be too many, or the store cannot be written.
+    /// When it is about something else, nobody signed it, or the store cannot be written.
     pub fn add_attestation(&self, image: &Digest, envelope: &Envelope) -> Result<(), StoreError> {
         let _nothing_vanishes = self.share()?;
-        let statement = envelope.statement(&what(image))?;
-        if !statement.is_about(image) {
-            return Err(StoreError::malformed(what(image), "it is about something else"));
+        let about = envelope.about(&what(image))?;
+        if !is_kept(envelope, &about, image) {
+            let reason = "it is about something else, or not signed";
+            return Err(StoreError::malformed(what(image), reason));
         }
         let bytes = serde_json::to_vec(envelope).expect("an envelope is plain data");
         let layer = Descriptor {
@@ -77,14 +89,10 @@ impl Store {
             // cosign asks for the first, and leaves it empty: the signature is in the envelope.
             annotations: BTreeMap::from([
                 (ANNOTATION_SIGNATURE.to_owned(), String::new()),
-                (ANNOTATION_PREDICATE_TYPE.to_owned(), statement.predicate_type),
+                (ANNOTATION_PREDICATE_TYPE.to_owned(), about.predicate_type),
             ]),
         };
-        if !self.join_attestations(image, vec![layer])? {
-            let reason = format!("there are {MAX_ATTESTATIONS} already, the most that are accepted");
-            return Err(StoreError::malformed(what(image), reason));
-        }
-        Ok(())
+        self.join_attestations(image, |held| [vec![layer], held].concat())
     }
 
     /// Adds what the manifest `bytes` that came has of attestations about `image` to those that are here. Its envelopes are in the
@@ -98,24 +106,40 @@ impl Store {
             return Ok(());
         };
         let about = candidates(&manifest).filter(|layer| self.envelope_about(layer, image).is_some());
-        let about = about.cloned().collect();
-        self.join_attestations(image, about).map(drop)
+        let about: Vec<Descriptor> = about.cloned().collect();
+        self.join_attestations(image, |held| [held, about].concat())
     }
 
-    /// The attestations about the manifest or index with this digest as documents and blobs; none where there are none.
+    /// The attestations about the manifest or index with this digest as documents and blobs; none where there are none. Whatever
+    /// the manifest `theirs` has stays in it: others attest more than is kept here.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub fn attestation_contents(&self, image: &Digest) -> Result<Option<SignatureContents>, StoreError> {
-        let Some((target, manifest)) = self.held_attestations(image)? else {
+    /// When the store cannot be read or written.
+    pub fn attestation_contents(
+        &self,
+        image: &Digest,
+        theirs: Option<&[u8]>,
+    ) -> Result<Option<SignatureContents>, StoreError> {
+        let Some((mut target, mut manifest)) = self.held_attestations(image)? else {
             return Ok(None);
         };
-        let blobs: Vec<Descriptor> = manifest
-            .layers
-            .iter()
-            .chain([&manifest.config])
-            .cloned()
-            .collect();
+        let ours = manifest.layers.clone();
+        let theirs = theirs.and_then(|bytes| parse::<Manifest>(bytes, &what(image)).ok());
+        if let Some(theirs) = theirs {
+            let mut layers = theirs.layers;
+            let new = ours
+                .iter()
+                .filter(|one| layers.iter().all(|known| known.digest != one.digest));
+            let new: Vec<Descriptor> = new.cloned().collect();
+            layers.extend(new);
+            target = self.put_signature_manifest(layers)?;
+            let bytes = self
+                .blobs()
+                .read(&target.digest, &what(image), MAX_MANIFEST_LEN)?;
+            manifest = parse(&bytes, &what(image))?;
+        }
+        let mut blobs = ours;
+        blobs.push(manifest.config);
         if blobs.iter().any(|blob| !self.blobs().exists(&blob.digest)) {
             return Ok(None);
         }
@@ -147,27 +171,25 @@ impl Store {
         documents::write(&note(self.provenance_dir(), image), predicate)
     }
 
-    /// Whether there was room for all of them.
-    fn join_attestations(&self, image: &Digest, more: Vec<Descriptor>) -> Result<bool, StoreError> {
+    /// Keeps what `join` makes of the attestations that are here: each once, the first of them.
+    fn join_attestations(
+        &self,
+        image: &Digest,
+        join: impl FnOnce(Vec<Descriptor>) -> Vec<Descriptor>,
+    ) -> Result<(), StoreError> {
         let _alone = StoreLock::exclusive(&self.store_dir().join("images.lock"))?;
         let held = self.held_attestations(image)?;
-        let mut all = held.map(|(_, manifest)| manifest.layers).unwrap_or_default();
-        all.retain(|layer| self.envelope_about(layer, image).is_some());
-        let (before, mut fits) = (all.len(), true);
-        for layer in more {
-            if all.iter().any(|known| known.digest == layer.digest) {
-                continue;
-            }
-            fits &= all.len() < MAX_ATTESTATIONS;
-            if fits {
-                all.push(layer);
-            }
+        let before = held.map(|(_, manifest)| manifest.layers).unwrap_or_default();
+        let mut held = before.clone();
+        held.retain(|layer| self.envelope_about(layer, image).is_some());
+        let (mut all, mut seen) = (join(held), BTreeSet::new());
+        all.retain(|layer| seen.insert(layer.digest));
+        all.truncate(MAX_ATTESTATIONS);
+        if all == before {
+            return Ok(());
         }
-        if all.len() > before {
-            let target = self.put_signature_manifest(all)?;
-            documents::write(&note(self.attestations_dir(), image), &target)?;
-        }
-        Ok(fits)
+        let target = self.put_signature_manifest(all)?;
+        documents::write(&note(self.attestations_dir(), image), &target)
     }
 
     /// The manifest of the attestations that are here, if it can be read.
@@ -185,30 +207,27 @@ impl Store {
         Ok(manifest.map(|manifest| (target, manifest)))
     }
 
-    /// The envelope, if it is here, whole and about `image`.
+    /// The envelope, if it is here, whole, signed and about how `image` was built.
     fn envelope_about(&self, layer: &Descriptor, image: &Digest) -> Option<Envelope> {
+        let (envelope, about) = self.envelope(layer)?;
+        is_kept(&envelope, &about, image).then_some(envelope)
+    }
+
+    fn envelope(&self, layer: &Descriptor) -> Option<(Envelope, About)> {
         let bytes = self
             .blobs()
-            .read(&layer.digest, &what(image), MAX_ENVELOPE_LEN)
+            .read(&layer.digest, ATTESTATION, MAX_ENVELOPE_LEN)
             .ok()?;
-        let envelope: Envelope = parse(&bytes, &what(image)).ok()?;
-        let statement = envelope.statement(&what(image)).ok()?;
-        statement.is_about(image).then_some(envelope)
+        let envelope: Envelope = parse(&bytes, ATTESTATION).ok()?;
+        let about = envelope.about(ATTESTATION).ok()?;
+        Some((envelope, about))
     }
 
     /// The images that a manifest of attestations is about.
     pub(crate) fn attested_images(&self, manifest: &Manifest) -> Vec<Digest> {
-        let read = |layer: &Descriptor| {
-            let bytes = self
-                .blobs()
-                .read(&layer.digest, "attestation", MAX_ENVELOPE_LEN)
-                .ok()?;
-            let envelope: Envelope = parse(&bytes, "attestation").ok()?;
-            envelope.statement("attestation").ok()
-        };
         let mut images: Vec<Digest> = candidates(manifest)
-            .filter_map(read)
-            .flat_map(|statement| statement.subjects())
+            .filter_map(|layer| self.envelope(layer))
+            .flat_map(|(_, about)| about.subjects())
             .collect();
         images.sort_unstable();
         images.dedup();
@@ -237,6 +256,13 @@ impl Store {
     pub(crate) fn provenance_dir(&self) -> PathBuf {
         self.store_dir().join("provenance")
     }
+}
+
+/// Whether it is signed, and about how `image` was built.
+fn is_kept(envelope: &Envelope, about: &About, image: &Digest) -> bool {
+    !envelope.signatures.is_empty()
+        && about.predicate_type.starts_with(KEPT)
+        && about.subjects().contains(image)
 }
 
 fn note(folder: PathBuf, image: &Digest) -> PathBuf {

@@ -96,7 +96,7 @@ impl Store {
             .extend(self.signature_contents(&target.digest)?);
         contents
             .signatures
-            .extend(self.attestation_contents(&target.digest)?);
+            .extend(self.attestation_contents(&target.digest, None)?);
         contents.manifests.push((target.clone(), bytes));
         Ok(())
     }

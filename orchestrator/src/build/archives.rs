@@ -70,11 +70,11 @@ fn archive(found: &Found) -> anyhow::Result<Option<&Path>> {
         .with_context(|| format!("cannot read {}", path.display()))?;
     match form {
         TarForm::Readable => Ok(Some(path)),
-        TarForm::Unreadable(compression) if is_called_archive(path) => Err(failure_hint(
+        TarForm::Unreadable(compression) if is_called_archive(&found.name) => Err(failure_hint(
             ExitCode::Input,
             format!(
                 "{} is compressed with {compression}, which ADD does not unpack",
-                path.display()
+                found.name
             ),
             "pack it with gzip or zstd, or COPY it as it is",
         )),
@@ -83,12 +83,8 @@ fn archive(found: &Found) -> anyhow::Result<Option<&Path>> {
 }
 
 /// Whether the name says that it is a tar archive.
-fn is_called_archive(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
+fn is_called_archive(name: &str) -> bool {
+    let name = name.to_lowercase();
     name.contains(".tar.")
         || [".txz", ".tbz", ".tbz2"]
             .iter()

@@ -305,6 +305,8 @@ fn fetch(
     if sources.peek().is_none() {
         return Ok(None);
     }
+    // Nothing large is fetched for a build that cannot be done.
+    check_privileges(recipe)?;
     let tmp = store.tmp_dir();
     let fetched =
         Fetched::begin(&tmp).with_context(|| format!("cannot create a folder in {}", tmp.display()));

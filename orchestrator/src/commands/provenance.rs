@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use gantry_model::{Digest, ExitCode};
+use gantry_model::ExitCode;
 use gantry_signing::VerificationKey;
-use gantry_store::Store;
 use gantry_store::attestations::{Envelope, Statement};
 
 use super::rootfs::PlatformArgs;
@@ -21,7 +20,7 @@ use crate::output;
 The document is an in-toto statement with SLSA's provenance, version 1: the Kubefile, the base, sources
 that lay elsewhere and container images that were brought, each with its digest. `gantry build` notes
 it, and `gantry sign` signs it together with the image; then it goes where the image goes, as cosign's
-attestations do. Without --key nobody vouches for it.
+attestations do. Without --key nobody vouches for it. Other attestations stay in their registry.
 
 Examples:
   gantry provenance kubernetes:v1.31.4
@@ -51,31 +50,22 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = connect::store(context)?;
     let image = args.platform.find(&store, &args.image)?;
     let digest = image.manifest_digest;
-    let attested = attested(&store, &digest)?;
+    let attested = store.attestations(&digest).map_err(super::store_error)?;
+    // What nobody vouches for is not read where somebody is asked to.
+    let mut vouched = attested
+        .iter()
+        .filter(|envelope| keys.is_empty() || keys.iter().any(|key| is_signed_by(envelope, key)))
+        .filter_map(|envelope| envelope.statement("attestation").ok());
     let statement = if keys.is_empty() {
         let noted = store.provenance(&digest).map_err(super::store_error)?;
         let own = noted.map(|predicate| Statement::about(&digest, &args.image, PROVENANCE, predicate));
-        own.or_else(|| attested.into_iter().next().map(|(_, statement)| statement))
+        own.or_else(|| vouched.next())
             .ok_or_else(|| nothing_known(&args.image))?
     } else {
-        attested
-            .into_iter()
-            .find(|(envelope, _)| keys.iter().any(|key| is_signed_by(envelope, key)))
-            .map(|(_, statement)| statement)
-            .ok_or_else(|| not_signed(&args.image))?
+        vouched.next().ok_or_else(|| not_signed(&args.image))?
     };
     output::print_json(&statement)?;
     Ok(ExitCode::Done)
-}
-
-/// What is attested about how the image was built. Nothing of it is verified.
-fn attested(store: &Store, image: &Digest) -> anyhow::Result<Vec<(Envelope, Statement)>> {
-    let envelopes = store.attestations(image).map_err(super::store_error)?.into_iter();
-    let statements = envelopes.filter_map(|envelope| {
-        let statement = envelope.statement("attestation").ok()?;
-        (statement.predicate_type == PROVENANCE).then_some((envelope, statement))
-    });
-    Ok(statements.collect())
 }
 
 /// Whether this key signed the envelope.

@@ -88,7 +88,7 @@ impl Arrivals {
 }
 
 /// Whether the folder is one of the directory transport: it says so in a file of its own.
-fn is_directory_transport(dir: &Path) -> Result<bool, StoreError> {
+pub(super) fn is_directory_transport(dir: &Path) -> Result<bool, StoreError> {
     let path = dir.join(DIRECTORY_VERSION_FILE);
     let Some((file, _)) = regular_file(&path)? else {
         return Ok(false);

@@ -11,6 +11,7 @@ use gantry_model::{Digest, ImageReference};
 use gantry_system::files::{sync_dir, write_atomically};
 use serde_json::json;
 
+use super::folder::is_directory_transport;
 use super::parts::create_new;
 use super::save_folder::is_whole;
 use super::tar_stream::{LayerTar, copy_verified, measure, open_layer};
@@ -114,7 +115,7 @@ fn begin(dir: &Path) -> Result<(), StoreError> {
         Err(source) => return Err(StoreError::io("list", dir)(source)),
     };
     let version = dir.join(DIRECTORY_VERSION_FILE);
-    if !empty && !version.is_file() {
+    if !empty && !is_directory_transport(dir)? {
         let reason = "it is not empty, and no folder of an image in docker's form; name another folder";
         return Err(StoreError::malformed(dir.display().to_string(), reason));
     }
@@ -129,14 +130,20 @@ fn begin(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Removes the blobs of an image that was here before.
+/// Removes the blobs of an image that was here before, and what others wrote about it.
 fn remove_others(dir: &Path, kept: &[Digest]) -> Result<(), StoreError> {
     let entries = fs::read_dir(dir).map_err(StoreError::io("list", dir))?;
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let blob = Digest::from_hex(name.strip_suffix(".partial").unwrap_or(&name));
-        if blob.is_ok_and(|digest| name.ends_with(".partial") || !kept.contains(&digest)) {
+        let of_others = [".partial", ".manifest.json"]
+            .into_iter()
+            .find_map(|ending| name.strip_suffix(ending));
+        let blob = Digest::from_hex(of_others.unwrap_or(&name));
+        let is_signature = name
+            .strip_prefix("signature-")
+            .is_some_and(|number| number.parse::<u32>().is_ok());
+        if is_signature || blob.is_ok_and(|digest| of_others.is_some() || !kept.contains(&digest)) {
             fs::remove_file(entry.path()).map_err(StoreError::io("remove", entry.path()))?;
         }
     }

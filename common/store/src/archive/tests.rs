@@ -256,8 +256,9 @@ fn a_docker_folder_holds_one_image_and_goes_on_where_it_was_cut_off() {
     assert!(matches!(wrong, StoreError::WrongDigest { .. }), "{wrong}");
     assert_eq!(test.store.blobs().list().unwrap(), []);
 
+    // A project's folder is none, whatever its files are called.
     let other = dir.path().join("other");
-    testing::write(&other, "a", "", 0o644);
+    testing::write(&other, "version", "1.2.3", 0o644);
     let refused = here
         .store
         .save_docker_dir(&name("first:1"), None, &other, &mut |_| {});

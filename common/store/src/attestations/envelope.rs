@@ -86,24 +86,56 @@ impl Envelope {
     /// # Errors
     /// When there is none.
     pub fn statement(&self, what: &str) -> Result<Statement, StoreError> {
+        self.about(what)?;
+        parse(&self.payload(what)?, what)
+    }
+
+    /// What its statement is about. What it says is passed over: a stranger may have made it costly to read.
+    ///
+    /// # Errors
+    /// When there is no statement in it.
+    pub fn about(&self, what: &str) -> Result<About, StoreError> {
+        let about: About = parse(&self.payload(what)?, what)?;
+        if STATEMENTS.contains(&about.kind.as_str()) && about.subject.len() <= MAX_SUBJECTS {
+            return Ok(about);
+        }
+        Err(StoreError::malformed(
+            what,
+            format!("it is no statement but {:?}", about.kind),
+        ))
+    }
+
+    fn payload(&self, what: &str) -> Result<Vec<u8>, StoreError> {
         let payload = STANDARD
             .decode(&self.payload)
             .ok()
             .filter(|_| self.payload_type == MEDIA_TYPE_STATEMENT);
-        let Some(payload) = payload else {
-            return Err(StoreError::malformed(
-                what,
-                "there is no statement in its envelope",
-            ));
-        };
-        let statement: Statement = parse(&payload, what)?;
-        if STATEMENTS.contains(&statement.kind.as_str()) && statement.subject.len() <= MAX_SUBJECTS {
-            return Ok(statement);
-        }
-        Err(StoreError::malformed(
-            what,
-            format!("it is no statement but {:?}", statement.kind),
-        ))
+        payload.ok_or_else(|| StoreError::malformed(what, "there is no statement in its envelope"))
+    }
+}
+
+/// A statement without what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct About {
+    /// What it is.
+    #[serde(rename = "_type")]
+    pub kind: String,
+    /// What it is about.
+    pub subject: Vec<Subject>,
+    /// What kind of thing is said.
+    pub predicate_type: String,
+}
+
+impl About {
+    /// The digests that it is about.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Digest> {
+        let digests = self
+            .subject
+            .iter()
+            .filter_map(|subject| subject.digest.get(SHA256));
+        digests.filter_map(|hex| Digest::from_hex(hex).ok()).collect()
     }
 }
 
@@ -146,21 +178,5 @@ impl Statement {
             predicate_type: predicate_type.to_owned(),
             predicate,
         }
-    }
-
-    /// Whether it is about `image`.
-    #[must_use]
-    pub fn is_about(&self, image: &Digest) -> bool {
-        self.subjects().contains(image)
-    }
-
-    /// The digests that it is about.
-    #[must_use]
-    pub fn subjects(&self) -> Vec<Digest> {
-        let digests = self
-            .subject
-            .iter()
-            .filter_map(|subject| subject.digest.get(SHA256));
-        digests.filter_map(|hex| Digest::from_hex(hex).ok()).collect()
     }
 }

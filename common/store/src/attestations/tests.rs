@@ -37,11 +37,11 @@ fn attestations_live_as_long_as_their_image() {
     let test = testing::store();
     let image = image(&test);
     let (first, second) = (envelope(&image, 1), envelope(&image, 2));
-    for one in [&first, &second, &first] {
+    for one in [&first, &second, &second] {
         test.store.add_attestation(&image, one).unwrap();
     }
-    assert_eq!(test.store.attestations(&image).unwrap(), [first, second]);
-    let contents = test.store.attestation_contents(&image).unwrap().unwrap();
+    assert_eq!(test.store.attestations(&image).unwrap(), [second, first]);
+    let contents = test.store.attestation_contents(&image, None).unwrap().unwrap();
     assert_eq!(contents.tag(), format!("sha256-{}.att", image.hex()));
     test.store.set_provenance(&image, &json!({})).unwrap();
     test.store.prune([]).unwrap();
@@ -66,20 +66,20 @@ fn what_is_about_something_else_or_too_much_is_not_taken() {
     let error = test.store.add_attestation(&image, &other).unwrap_err();
     assert!(error.to_string().contains("something else"), "{error}");
 
-    for said in 0..MAX_ATTESTATIONS {
+    let mut unsigned = envelope(&image, 0);
+    unsigned.signatures.clear();
+    let error = test.store.add_attestation(&image, &unsigned).unwrap_err();
+    assert!(error.to_string().contains("not signed"), "{error}");
+
+    // Whoever signs here is heard, however many came before.
+    for said in 0..=MAX_ATTESTATIONS {
         test.store
             .add_attestation(&image, &envelope(&image, said))
             .unwrap();
     }
-    let error = test
-        .store
-        .add_attestation(&image, &envelope(&image, 99))
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("the most that are accepted"),
-        "{error}"
-    );
-    assert_eq!(test.store.attestations(&image).unwrap().len(), MAX_ATTESTATIONS);
+    let held = test.store.attestations(&image).unwrap();
+    assert_eq!(held.len(), MAX_ATTESTATIONS);
+    assert_eq!(held[0], envelope(&image, MAX_ATTESTATIONS));
 
     // What strangers wrote beside it is passed over.
     let there = testing::store();
@@ -102,6 +102,7 @@ fn what_is_about_something_else_or_too_much_is_not_taken() {
             put(&others, MEDIA_TYPE_ENVELOPE),
             put(&good, MEDIA_TYPE_ENVELOPE),
             put(&good, "text/plain"),
+            put(&serde_json::to_vec(&unsigned).unwrap(), MEDIA_TYPE_ENVELOPE),
         ],
         annotations: BTreeMap::new(),
     };
@@ -112,4 +113,21 @@ fn what_is_about_something_else_or_too_much_is_not_taken() {
         .add_attestation_manifest(&same, b"no manifest")
         .unwrap();
     assert_eq!(there.store.attestations(&same).unwrap(), [envelope(&image, 1)]);
+
+    // What is in the registry stays there, whatever is kept here.
+    let beside = there
+        .store
+        .attestation_contents(&same, Some(&bytes))
+        .unwrap()
+        .unwrap();
+    let pushed: Manifest = serde_json::from_slice(&beside.bytes).unwrap();
+    assert_eq!(pushed.layers, manifest.layers);
+    there.store.add_attestation(&same, &envelope(&image, 2)).unwrap();
+    let beside = there
+        .store
+        .attestation_contents(&same, Some(&bytes))
+        .unwrap()
+        .unwrap();
+    let pushed: Manifest = serde_json::from_slice(&beside.bytes).unwrap();
+    assert_eq!(pushed.layers.len(), manifest.layers.len() + 1);
 }

@@ -14,15 +14,34 @@ use super::FetchError;
 const PROTOCOLS: &str = "https:http:ssh:git";
 /// Most characters of what git says that are shown.
 const MAX_SHOWN: usize = 400;
+/// What would make git work on another repository than the new one: hooks of git set it.
+const OF_ANOTHER_REPOSITORY: [&str; 8] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+];
+/// Whoever sends fewer than 1000 bytes a second for a minute is not waited for longer.
+const PATIENCE: [&str; 4] = ["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"];
+/// How ssh is called where the user says nothing: it asks nobody.
+const SSH: &str = "ssh -oBatchMode=yes";
 /// What git keeps its own things in.
 const OWN: &str = ".git";
 
 /// Writes what `reference` has, or else the branch that the repository says, to the new folder `place`: without git's own
-/// things, and with the modes that git knows. Gives the commit.
+/// things, and with the modes that git knows. Gives what it was, those that it has in it included: addresses, and their commits.
 ///
 /// # Errors
 /// When there is no git here, or no such repository or commit.
-pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<String, FetchError> {
+pub(super) fn clone(
+    url: &str,
+    reference: Option<&str>,
+    place: &Path,
+) -> Result<Vec<(String, String)>, FetchError> {
     let reference = reference.unwrap_or("HEAD");
     let failed = |reason: String| FetchError {
         code: ExitCode::Failed,
@@ -42,7 +61,8 @@ pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<
                 "+refs/tags/*:refs/tags/*",
                 "+HEAD:refs/gantry/head",
             ];
-            let fetch = ["fetch", "--quiet", "--", url];
+            // The new repository's own branch may be called as one of them.
+            let fetch = ["fetch", "--quiet", "--update-head-ok", "--", url];
             if git(Some(place), &[&fetch[..], &all].concat())?.is_err() {
                 return Err(FetchError {
                     code: ExitCode::Unreachable,
@@ -70,6 +90,8 @@ pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<
         message: format!("{url} has no {reference}: {reason}"),
         help: "write a branch, tag or commit behind the #",
     })?;
+    let commit = git(Some(place), &["rev-parse", "HEAD"])?.map_err(failed)?;
+    let mut commits = vec![(url.to_owned(), commit)];
     if place.join(".gitmodules").exists() {
         let update = [
             "submodule",
@@ -80,10 +102,16 @@ pub(super) fn clone(url: &str, reference: Option<&str>, place: &Path) -> Result<
             "--depth=1",
         ];
         git(Some(place), &update)?.map_err(failed)?;
+        // ` COMMIT PATH (what git calls it)`, one a line.
+        let inner = git(Some(place), &["submodule", "status", "--recursive"])?.map_err(failed)?;
+        commits.extend(inner.lines().filter_map(|line| {
+            let mut words = line.trim_start_matches([' ', '+', '-']).split(' ');
+            let (commit, path) = (words.next()?, words.next()?);
+            Some((format!("{url}#{path}"), commit.to_owned()))
+        }));
     }
-    let commit = git(Some(place), &["rev-parse", "HEAD"])?.map_err(failed)?;
     settle(place).map_err(|error| failed(error.to_string()))?;
-    Ok(commit)
+    Ok(commits)
 }
 
 /// Runs git and gives what it printed; the inner error is what it said when it failed.
@@ -92,14 +120,21 @@ fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<String, Strin
     if let Some(folder) = folder {
         command.arg("-C").arg(folder);
     }
-    let ran = command
+    command
         .args(["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false"])
+        .args(PATIENCE)
         .args(arguments)
         .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output();
+        .stdin(Stdio::null());
+    for name in OF_ANOTHER_REPOSITORY {
+        command.env_remove(name);
+    }
+    if !user_has_ssh_command() {
+        command.env("GIT_SSH_COMMAND", SSH);
+    }
+    let ran = command.output();
     let output = ran.map_err(|error| FetchError {
         code: ExitCode::Input,
         message: match error.kind() {
@@ -112,15 +147,28 @@ fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<String, Strin
         return Ok(Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()));
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let last = said
-        .lines()
-        .rfind(|line| !line.trim().is_empty())
-        .unwrap_or("git failed");
+    let is_cause = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
+    let cause = said.lines().rfind(is_cause);
+    let last = cause.or_else(|| said.lines().rfind(|line| !line.trim().is_empty()));
     let shown = last
+        .unwrap_or("git failed")
         .trim_start_matches("fatal: ")
         .chars()
         .filter(|c| !c.is_control());
     Ok(Err(shown.take(MAX_SHOWN).collect()))
+}
+
+/// Whether the user says how ssh is called.
+fn user_has_ssh_command() -> bool {
+    let in_environment = ["GIT_SSH_COMMAND", "GIT_SSH"]
+        .into_iter()
+        .any(|name| std::env::var_os(name).is_some());
+    in_environment
+        || Command::new("git")
+            .args(["config", "--get", "core.sshCommand"])
+            .stdin(Stdio::null())
+            .output()
+            .is_ok_and(|output| output.status.success())
 }
 
 /// Removes git's own things, and gives everything the modes that git knows: those on disk depend on a umask.

@@ -11,7 +11,7 @@ use gantry_registry_client::web_client;
 use reqwest::{Client, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 
-use super::FetchError;
+use super::{FetchError, shown};
 
 /// Most bytes of a file: more than any program or archive that a cluster needs.
 const MAX_LEN: u64 = 64 << 30;
@@ -50,7 +50,7 @@ pub(super) fn download(url: &Url, checksum: Option<Digest>, place: &Path) -> Res
             Err(Failure::Passing(reason)) if tries == TRIES => {
                 return Err(FetchError {
                     code: ExitCode::Unreachable,
-                    message: format!("cannot fetch {url}: {reason}"),
+                    message: format!("cannot fetch {}: {reason}", shown(url)),
                     help: "run the same command again, or fetch it into the build context and COPY it from there",
                 });
             }
@@ -61,7 +61,10 @@ pub(super) fn download(url: &Url, checksum: Option<Digest>, place: &Path) -> Res
         let _ = fs::remove_file(place);
         return Err(FetchError {
             code: ExitCode::Verification,
-            message: format!("{url} is not what --checksum says: it has {found}, and not {expected}"),
+            message: format!(
+                "{} is not what --checksum says: it has {found}, and not {expected}",
+                shown(url)
+            ),
             help: "nothing of it was kept; ask its vendor which of them is right",
         });
     }
@@ -81,7 +84,7 @@ async fn once(client: &Client, url: &Url, place: &Path) -> Result<Digest, Failur
             return Err(Failure::Passing(format!("the server answers with {status}")));
         }
         status => {
-            let message = format!("cannot fetch {url}: the server answers with {status}");
+            let message = format!("cannot fetch {}: the server answers with {status}", shown(url));
             return Err(failed(ExitCode::Input, message, "look at the address"));
         }
     }
@@ -95,7 +98,7 @@ async fn once(client: &Client, url: &Url, place: &Path) -> Result<Digest, Failur
     while let Some(piece) = response.chunk().await.map_err(passing)? {
         len += piece.len() as u64;
         if len > MAX_LEN {
-            let message = format!("{url} is larger than {} GiB", MAX_LEN >> 30);
+            let message = format!("{} is larger than {} GiB", shown(url), MAX_LEN >> 30);
             return Err(failed(ExitCode::Input, message, "nothing of it was kept"));
         }
         hasher.update(&piece);

@@ -8,6 +8,7 @@ mod download;
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gantry_model::{Digest, ExitCode};
@@ -49,7 +50,7 @@ pub(super) enum RemoteSource {
 impl fmt::Display for RemoteSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { url, .. } => write!(f, "{url}"),
+            Self::File { url, .. } => f.write_str(&shown(url)),
             Self::Repository {
                 url,
                 reference,
@@ -140,13 +141,26 @@ fn check(text: &str) -> Result<Url, NoSource> {
         message: format!("{text:?} is no address: {error}"),
         help: "write https://HOST/PATH",
     })?;
-    if url.password().is_some() {
+    let is_http = HTTP.iter().any(|scheme| text.starts_with(scheme));
+    // Over HTTP a name is as good as a password: tokens stand in its place.
+    if url.password().is_some() || (is_http && !url.username().is_empty()) {
         return Err(NoSource {
-            message: "there is a password in this address, and every image would tell it".to_owned(),
+            message: "there is a name or a password in this address, and every image would tell it"
+                .to_owned(),
             help: "leave it out; for a repository, git's own credential helpers and keys are used",
         });
     }
     Ok(url)
+}
+
+/// An address as it may be seen: what stands behind the question mark is somebody's right to read it, often enough.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    if url.query().is_some() {
+        url.set_query(Some("…"));
+    }
+    url.as_str().replace("%E2%80%A6", "…")
 }
 
 /// Something that could not be fetched.
@@ -161,6 +175,7 @@ pub(super) struct FetchError {
 #[derive(Debug)]
 pub(super) struct Fetched {
     folder: TempDir,
+    count: usize,
     materials: Vec<Material>,
 }
 
@@ -171,9 +186,14 @@ impl Fetched {
     /// When `tmp` cannot be written.
     pub(super) fn begin(tmp: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(tmp)?;
-        let folder = tempfile::Builder::new().prefix("remote-").tempdir_in(tmp)?;
+        // What is fetched may be for few eyes.
+        let folder = tempfile::Builder::new()
+            .prefix("remote-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(tmp)?;
         Ok(Self {
             folder,
+            count: 0,
             materials: Vec::new(),
         })
     }
@@ -192,11 +212,12 @@ impl Fetched {
         source: &RemoteSource,
         checksum: Option<Digest>,
     ) -> Result<Found, FetchError> {
-        let place = self.folder.path().join(self.materials.len().to_string());
+        let place = self.folder.path().join(self.count.to_string());
+        self.count += 1;
         match source {
             RemoteSource::File { url, name } => {
                 let digest = download::download(url, checksum, &place)?;
-                self.materials.push(Material::file(url.as_str(), digest));
+                self.materials.push(Material::file(&shown(url), digest));
                 Ok(Found {
                     kind: FoundKind::File(place),
                     name: name.clone(),
@@ -207,8 +228,9 @@ impl Fetched {
                 reference,
                 folder,
             } => {
-                let commit = clone::clone(url, reference.as_deref(), &place)?;
-                self.materials.push(Material::commit(url, &commit));
+                let commits = clone::clone(url, reference.as_deref(), &place)?;
+                let commits = commits.iter().map(|(url, commit)| Material::commit(url, commit));
+                self.materials.extend(commits);
                 let part = part(&place, folder.as_deref())?;
                 Ok(Found {
                     kind: FoundKind::Folder(part),
@@ -276,6 +298,12 @@ mod tests {
     }
 
     #[test]
+    fn what_gives_the_right_to_read_is_not_shown() {
+        let source = parsed("https://a.test/b/c?token=secret#part");
+        assert_eq!(source.to_string(), "https://a.test/b/c?…");
+    }
+
+    #[test]
     fn what_is_no_source_is_said() {
         for (text, part) in [
             ("https://a.test/", "how its file is called"),
@@ -283,6 +311,8 @@ mod tests {
             ("https://", "no address"),
             ("https://user:secret@a.test/b", "a password"),
             ("https://user:secret@a.test/b.git", "a password"),
+            ("https://secret@a.test/b.git", "a password"),
+            ("ssh://git:secret@a.test/b", "a password"),
             ("https://a.test/b.git#--upload-pack=x", "names nothing"),
             ("https://a.test/b.git#v1:../x", "names nothing"),
         ] {
