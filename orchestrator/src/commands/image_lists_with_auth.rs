@@ -121,8 +121,13 @@ fn add(entry: &Node, text: &str, file: &str, list: &mut ImageListWithAuth, mista
                     line: Some(text[..image.span.start].matches('\n').count() + 1),
                 };
                 list.listed.push((reference, place));
-                if let Some(login) = &login {
-                    list.logins.insert(repository, login.clone());
+                let Some(login) = &login else { continue };
+                let before = list.logins.insert(repository, login.clone());
+                if before.is_some_and(|before| before != *login) {
+                    wrong(
+                        &image.span,
+                        "an entry before this has another login for the same repository",
+                    );
                 }
             }
             Err(reason) => wrong(&image.span, &reason),
@@ -183,6 +188,10 @@ mod tests {
             ("- {registry: a.io, images: ['A B']}\n", "not an image name"),
             ("- {registry: a.io, images: [b.io/a:1]}\n", "of registry b.io"),
             ("- {registry: a.io, user: u, images: [a:1]}\n", "no such field"),
+            (
+                "- {registry: a.io, username: u, password: p, images: [a:1]}\n- {registry: a.io, username: u, password: q, images: [a:2]}\n",
+                "another login",
+            ),
         ] {
             let mistakes = parse(text, "list").unwrap_err();
             assert!(mistakes[0].message.contains(message), "{text}: {mistakes:?}");

@@ -27,8 +27,8 @@ const OF_ANOTHER_REPOSITORY: [&str; 8] = [
 ];
 /// Whoever sends fewer than 1000 bytes a second for a minute is not waited for longer.
 const PATIENCE: [&str; 4] = ["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"];
-/// How ssh is called where the user says nothing: it asks nobody.
-const SSH: &str = "ssh -oBatchMode=yes";
+/// How ssh is called where the user says nothing: it asks nobody, and waits a minute for who says nothing.
+const SSH: &str = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4";
 /// What git keeps its own things in.
 const OWN: &str = ".git";
 
