@@ -132,6 +132,59 @@ fn names_and_addresses_are_listed_with_the_lines_that_ask_for_them() {
     );
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn scripts_get_no_rights_by_new_namespaces_no_keys_and_no_devices_to_change() {
+    // unshare(CLONE_NEWUSER), keyctl(KEYCTL_GET_KEYRING_ID), socket(AF_VSOCK), setns: by their numbers, without a program that would
+    // give up for other reasons.
+    let refused = |words: &str| format!("perl -e 'exit(syscall({words}) == -1 ? 0 : 1)' || exit 1\n");
+    let script = [
+        "#!/bin/bash\n".to_owned(),
+        refused("272, 0x10000000"),
+        refused("250, 0, -3, 0"),
+        refused("41, 40, 1, 0"),
+        refused("308, 0, 0"),
+        "grep -q ' /dev/null ro,' /proc/self/mountinfo || exit 2\n".to_owned(),
+        "echo x >/dev/null || exit 3\n".to_owned(),
+        // Programs start others as ever.
+        "perl -e 'exit(system(\"true\"))' && python3 -c 'import subprocess; subprocess.run([\"true\"], check=True)' || \
+         ! command -v python3 || exit 4\n"
+            .to_owned(),
+    ];
+    let Some(desk) = desk(&[("init.sh", &script.concat())]) else {
+        return;
+    };
+    let (rehearsal, status) = rehearsed(&desk, &[]);
+    assert_eq!((doubts(&rehearsal), status), (vec![], Some(0)));
+}
+
+#[test]
+fn templates_are_written_in_the_image_whatever_its_links_lead_to() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        "#!/bin/bash\ngrep -qx 192.0.2.10 ../etc/host || exit 1\n",
+    )]) else {
+        return;
+    };
+    desk.file("app/etc/host.tmpl", "{{ .HostIP }}\n");
+    std::os::unix::fs::symlink("/proc/self/fd/2", desk.path("app/etc/host")).unwrap();
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let (rehearsal, status) = rehearsed(&desk, &[]);
+    assert_eq!((doubts(&rehearsal), status), (vec![], Some(0)));
+}
+
+#[test]
+fn scripts_of_an_image_that_the_policy_refuses_are_not_run() {
+    let Some(desk) = desk(&[("init.sh", "#!/bin/bash\n: >/dev/tcp/get.example/443\n")]) else {
+        return;
+    };
+    desk.file("policy.json", r#"{"default": [{"type": "reject"}]}"#);
+    let error = desk.fails(6, &["check", "app:v1", "--rehearse"]);
+    assert!(!error.contains("rehearsing"), "{error}");
+    assert!(error.contains("policy"), "{error}");
+    desk.ok(&["check", "app:v1"]);
+}
+
 #[test]
 fn what_the_cluster_has_is_no_finding() {
     let Some(desk) = desk(&[(

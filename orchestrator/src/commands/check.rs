@@ -68,7 +68,7 @@ pub struct Args {
 /// When there is no such image, it is damaged, something is missing in it, or its scripts need a network.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let ignored = args.ignored.read()?;
-    let store = Store::open(context.root()).map_err(super::store_error)?;
+    let store = super::connect::store(context)?;
     let _nothing_vanishes = store.share().map_err(super::store_error)?;
     let image = args.platform.find(&store, &args.image)?;
     let rootfs = Rootfs::read(&store, &image).map_err(super::layer_error)?;

@@ -1,14 +1,15 @@
 //! This module owns the two processes between `gantry check --rehearse` and the scripts of an image.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::watch::Watch;
-use super::{Doubt, Outcome, RehearsalSpec, Rehearsed, ScriptCall, network, sandbox, script};
+use super::{Doubt, Outcome, RehearsalSpec, Rehearsed, ScriptCall, network, sandbox, script, system_calls};
 use crate::build::run::first_of_new_namespaces;
 
 /// The hidden command that starts a child.
@@ -54,13 +55,17 @@ fn rehearse(spec: &RehearsalSpec) -> io::Result<Outcome> {
     sandbox::enter(spec)?;
     let mut watch = Watch::begin(&spec.cluster_names)?;
     sandbox::drop_capabilities()?;
+    // What a kernel does with the memory of who crashes, it does outside.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    system_calls::refuse()?;
+    let pipe = script::open_pipe()?;
     let mut outcome = Outcome::default();
     for call in &spec.calls {
-        let end = rehearse_script(spec, call, &mut watch, &mut outcome)?;
+        let end = rehearse_script(spec, call, &pipe, &mut watch, &mut outcome)?;
         let Some(follower) = &call.follower else { continue };
         // What a script would have called that ended before is rehearsed by itself.
         if !end.succeeded && !end.trace.has_run(&follower.file_name()) {
-            rehearse_script(spec, follower, &mut watch, &mut outcome)?;
+            rehearse_script(spec, follower, &pipe, &mut watch, &mut outcome)?;
         }
     }
     let left_out = format!(
@@ -92,11 +97,12 @@ fn rehearse(spec: &RehearsalSpec) -> io::Result<Outcome> {
 fn rehearse_script(
     spec: &RehearsalSpec,
     call: &ScriptCall,
+    pipe: &File,
     watch: &mut Watch,
     outcome: &mut Outcome,
 ) -> io::Result<script::ScriptEnd> {
     eprintln!("rehearsing {}", call.name);
-    let mut end = script::run(spec, call, watch)?;
+    let mut end = script::run(spec, call, pipe, watch)?;
     outcome.doubts.append(&mut end.doubts);
     outcome.scripts.push(Rehearsed {
         name: call.name.clone(),

@@ -20,6 +20,7 @@ mod process;
 mod sandbox;
 mod script;
 mod stand_ins;
+mod system_calls;
 mod trace;
 mod watch;
 

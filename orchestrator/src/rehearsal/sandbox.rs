@@ -2,7 +2,7 @@
 //! each, an otherwise empty disk, and nothing that leads to this machine: no sockets, no disks, no other processes.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use gantry_system::files::remove_tree;
 use gantry_system::mounts::OverlayMount;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
+use rustix::fs::{AtFlags, Mode as FileMode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -207,7 +208,11 @@ fn mount_devices(root: &Path) -> io::Result<()> {
         let device = Path::new("/dev").join(name);
         if device.exists() {
             File::create(dev.join(name))?;
-            named(name, mount_bind(&device, dev.join(name)))?;
+            let place = dev.join(name);
+            named(name, mount_bind(&device, &place))?;
+            // It is the machine's own: written to, but neither its mode nor its owner is changed.
+            let read_only = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
+            named(name, mount_remount(&place, read_only, ""))?;
         }
     }
     fs::create_dir(dev.join("shm"))?;
@@ -267,12 +272,31 @@ fn configure(spec: &RehearsalSpec) -> io::Result<()> {
     nix::unistd::mkfifo(trace::PIPE, Mode::S_IRUSR | Mode::S_IWUSR)?;
     stand_ins::write(Path::new("/"))?;
     for (path, text) in &spec.files {
-        let path = Path::new(ROOTFS).join(path);
-        fs::create_dir_all(path.parent().unwrap_or(Path::new(ROOTFS)))?;
-        fs::write(&path, text)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        write_in_rootfs(path, text)
+            .map_err(|error| io::Error::new(error.kind(), format!("{path} of the image: {error}")))?;
     }
     make_executable(&Path::new(ROOTFS).join("scripts"))
+}
+
+/// Writes a file in the place of what the image has there. No link is followed: an image's may lead anywhere.
+fn write_in_rootfs(path: &str, text: &str) -> io::Result<()> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(ROOTFS, folder, FileMode::empty())?;
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    for part in folders.split('/').filter(|part| !part.is_empty()) {
+        match mkdirat(&at, part, FileMode::from(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        at = openat(&at, part, folder, FileMode::empty())?;
+    }
+    match unlinkat(&at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = File::from(openat(&at, name, new, FileMode::from(0o644))?);
+    file.write_all(text.as_bytes())
 }
 
 /// Also where it is a link to a place that is not there.

@@ -37,12 +37,23 @@ pub(super) struct ScriptEnd {
     pub(super) trace: Trace,
 }
 
+/// The pipe that traces come by, for all scripts: one of them may remove it.
+pub(super) fn open_pipe() -> io::Result<File> {
+    // Open for both ways, so that it never ends.
+    OpenOptions::new().read(true).write(true).open(trace::PIPE)
+}
+
 /// Runs `call`, looks at what it does until it and all that it started have ended, or their time is over.
 ///
 /// # Errors
 /// When it cannot be started or looked at.
-pub(super) fn run(spec: &RehearsalSpec, call: &ScriptCall, watch: &mut Watch) -> io::Result<ScriptEnd> {
-    let mut running = Running::start(spec, call)?;
+pub(super) fn run(
+    spec: &RehearsalSpec,
+    call: &ScriptCall,
+    pipe: &File,
+    watch: &mut Watch,
+) -> io::Result<ScriptEnd> {
+    let mut running = Running::start(spec, call, pipe.try_clone()?)?;
     let limit = Duration::from_secs(spec.time_limit_s.into());
     let (began, mut ended) = (Instant::now(), None);
     let mut doubts = Vec::new();
@@ -133,9 +144,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(spec: &RehearsalSpec, call: &ScriptCall) -> io::Result<Self> {
-        // Open for both ways, so that it never ends.
-        let pipe = OpenOptions::new().read(true).write(true).open(trace::PIPE)?;
+    fn start(spec: &RehearsalSpec, call: &ScriptCall, pipe: File) -> io::Result<Self> {
         let (output, writer) = io::pipe()?;
         let child = Command::new("/bin/bash")
             .args(&call.words)

@@ -167,14 +167,31 @@ pub(super) fn is_client(program: &str) -> bool {
     CLIENTS.contains(&program)
 }
 
+/// Flags of `pull` whose value is a word of its own.
+const WITH_VALUE: &[&str] = &[
+    "--platform",
+    "--user",
+    "-u",
+    "--creds",
+    "--snapshotter",
+    "--hosts-dir",
+    "--annotation",
+    "-a",
+    "--auth",
+];
+
 /// The container image that a runtime is asked to fetch by `words`, e.g. `-n k8s.io images pull IMAGE`.
 pub(super) fn pulled(words: &[String]) -> Option<&str> {
     let at = words.iter().position(|word| word == "pull")?;
-    let after = words.get(at + 1..)?;
-    after
-        .iter()
-        .map(String::as_str)
-        .rfind(|word| !word.starts_with('-'))
+    let mut after = words.get(at + 1..)?.iter().map(String::as_str);
+    while let Some(word) = after.next() {
+        if WITH_VALUE.contains(&word) {
+            after.next();
+        } else if !word.starts_with('-') {
+            return Some(word);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -191,6 +208,8 @@ mod tests {
                 Some("a.example/b:1"),
             ),
             ("pull -q b", Some("b")),
+            ("pull b --platform linux/amd64", Some("b")),
+            ("pull --platform linux/amd64 b", Some("b")),
             ("images", None),
             ("pull", None),
         ] {

@@ -21,8 +21,8 @@ pub(super) const PIPE: &str = "/run/gantry-rehearsal/trace";
 const MAX_LINE_LEN: usize = 4096;
 /// Lines that are remembered: those that ran while a packet was under way.
 const MAX_LINES: usize = 1024;
-/// Longest name of a file or program that is shown, in characters.
-const MAX_SHOWN: usize = 80;
+/// Longest name of a file, program or image that is shown, in characters: names of images with a digest have a few hundred.
+const MAX_SHOWN: usize = 400;
 
 /// A line of a script.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

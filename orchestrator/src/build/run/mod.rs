@@ -18,6 +18,7 @@ pub use child::{ChildArgs, run_child};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
@@ -221,7 +222,13 @@ pub(crate) fn scratch(store: &Store) -> anyhow::Result<Scratch> {
     let tmp = store.tmp_dir();
     let make = || -> io::Result<PathBuf> {
         fs::create_dir_all(&tmp)?;
-        Ok(tempfile::Builder::new().prefix("run-").tempdir_in(&tmp)?.keep())
+        // What commands make there is for nobody else on this machine: it may run with the rights of its owner.
+        let closed = fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new()
+            .prefix("run-")
+            .permissions(closed)
+            .tempdir_in(&tmp)?;
+        Ok(folder.keep())
     };
     make()
         .map(Scratch)

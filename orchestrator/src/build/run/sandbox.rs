@@ -58,6 +58,9 @@ pub(super) fn enter(spec: &RunSpec) -> io::Result<()> {
         let place = Path::new("/dev").join(name);
         File::create(&place)?;
         bind(device, &place)?;
+        // It is the machine's own: written to, but neither its mode nor its owner is changed.
+        let read_only = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
+        named(name, mount_remount(&place, read_only, ""))?;
     }
     for (name, target) in [
         ("fd", "fd"),
