@@ -486,3 +486,20 @@ fn that_the_new_one_has_begun_to_sign_is_told() {
     let now = stage(&inventory, &hosts).unwrap();
     assert!(matches!(now, Stage::Sign { has_begun: true, .. }), "{now:?}");
 }
+
+#[test]
+fn no_new_ca_is_made_or_signs_while_a_clock_is_wrong() {
+    let (mut inventory, hosts) = running();
+    on(&mut inventory, &hosts[3].to_string()).skew_ms = -600_000;
+    let error = stage(&inventory, &hosts).unwrap_err();
+    let failure = error.downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.code(), ExitCode::Preflight);
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("{}: its clock is 600 s behind", hosts[3])),
+        "{error}"
+    );
+    on(&mut inventory, &hosts[3].to_string()).skew_ms = 0;
+    assert!(matches!(stage(&inventory, &hosts), Ok(Stage::Make(_))));
+}

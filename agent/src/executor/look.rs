@@ -240,12 +240,12 @@ pub(super) fn is_relaunched(journal: &Journal, step: &Step) -> bool {
     let (cluster, title) = (step.action.cluster(), step.action.title());
     // One that failed before it began started nothing, and says nothing of what others left.
     let has_begun = |record: &StepRecord| !matches!(record.outcome, Some(StepOutcome::Failed(_)));
+    // In the order in which they began, whatever the clock said.
     let before = journal
         .records()
         .into_iter()
         .filter(|record| record.cluster.as_ref() == cluster && record.title == title)
-        .filter(has_begun)
-        .max_by_key(|record| record.started_at);
+        .rfind(has_begun);
     before.is_some_and(|record| !record.outcome.as_ref().is_some_and(StepOutcome::succeeded))
 }
 

@@ -46,17 +46,30 @@ impl Source {
     /// # Errors
     /// When the mark stands where hosts would be given it.
     pub fn refuse_masked(&self) -> anyhow::Result<()> {
-        let mistakes = self.masked();
+        let mistakes = self.masked(|_| true);
         if mistakes.is_empty() {
             return Ok(());
         }
         refused(Mistakes::new(&self.file, &self.text, mistakes))
     }
 
-    fn masked(&self) -> Vec<Mistake> {
+    /// Refuses a file that was kept without what its plugins run. Mistakes are printed on standard error.
+    ///
+    /// # Errors
+    /// When the mark stands where hosts would run it.
+    pub fn refuse_masked_plugins(&self) -> anyhow::Result<()> {
+        let is_plugin = |document: &Node| document.get("kind").and_then(Node::text) == Some("Plugin");
+        let mistakes = self.masked(is_plugin);
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        refused(Mistakes::new(&self.file, &self.text, mistakes))
+    }
+
+    fn masked(&self, of: impl Fn(&Node) -> bool) -> Vec<Mistake> {
         let mut mistakes: Vec<Mistake> = Vec::new();
-        for document in tree::parse(&self.text).0 {
-            secrets(&document, &mut |name, value| {
+        for document in tree::parse(&self.text).0.iter().filter(|document| of(document)) {
+            secrets(document, &mut |name, value| {
                 // In a block the mark keeps its quotes.
                 let text = value.text().map(|text| text.trim().trim_matches('"'));
                 let is_told = mistakes.iter().any(|mistake| mistake.span == value.span);
@@ -164,7 +177,7 @@ mod tests {
         };
         source(text).refuse_masked().unwrap();
         let kept = source(&source(text).without_secrets());
-        let mistakes = Mistakes::new("Clusterfile", &kept.text, kept.masked());
+        let mistakes = Mistakes::new("Clusterfile", &kept.text, kept.masked(|_| true));
         let places: Vec<String> = mistakes
             .list()
             .iter()
@@ -178,6 +191,13 @@ mod tests {
         let error = kept.refuse_masked().unwrap_err();
         let failure = error.downcast_ref::<crate::exit::Failure>().unwrap();
         assert_eq!(failure.code(), gantry_model::ExitCode::Input);
+        // A cluster can be taken down with it, unless plugins would be run that are not there.
+        kept.refuse_masked_plugins().unwrap();
+        let plugin = source(&text.replace("kind: Config", "kind: Plugin"));
+        plugin.refuse_masked_plugins().unwrap();
+        source(&plugin.without_secrets())
+            .refuse_masked_plugins()
+            .unwrap_err();
         // What nobody reads may stand for anything, and what somebody wrote is his.
         source(
             &text

@@ -14,7 +14,7 @@ use super::connect::{self, ConnectArgs};
 use super::prepare::read_image;
 use crate::clusterfile::{Clusterfile, Source};
 use crate::context::Context;
-use crate::exit::{failure, failure_hint};
+use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::inventory::ClusterInventory;
 use crate::inventory::gather::gather;
 use crate::output::Table;
@@ -61,7 +61,14 @@ impl Args {
 /// # Errors
 /// When nothing could be begun; failures of hosts are reported and give the exit code.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let clusterfile = Source::read(&args.file)?.clusterfile()?;
+    let source = Source::read(&args.file)?;
+    let clusterfile = source.clusterfile()?;
+    if !args.no_clean {
+        source.refuse_masked_plugins().or_exit_hint(
+            ExitCode::Input,
+            "with --no-clean neither plugins nor the image's clean.sh are run",
+        )?;
+    }
     let state = State::new(context.root());
     let store = connect::store(context)?;
     let dialer = connect::dialer(context, &args.connect)?;

@@ -19,7 +19,7 @@ use crate::revocation::MAX_CRL_LEN;
 /// How long a certificate that has ended stays on the lists: hosts' clocks may be behind.
 const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 3600);
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Revoked {
     /// Grows with every list; agents refuse an older one.
     number: u64,
@@ -101,11 +101,13 @@ impl Authority {
     /// Whichever CA signed a certificate, every list names it: who has one of them heeds it. One that has ended is refused without
     /// a list, and goes from them (RFC 5280, section 3.3).
     fn publish(&self, mut revoked: Revoked) -> Result<Vec<u8>, AuthorityError> {
-        let over = self.over(SystemTime::now())?;
-        revoked.certificates.retain(|(serial, _)| !over.contains(serial));
         revoked.number += 1;
+        // The record stays whole: this machine's clock may have been wrong.
+        let over = self.over(SystemTime::now())?;
+        let mut listed = revoked.clone();
+        listed.certificates.retain(|(serial, _)| !over.contains(serial));
         // Before anything is written: hosts would not take it.
-        let list = revoked.signed_by(&self.ca)?;
+        let list = listed.signed_by(&self.ca)?;
         if list.len() > MAX_CRL_LEN {
             return Err(AuthorityError(format!(
                 "the list of revoked certificates would have {} bytes, and hosts take {MAX_CRL_LEN}; nothing was revoked; \

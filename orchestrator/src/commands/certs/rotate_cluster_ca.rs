@@ -132,14 +132,15 @@ pub(super) fn rotate(args: Args, context: &Context) -> anyhow::Result<ExitCode> 
 }
 
 async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<ExitCode> {
-    // One more look than there are plans: the last finds nothing to do.
-    for done in 0..=STAGES {
+    // More looks than there are plans: hosts may come back in between. The last finds nothing to do.
+    for done in 0..=2 * STAGES {
         let inventory = gather(dialer, &which.hosts, Some(&which.cluster)).await;
         let replacement = replacement(args, which, &inventory)?;
         let missing = replacement.missing();
         let (plan, question) = match replacement.stage()? {
             Stage::Make(plan) => (plan, "Make another CA for the cluster? Nothing uses it yet."),
             Stage::Replaced { at, again } if done == 0 && (args.again || now_s() - at >= RECENT_S) => {
+                replacement.check_clocks()?;
                 (*again, "Make another CA for the cluster? Nothing uses it yet.")
             }
             Stage::Replaced { at, .. } => {

@@ -30,6 +30,7 @@ use std::num::NonZeroUsize;
 
 use gantry_model::{ClusterCa, ClusterName, ExitCode, Step, StepAction, StepId, StepRecord};
 
+use super::preflight::clock_skew;
 use super::renew::first_to_end;
 use super::{Mark, Plan, PlannedStep, kubeadm};
 use crate::exit::failure_hint;
@@ -175,8 +176,37 @@ impl<'a> Replacement<'a> {
     /// What is to be done next.
     ///
     /// # Errors
-    /// When the CAs that are there are not those of a replacement.
+    /// When the CAs that are there are not those of a replacement; when a new one would be made, or sign, and a clock is wrong.
     pub fn stage(&self) -> anyhow::Result<Stage> {
+        let stage = self.next_stage()?;
+        if matches!(stage, Stage::Make(_) | Stage::Sign { has_begun: false, .. }) {
+            self.check_clocks()?;
+        }
+        Ok(stage)
+    }
+
+    /// Refuses hosts whose clock is wrong: certificates of a new CA are valid from now on, by the clock of who signs them.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn check_clocks(&self) -> anyhow::Result<()> {
+        let members = self.members();
+        let skewed = members.iter().filter_map(|host| {
+            let skew = clock_skew(self.inventory.report(*host)?)?;
+            Some(format!("{host}: {skew}"))
+        });
+        let skewed: Vec<String> = skewed.collect();
+        if skewed.is_empty() {
+            return Ok(());
+        }
+        Err(failure_hint(
+            ExitCode::Preflight,
+            skewed.join("\n"),
+            "what a new CA signs would not be valid yet there; set the clocks right, and run this again. Nothing was changed",
+        ))
+    }
+
+    fn next_stage(&self) -> anyhow::Result<Stage> {
         let Some(new) = self.newest() else {
             return Err(failure_hint(
                 ExitCode::Failed,

@@ -157,15 +157,8 @@ pub fn preflight(
             let text = "the file system below /var/lib/gantry cannot carry overlay mounts; use ext4, or xfs with ftype=1";
             add(Check::Overlay, text.into());
         }
-        if report.skew_ms.unsigned_abs() > MAX_CLOCK_SKEW_MS {
-            let (seconds, way) = (
-                report.skew_ms.abs() / 1000,
-                if report.skew_ms > 0 { "ahead" } else { "behind" },
-            );
-            add(
-                Check::Clock,
-                format!("its clock is {seconds} s {way} this machine's; set it right (chronyd, ntpd)"),
-            );
+        if let Some(text) = clock_skew(report) {
+            add(Check::Clock, text);
         }
         if !facts.missing_commands.is_empty() {
             let commands = facts.missing_commands.join(", ");
@@ -242,6 +235,18 @@ pub fn render(findings: &[Finding]) -> String {
         ));
     }
     text
+}
+
+/// How far a host's clock is from this machine's, where that is too far.
+pub(super) fn clock_skew(report: &HostReport) -> Option<String> {
+    if report.skew_ms.unsigned_abs() <= MAX_CLOCK_SKEW_MS {
+        return None;
+    }
+    let seconds = report.skew_ms.abs() / 1000;
+    let way = if report.skew_ms > 0 { "ahead" } else { "behind" };
+    Some(format!(
+        "its clock is {seconds} s {way} this machine's; set it right (chronyd, ntpd)"
+    ))
 }
 
 fn arch(image: &PlanImage, facts: &HostFacts, add: &mut impl FnMut(Check, String)) {
