@@ -124,7 +124,7 @@ impl Authority {
                 certificate: old.certificate.clone(),
                 key: key.clone_key(),
             };
-            let list = revoked.signed_by(&ca)?;
+            let list = listed.signed_by(&ca)?;
             write(&self.dir.join(list_file(old.number)), &list, PUBLIC_MODE)?;
         }
         write(&self.dir.join(list_file(self.note.signing)), &list, PUBLIC_MODE)?;
