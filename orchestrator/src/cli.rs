@@ -59,7 +59,7 @@ pub enum Command {
     BuildRunChild(crate::build::run::ChildArgs),
     /// What `gantry check --rehearse` starts for scripts
     #[command(hide = true)]
-    RehearsalChild(crate::rehearsal::ChildArgs),
+    RehearsalChild(crate::build::run::ChildArgs),
     /// What `gantry build` and `gantry check` start for charts
     #[command(hide = true)]
     RenderChart,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -10,20 +10,10 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::watch::Watch;
 use super::{Doubt, Outcome, RehearsalSpec, Rehearsed, ScriptCall, network, sandbox, script, system_calls};
-use crate::build::run::first_of_new_namespaces;
+use crate::build::run::{ChildArgs, first_of_new_namespaces};
 
 /// The hidden command that starts a child.
 pub(super) const COMMAND: &str = "rehearsal-child";
-
-/// Flags of the hidden command; nobody types them.
-#[derive(Debug, clap::Args)]
-pub struct ChildArgs {
-    /// The file with what to do
-    spec: PathBuf,
-    /// This is the inner process
-    #[arg(long)]
-    inner: bool,
-}
 
 /// Runs one of the two processes; the inner one writes an [`Outcome`], or why there is none, to standard output.
 pub fn run_child(args: &ChildArgs) -> ! {

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::run::scratch;
 use crate::exit::{OrExit as _, failure};
 
-pub use child::{ChildArgs, run_child};
+pub use child::run_child;
 pub use prepare::{Prepared, host_address, prepare};
 pub use trace::Line;
 

@@ -64,6 +64,8 @@ fn blob_path(digest: &Digest) -> String {
 #[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
+mod tests_docker_dir;
+#[cfg(test)]
 mod tests_hostile;
 #[cfg(test)]
 mod tests_signatures;

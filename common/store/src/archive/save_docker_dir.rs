@@ -12,9 +12,8 @@ use gantry_system::files::{sync_dir, write_atomically};
 use serde_json::json;
 
 use super::folder::is_directory_transport;
-use super::parts::create_new;
-use super::save_folder::is_whole;
-use super::tar_stream::{LayerTar, copy_verified, measure, open_layer};
+use super::save_folder::{is_whole, write_verified};
+use super::tar_stream::{LayerTar, measure, open_layer};
 use super::{DIRECTORY_MANIFEST, DIRECTORY_VERSION, DIRECTORY_VERSION_FILE, SaveEvent};
 use crate::manifest::MEDIA_TYPE_DOCKER_MANIFEST;
 use crate::{Platform, Store, StoreError};
@@ -92,18 +91,9 @@ impl Store {
             event(SaveEvent::Written { len: layer.size });
             return Ok(());
         }
-        // Always the same name: a run that was cut off leaves one such file, and the next takes its place.
-        let partial = dir.join(format!("{}.partial", layer.diff_id.hex()));
-        let mut file = create_new(&partial)?;
         let what = format!("tar stream of layer {}", layer.blob);
         let stream = open_layer(self, &layer.blob, &what)?;
-        let copied = copy_verified(stream, &layer.diff_id, layer.size, &what, &mut file, event);
-        let copied = copied.and_then(|()| file.sync_data().map_err(StoreError::io("sync", &partial)));
-        if let Err(error) = copied {
-            let _ = fs::remove_file(&partial);
-            return Err(error);
-        }
-        fs::rename(&partial, &path).map_err(StoreError::io("rename to", &path))
+        write_verified(&path, stream, &layer.diff_id, layer.size, &what, event)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The index changes last. So a folder that was cut off holds what it held before, and goes on from there.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use gantry_model::{Digest, ImageReference};
@@ -75,19 +75,31 @@ impl Store {
             event(SaveEvent::Written { len: blob.size });
             return Ok(());
         }
-        // Always the same name: a run that was cut off leaves one such file, and the next takes its place.
-        let partial = dir.join(format!("{}.partial", blob_path(&blob.digest)));
-        let mut file = create_new(&partial)?;
         let content = self.blobs().open(&blob.digest, "part of an image")?;
         let what = self.blobs().path(&blob.digest).display().to_string();
-        let copied = copy_verified(content, &blob.digest, blob.size, &what, &mut file, event);
-        let copied = copied.and_then(|()| file.sync_data().map_err(StoreError::io("sync", &partial)));
-        if let Err(error) = copied {
-            let _ = fs::remove_file(&partial);
-            return Err(error);
-        }
-        fs::rename(&partial, &path).map_err(StoreError::io("rename to", &path))
+        write_verified(&path, content, &blob.digest, blob.size, &what, event)
     }
+}
+
+/// Writes `content` to `path`: all of it, with this digest and size, or nothing.
+pub(super) fn write_verified(
+    path: &Path,
+    content: impl Read,
+    digest: &Digest,
+    size: u64,
+    what: &str,
+    event: &mut dyn FnMut(SaveEvent),
+) -> Result<(), StoreError> {
+    // Always the same name: a run that was cut off leaves one such file, and the next takes its place.
+    let partial = path.with_added_extension("partial");
+    let mut file = create_new(&partial)?;
+    let copied = copy_verified(content, digest, size, what, &mut file, event);
+    let copied = copied.and_then(|()| file.sync_data().map_err(StoreError::io("sync", &partial)));
+    if let Err(error) = copied {
+        let _ = fs::remove_file(&partial);
+        return Err(error);
+    }
+    fs::rename(&partial, path).map_err(StoreError::io("rename to", path))
 }
 
 /// Makes the folder an OCI layout, if it is none, and gives its index.

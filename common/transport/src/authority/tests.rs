@@ -228,6 +228,11 @@ fn certificates_that_ended_go_from_the_lists_when_hosts_clocks_are_past_that() {
         .filter(on_the_list)
         .collect();
     assert_eq!(found, ["40bb", "40cc", "40dd"]);
+    // Nor does the list of a CA that is being replaced keep it.
+    let rotating = authority.begin_rotation().unwrap();
+    rotating.revoke("40ee").unwrap();
+    let trust = rotating.trust().unwrap();
+    assert!(trust.revokes("40bb") && !trust.revokes("40aa"));
 }
 
 #[test]

@@ -13,14 +13,14 @@ use super::{CANNOT_START, ROOTFS, RunSpec, sandbox};
 /// The hidden command that starts a child.
 pub(super) const COMMAND: &str = "build-run-child";
 
-/// Flags of the hidden command; nobody types them.
+/// Flags of hidden commands that start a child in namespaces of its own; nobody types them.
 #[derive(Debug, clap::Args)]
 pub struct ChildArgs {
     /// The file with what to do
-    spec: PathBuf,
+    pub(crate) spec: PathBuf,
     /// This is the inner process
     #[arg(long)]
-    inner: bool,
+    pub(crate) inner: bool,
 }
 
 /// Runs one of the two processes and ends this one with the status of the command.
