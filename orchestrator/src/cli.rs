@@ -56,10 +56,10 @@ pub enum Command {
     Build(commands::build::Args),
     /// What `gantry build` starts for RUN
     #[command(hide = true)]
-    BuildRunChild(crate::build::run::ChildArgs),
+    BuildRunChild(crate::confinement::ChildArgs),
     /// What `gantry check --rehearse` starts for scripts
     #[command(hide = true)]
-    RehearsalChild(crate::build::run::ChildArgs),
+    RehearsalChild(crate::confinement::ChildArgs),
     /// What `gantry build` and `gantry check` start for charts
     #[command(hide = true)]
     RenderChart,

@@ -12,6 +12,7 @@
 //! - [`build`] makes images from Kubefiles, [`sbom`] says what is in them
 //! - [`charts`] renders charts of helm
 //! - [`completeness`] is whether an image has every container image that its files name
+//! - [`confinement`] is what programs that others wrote get of this machine
 //! - [`rehearsal`] is whether its scripts ask for what only a network has
 //! - [`exit`] is the one place for exit codes and errors, [`output`] for what goes to standard output
 
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod clusterfile;
 pub mod commands;
 pub mod completeness;
+pub mod confinement;
 pub mod context;
 pub mod execute;
 pub mod exit;

@@ -5,8 +5,12 @@
 mod desk;
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use desk::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// A desk with the image `app:v1` of these scripts; none for who is not root.
@@ -235,7 +239,7 @@ fn a_script_that_fails_is_a_doubt_and_what_it_would_have_called_is_rehearsed() {
     assert!(
         doubts[0].starts_with(
             "scripts/init.sh: it ended with status 1 at init.sh:3 (cat); what it would have done after that is not known"
-        ) && doubts[0].contains("[2Jno disk | cat: /no/such/file")
+        ) && doubts[0].contains("it said last: no disk | cat: /no/such/file")
             && !doubts[0].contains('\u{1b}'),
         "{doubts:?}"
     );
@@ -280,7 +284,20 @@ fn a_script_that_does_not_end_is_ended_with_all_that_it_started() {
 
 #[test]
 fn a_script_that_fills_the_disk_is_ended() {
-    let Some(desk) = desk(&[("init.sh", "head -c 200M /dev/zero >/opt/large\nsleep 1000\n")]) else {
+    let large = "head -c 200M /dev/zero >/opt/large\nsleep 1000\n";
+    is_ended_on_a_disk(
+        "size=600m",
+        large,
+        "less than 512 MiB of this machine's disk are left",
+    );
+    let many = "perl -e 'open(F, \">/opt/$_\") for 1..20000'\nsleep 1000\n";
+    let reason = "this machine's disk can take less than 4096 more files";
+    is_ended_on_a_disk("size=600m,nr_inodes=20000", many, reason);
+}
+
+/// On a disk of these options for the store, `script` is ended for `reason`.
+fn is_ended_on_a_disk(options: &str, script: &str, reason: &str) {
+    let Some(desk) = desk(&[("init.sh", script)]) else {
         return;
     };
     // A disk of its own for the store.
@@ -288,11 +305,12 @@ fn a_script_that_fills_the_disk_is_ended() {
     alone
         .args(["--mount", "bash", "-euc"])
         .arg(
-            "mount -t tmpfs -o size=600m none root\n\
+            "mount -t tmpfs -o \"$1\" none root\n\
              \"$0\" build -t app:v1 app >/dev/null 2>&1\n\
              \"$0\" check app:v1 --rehearse -o json",
         )
         .arg(&desk.program)
+        .arg(options)
         .current_dir(desk.dir.path())
         .env("GANTRY_ROOT", desk.path("root"))
         .env("GANTRY_SIGNATURE_POLICY", desk.path("policy.json"));
@@ -302,7 +320,7 @@ fn a_script_that_fills_the_disk_is_ended() {
     let doubts = doubts(&document["rehearsal"]);
     assert!(
         doubts[0].starts_with("scripts/init.sh: it was ended at init.sh:")
-            && doubts[0].ends_with("for less than 512 MiB of this machine's disk are left"),
+            && doubts[0].ends_with(&format!(", for {reason}")),
         "{doubts:?}"
     );
     assert_eq!(doubts.len(), 1, "{doubts:?}");
@@ -454,15 +472,187 @@ fn applications_are_launched_with_their_own_environment_and_templates() {
 }
 
 #[test]
-fn a_resolver_that_is_asked_over_tcp_is_a_doubt() {
-    let Some(desk) = desk(&[("init.sh", "(exec 3<>/dev/tcp/127.0.0.53/53) || true\n")]) else {
+fn a_resolver_that_is_asked_over_tcp_answers_and_names_are_listed() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        // The length, the header, `Get.Example`, type A; twice, the second one in two pieces.
+        "#!/bin/bash\n\
+         exec 3<>/dev/tcp/127.0.0.53/53\n\
+         ask='\\0\\x1d\\x12\\x34\\1\\x20\\0\\1\\0\\0\\0\\0\\0\\0\\3Get\\7Example\\0\\0\\1\\0\\1'\n\
+         printf \"$ask\" >&3; \
+         [ \"$(timeout 5 head -c 47 <&3 | tail -c 4 | od -An -tu1 | xargs)\" = '198 18 0 1' ] || exit 1\n\
+         printf '\\0\\x1d\\x12\\x34\\1\\x20\\0\\1\\0\\0' >&3\n\
+         printf '\\0\\0\\0\\0\\3get\\7another\\0\\0\\1\\0\\1' >&3; \
+         [ \"$(timeout 5 head -c 47 <&3 | tail -c 4 | od -An -tu1 | xargs)\" = '198 18 0 2' ] || exit 2\n\
+         exec 3>&-\n\
+         # What is no question ends the connection.\n\
+         exec 3<>/dev/tcp/127.0.0.53/53\n\
+         printf '\\xff\\xffnonsense' >&3\n\
+         [ \"$(timeout 5 cat <&3)\" = '' ] || exit 3\n",
+    )]) else {
         return;
     };
-    let (rehearsal, _) = rehearsed(&desk, &[]);
+    let (rehearsal, status) = rehearsed(&desk, &[]);
+    assert_eq!(doubts(&rehearsal), [""; 0]);
     assert_eq!(
-        doubts(&rehearsal),
-        ["all scripts: the resolver was asked over TCP, where names are not seen"]
+        findings(&rehearsal),
+        ["init.sh:4 resolves get.example", "init.sh:6 resolves get.another"]
     );
+    assert_eq!(rehearsal["findings"][0]["process"], "bash");
+    assert_eq!(status, Some(6));
+}
+
+#[test]
+fn packets_that_nobody_could_look_at_are_a_doubt() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        "#!/bin/bash\n\
+         : >/opt/ready\n\
+         while [ ! -e /opt/go ]; do read -t 0.02 <> <(:); done\n\
+         perl -e 'use Socket; socket(S, PF_INET, SOCK_DGRAM, 0);\n\
+         my $to = pack_sockaddr_in(9, inet_aton(\"203.0.113.9\"));\n\
+         send(S, \"x\", 0, $to) for 1 .. 200000'\n\
+         : >/opt/sent\n",
+    )]) else {
+        return;
+    };
+    let mut command = desk.command(&["check", "app:v1", "--rehearse", "-o", "json"]);
+    let check = command.stdout(Stdio::piped()).spawn().unwrap();
+    let host = || {
+        let runs = std::fs::read_dir(desk.path("root/store/tmp")).ok()?.flatten();
+        runs.map(|run| run.path().join("root/opt"))
+            .find(|opt| opt.join("ready").exists())
+    };
+    wait_until("the script does not begin", || host().is_some());
+    let host = host().unwrap();
+    let inner = *first_process_below(check.id()).last().unwrap();
+    // Whoever looks is held: no queue is long enough then.
+    let send = |signal| kill(Pid::from_raw(i32::try_from(inner).unwrap()), signal).unwrap();
+    send(Signal::SIGSTOP);
+    std::fs::write(host.join("go"), "").unwrap();
+    wait_until("the script does not send", || host.join("sent").exists());
+    send(Signal::SIGCONT);
+    let output = check.wait_with_output().unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rehearsal = &document["rehearsal"];
+    assert_eq!(findings(rehearsal), ["init.sh:4 sends 203.0.113.9:9"]);
+    let doubts = doubts(rehearsal);
+    assert!(
+        doubts[0].starts_with("scripts/init.sh: ")
+            && doubts[0].ends_with(" of its packets were not seen: whom else it reaches is not known"),
+        "{doubts:?}"
+    );
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+}
+
+/// The processes that `process` has started, one below the other.
+fn first_process_below(process: u32) -> Vec<u32> {
+    let children = format!("/proc/{process}/task/{process}/children");
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    let Some(first) = children.split_whitespace().next() else {
+        return Vec::new();
+    };
+    // Those of scripts are no part of it.
+    let first: u32 = first.parse().unwrap();
+    let words = std::fs::read(format!("/proc/{first}/cmdline")).unwrap_or_default();
+    if !words.starts_with(b"gantry\0") {
+        return Vec::new();
+    }
+    std::iter::once(first).chain(first_process_below(first)).collect()
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn scripts_that_take_too_much_of_this_machine_are_ended() {
+    for (script, reason) in [
+        (
+            "perl -e 'for (1..2000) { fork or sleep 1000 } sleep 1000'\n",
+            "for it wanted more than 1024 processes at once",
+        ),
+        (
+            "perl -e 'my @all; push @all, \"x\" x (64 << 20) for 1..40; sleep 1000'\n",
+            "for it wanted more than 2048 MiB of memory",
+        ),
+    ] {
+        let Some(desk) = desk(&[("init.sh", script)]) else {
+            return;
+        };
+        let (rehearsal, status) = rehearsed(&desk, &[]);
+        let doubts = doubts(&rehearsal);
+        assert!(
+            doubts[0].starts_with("scripts/init.sh: it was ended at init.sh:1 (perl), ")
+                && doubts[0].ends_with(reason),
+            "{doubts:?}"
+        );
+        assert_eq!((doubts.len(), status), (1, Some(0)), "{doubts:?}");
+    }
+}
+
+#[test]
+fn scripts_inherit_no_handles_and_no_rights() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        "[ -e /proc/self/fd/7 ] && exit 10\n\
+         grep -q 'CapEff:.00000000800425fb$' /proc/self/status || exit 11\n\
+         grep -q 'CapInh:.0*$' /proc/self/status || exit 12\n",
+    )]) else {
+        return;
+    };
+    let rights = "+sys_admin,+net_admin";
+    let output = std::process::Command::new("setpriv")
+        .args(["--inh-caps", rights, "--ambient-caps", rights])
+        .args([
+            "bash",
+            "-c",
+            "exec 7</ && exec \"$0\" check app:v1 --rehearse --strict",
+        ])
+        .arg(&desk.program)
+        .current_dir(desk.dir.path())
+        .env("GANTRY_ROOT", desk.path("root"))
+        .env("GANTRY_SIGNATURE_POLICY", desk.path("policy.json"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn nothing_that_an_image_says_controls_the_terminal() {
+    let Some(desk) = desk(&[(
+        "init.sh",
+        "bash $'x\u{1b}]0;title\u{7}.sh'\nprintf '\u{1b}[2J\u{202e}bad\\n'; exit 1\n",
+    )]) else {
+        return;
+    };
+    desk.file(
+        "app/scripts/x\u{1b}]0;title\u{7}.sh",
+        "(exec 3<>/dev/tcp/203.0.113.9/80) || true\n",
+    );
+    desk.file("app/etc/a\u{1b}[31m\u{202e}.tmpl", "{{ no template\n");
+    desk.file("app/etc/Clusterfile", "kind: \"\\e[2J\\u202e\"\n");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let output = desk.run(&["check", "app:v1", "--rehearse"]);
+    let both = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(
+        both.contains("203.0.113.9:80") && both.contains("cannot be rendered") && both.contains("bad"),
+        "{both}"
+    );
+    let acted_on: Vec<char> = both
+        .chars()
+        .filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}')
+        .collect();
+    assert_eq!(acted_on, [], "{both:?}");
 }
 
 #[test]

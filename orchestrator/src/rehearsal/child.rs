@@ -1,16 +1,15 @@
 //! This module owns the two processes between `gantry check --rehearse` and the scripts of an image.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::script::Stage;
 use super::watch::Watch;
-use super::{Doubt, Outcome, RehearsalSpec, Rehearsed, ScriptCall, network, sandbox, script, system_calls};
-use crate::build::run::{ChildArgs, first_of_new_namespaces};
+use super::{Doubt, Outcome, RehearsalSpec, Rehearsed, ScriptCall, network, sandbox, script};
+use crate::confinement::{ChildArgs, Membership, begin_first, first_of_new_namespaces, rights, system_calls};
 
 /// The hidden command that starts a child.
 pub(super) const COMMAND: &str = "rehearsal-child";
@@ -29,11 +28,9 @@ pub fn run_child(args: &ChildArgs) -> ! {
 }
 
 fn inner(spec_file: &Path) -> io::Result<i32> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    begin_first()?;
     // As systemd has it, whoever rehearses.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    // Scripts get no terminal: `/dev/tty` would be that of whoever rehearses.
-    nix::unistd::setsid()?;
     let spec: RehearsalSpec = serde_json::from_slice(&fs::read(spec_file)?)?;
     let answer = rehearse(&spec).map_err(|error| error.to_string());
     io::stdout().write_all(&serde_json::to_vec(&answer)?)?;
@@ -42,20 +39,20 @@ fn inner(spec_file: &Path) -> io::Result<i32> {
 
 fn rehearse(spec: &RehearsalSpec) -> io::Result<Outcome> {
     let has_ipv6 = network::make()?;
+    // As long as paths lead there.
+    let membership = spec.group.as_ref().and_then(Membership::open);
     sandbox::enter(spec)?;
     let mut watch = Watch::begin(&spec.cluster_names)?;
-    sandbox::drop_capabilities()?;
-    // What a kernel does with the memory of who crashes, it does outside.
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    rights::keep_few(false)?;
     system_calls::refuse()?;
-    let pipe = script::open_pipe()?;
+    let mut stage = Stage::new(spec, membership)?;
     let mut outcome = Outcome::default();
     for call in &spec.calls {
-        let end = rehearse_script(spec, call, &pipe, &mut watch, &mut outcome)?;
+        let end = rehearse_script(spec, call, &mut stage, &mut watch, &mut outcome)?;
         let Some(follower) = &call.follower else { continue };
         // What a script would have called that ended before is rehearsed by itself.
         if !end.succeeded && !end.trace.has_run(&follower.file_name()) {
-            rehearse_script(spec, follower, &pipe, &mut watch, &mut outcome)?;
+            rehearse_script(spec, follower, &mut stage, &mut watch, &mut outcome)?;
         }
     }
     let left_out = format!(
@@ -67,17 +64,10 @@ fn rehearse(spec: &RehearsalSpec) -> io::Result<Outcome> {
             !has_ipv6,
             "this machine has no IPv6: what they reach by its addresses is not seen",
         ),
-        (
-            watch.asked_over_tcp,
-            "the resolver was asked over TCP, where names are not seen",
-        ),
         (watch.left_out, &left_out),
     ] {
         if is_so {
-            outcome.doubts.push(Doubt {
-                script: "all scripts".to_owned(),
-                reason: reason.to_owned(),
-            });
+            outcome.doubts.push(Doubt::new("all scripts", reason));
         }
     }
     outcome.findings = watch.findings;
@@ -87,12 +77,12 @@ fn rehearse(spec: &RehearsalSpec) -> io::Result<Outcome> {
 fn rehearse_script(
     spec: &RehearsalSpec,
     call: &ScriptCall,
-    pipe: &File,
+    stage: &mut Stage,
     watch: &mut Watch,
     outcome: &mut Outcome,
 ) -> io::Result<script::ScriptEnd> {
     eprintln!("rehearsing {}", call.name);
-    let mut end = script::run(spec, call, pipe, watch)?;
+    let mut end = script::run(spec, call, stage, watch)?;
     outcome.doubts.append(&mut end.doubts);
     outcome.scripts.push(Rehearsed {
         name: call.name.clone(),

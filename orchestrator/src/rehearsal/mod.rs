@@ -4,7 +4,7 @@
 //! ```text
 //! gantry check ─ spec ─▶ outer process       namespaces: mounts, processes, network, IPC, names
 //!                          └─▶ inner process   sandbox: this machine's /usr and /etc with a layer over them, the rootfs, else nothing
-//!                                │             network: every address leads to `lo`; watch: packets and the resolver there
+//!                                │             network: every address leads to `lo`; watch: packets there, and who asks the resolver
 //!                                └─▶ scripts   bash tells the line that it runs (trace); stand_ins for systemctl and its like
 //! ```
 //!
@@ -12,15 +12,16 @@
 //! would have done after it failed is not known, and said so. Everything there is gone when the inner process ends.
 
 mod child;
+mod filter;
 pub mod names;
 mod network;
 pub mod packet;
 mod prepare;
 mod process;
+mod resolver;
 mod sandbox;
 mod script;
 mod stand_ins;
-mod system_calls;
 mod trace;
 mod watch;
 
@@ -38,7 +39,10 @@ use gantry_store::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::build::run::scratch;
+use crate::confinement::bounds::Bounds;
+use crate::confinement::{ControlGroup, GroupFolders};
 use crate::exit::{OrExit as _, failure};
+use crate::report::printable;
 
 pub use child::run_child;
 pub use prepare::{Prepared, host_address, prepare};
@@ -66,6 +70,10 @@ struct RehearsalSpec {
     cluster_names: Vec<String>,
     /// The longest time that a script takes, in seconds.
     time_limit_s: u32,
+    /// The most that scripts take together.
+    bounds: Bounds,
+    /// Where the kernel holds them to that.
+    group: Option<GroupFolders>,
 }
 
 /// A call of bash.
@@ -158,6 +166,18 @@ pub struct Doubt {
     pub reason: String,
 }
 
+impl Doubt {
+    /// About `script`. Names and reasons may be those of somebody else: nothing in them controls a terminal.
+    #[must_use]
+    pub fn new(script: &str, reason: &str) -> Self {
+        let lines: Vec<String> = reason.lines().map(|line| printable(line.as_bytes())).collect();
+        Self {
+            script: trace::shown(script),
+            reason: lines.join(" "),
+        }
+    }
+}
+
 /// Rehearses what was prepared. Only root may, on a machine of the image's platform.
 ///
 /// # Errors
@@ -178,6 +198,8 @@ pub fn rehearse(store: &Store, prepared: Prepared) -> anyhow::Result<Outcome> {
         fs::create_dir(&empty).with_context(|| format!("cannot create {}", empty.display()))?;
         lower.push(empty);
     }
+    let bounds = Bounds::of_rehearsals();
+    let group = ControlGroup::make(bounds);
     let spec = RehearsalSpec {
         scratch: scratch.path().to_owned(),
         lower,
@@ -186,6 +208,8 @@ pub fn rehearse(store: &Store, prepared: Prepared) -> anyhow::Result<Outcome> {
         files: prepared.files,
         cluster_names: prepared.cluster_names,
         time_limit_s: prepared.time_limit_s,
+        bounds,
+        group: group.as_ref().map(ControlGroup::folders),
     };
     let spec_file = scratch.path().join("spec.json");
     fs::write(&spec_file, serde_json::to_vec(&spec)?)

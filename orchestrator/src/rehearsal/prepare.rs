@@ -63,10 +63,10 @@ pub fn prepare(
         .map_err(|error| (error.exit_code(), error))
         .or_else(|(code, error)| Err(error).or_exit(code))?;
     let mut env = environment_of_scripts(clusterfile, &plan_image, clusterfile.first_master());
-    let unrun = plan_image.plugins.keys().map(|path| Doubt {
-        script: path.clone(),
-        reason: "plugins are not rehearsed".to_owned(),
-    });
+    let unrun = plan_image
+        .plugins
+        .keys()
+        .map(|path| Doubt::new(path, "plugins are not rehearsed"));
     let mut doubts: Vec<Doubt> = unrun.collect();
     let files = rendered(rootfs, &plan_image, &launched(image)?, &env, &mut doubts)?;
     env.insert("PATH".to_owned(), format!("{}:{PATH}", stand_ins::FOLDER));
@@ -181,10 +181,7 @@ fn rendered(
             Ok(text) => {
                 files.insert(target.to_owned(), text);
             }
-            Err(error) => doubts.push(Doubt {
-                script: path,
-                reason: format!("it cannot be rendered: {error}"),
-            }),
+            Err(error) => doubts.push(Doubt::new(&path, &format!("it cannot be rendered: {error}"))),
         }
     }
     Ok(files)

@@ -10,9 +10,33 @@ use nix::unistd::Pid;
 
 use super::trace::shown;
 
-/// The name of the process that sends datagrams from `port`.
-pub(super) fn that_sends_from(port: u16) -> Option<String> {
-    ["/proc/net/udp", "/proc/net/udp6"].into_iter().find_map(|table| {
+/// Processes whose names or handles are looked at.
+const MAX_PROCESSES: usize = 256;
+/// Handles of a process that are looked at.
+const MAX_HANDLES: usize = 1024;
+/// Processes that are taken notice of in a row: scripts can end them as fast as anybody looks.
+const MAX_ENDED: usize = 256;
+
+/// How a socket sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Tcp,
+    Udp,
+}
+
+impl Way {
+    /// Where the kernel lists sockets of it (proc(5)).
+    const fn tables(self) -> [&'static str; 2] {
+        match self {
+            Self::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+            Self::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        }
+    }
+}
+
+/// The name of the process that sends from `port`.
+pub(super) fn that_sends_from(way: Way, port: u16) -> Option<String> {
+    way.tables().into_iter().find_map(|table| {
         let table = fs::read_to_string(table).ok()?;
         let socket = table.lines().find_map(|line| {
             let mut fields = line.split_whitespace();
@@ -21,41 +45,45 @@ pub(super) fn that_sends_from(port: u16) -> Option<String> {
             let inode = fields.nth(7)?;
             (u16::from_str_radix(local, 16) == Ok(port)).then(|| format!("socket:[{inode}]"))
         })?;
-        others()
-            .into_iter()
-            .find(|process| has_open(*process, &socket))
-            .and_then(name)
+        let mut asking = others().into_iter().take(MAX_PROCESSES);
+        asking.find(|process| has_open(*process, &socket)).and_then(name)
     })
 }
 
-/// Names of all processes but this one.
+/// Whether there are processes but this one.
+pub(super) fn is_any_left() -> bool {
+    !others().is_empty()
+}
+
+/// Names of processes but this one, not of all where there are many.
 pub(super) fn names_of_others() -> Vec<String> {
-    others().into_iter().filter_map(name).collect()
+    let others = others().into_iter().take(MAX_PROCESSES);
+    others.filter_map(name).collect()
 }
 
 /// Ends all processes but this one, which has to be the first of its namespace, and waits until they are gone.
 pub(super) fn end_others() {
-    while !others().is_empty() {
+    while is_any_left() {
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         while matches!(waitpid(None, None), Ok(_) | Err(Errno::EINTR)) {}
     }
 }
 
-/// Takes notice of every process that has ended; gives the status of `child` if it was one of them: its exit status, or the
+/// Takes notice of processes that have ended; gives the status of `child` if it was one of them: its exit status, or the
 /// negative number of the signal that ended it.
 pub(super) fn ended(child: u32) -> Option<i32> {
-    let mut status = None;
-    loop {
+    for _ in 0..MAX_ENDED {
         let (process, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(process, code)) => (process, code),
             Ok(WaitStatus::Signaled(process, signal, _)) => (process, -(signal as i32)),
             Err(Errno::EINTR) => continue,
-            _ => return status,
+            _ => return None,
         };
         if u32::try_from(process.as_raw()) == Ok(child) {
-            status = Some(code);
+            return Some(code);
         }
     }
+    None
 }
 
 fn others() -> Vec<u32> {
@@ -70,7 +98,9 @@ fn has_open(process: u32, socket: &str) -> bool {
         .into_iter()
         .flatten()
         .flatten();
-    let mut targets = handles.filter_map(|handle| fs::read_link(handle.path()).ok());
+    let mut targets = handles
+        .take(MAX_HANDLES)
+        .filter_map(|handle| fs::read_link(handle.path()).ok());
     targets.any(|target| target == Path::new(socket))
 }
 

@@ -8,35 +8,23 @@ use std::path::{Path, PathBuf};
 
 use gantry_system::files::remove_tree;
 use gantry_system::mounts::OverlayMount;
-use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 use rustix::fs::{AtFlags, Mode as FileMode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
-use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use super::network::{HOST, HOST_V6};
-use super::{RehearsalSpec, stand_ins, trace, watch};
+use super::resolver::RESOLVER;
+use super::{RehearsalSpec, stand_ins, trace};
+use crate::confinement::root::{
+    CLOSED, OF_THIS_MACHINE, become_root, forbid_devices, mount_devices, mount_kernel, named,
+};
 
 /// Where scripts written for sealer look for the rootfs.
 pub(super) const ROOTFS: &str = "/var/lib/sealer/data/my-cluster/rootfs";
 /// What the host is called.
 const HOSTNAME: &str = "rehearsal";
 
-/// What a host has of its system, with a writable layer over it. State of this machine (`/var`, `/home`) is no part of it.
-const OF_THIS_MACHINE: &[&str] = &[
-    "usr",
-    "etc",
-    "bin",
-    "sbin",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "var/lib/dpkg",
-    "var/lib/apt",
-    "var/lib/rpm",
-];
 /// Empty, as on a fresh host.
 const EMPTY: &[&str] = &[
     "boot",
@@ -63,9 +51,6 @@ const SHARED: &[&str] = &["tmp", "var/tmp"];
 /// What is in memory on hosts, too, and how much of it.
 const IN_MEMORY: [(&str, &std::ffi::CStr); 2] =
     [("dev", c"mode=0755,size=16m"), ("run", c"mode=0755,size=64m")];
-/// Devices that scripts may rely on; none of them leads to this machine's disks.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
-
 /// What a fresh host does not have, whatever this machine has: scripts would not install what they find.
 const NOT_INSTALLED: &[&str] = &[
     "containerd",
@@ -100,21 +85,6 @@ const NOT_CONFIGURED: &[&str] = &[
 /// Where programs are.
 const PROGRAMS: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
-/// What scripts keep of root's rights: those over files and processes, which are all of the sandbox. Not those over mounts, devices,
-/// the kernel or its network, nor the right to open what no path leads to.
-const KEPT: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::NET_RAW)
-    .union(CapabilitySet::SYS_CHROOT);
-
 /// Turns this process's own mount namespace into the host that `spec` is rehearsed on, and enters it.
 pub(super) fn enter(spec: &RehearsalSpec) -> io::Result<()> {
     // Nothing that happens from here on reaches the machine's mounts.
@@ -122,6 +92,7 @@ pub(super) fn enter(spec: &RehearsalSpec) -> io::Result<()> {
     let root = spec.folder("root")?;
     // What changes the root has to be a mount.
     named("the new root", mount_bind(&root, &root))?;
+    forbid_devices("the new root", &root)?;
     for folder in EMPTY {
         fs::create_dir_all(root.join(folder))?;
     }
@@ -138,26 +109,17 @@ pub(super) fn enter(spec: &RehearsalSpec) -> io::Result<()> {
     OverlayMount {
         lower: spec.lower.clone(),
         upper: Some((spec.folder("rootfs-upper")?, spec.folder("rootfs-work")?)),
-        target: rootfs,
+        target: rootfs.clone(),
     }
     .mount()?;
+    forbid_devices("the rootfs", &rootfs)?;
     mount_kernel(&root)?;
+    open_settings_of_network(&root)?;
+    mount_memory(&root)?;
     mount_devices(&root)?;
     become_root(&root)?;
     // Links that an image brings lead to places in here from now on.
     configure(spec)
-}
-
-/// Takes the rights away that reach further than the sandbox, from all that this process starts. It keeps its own.
-pub(super) fn drop_capabilities() -> io::Result<()> {
-    for capability in CapabilitySet::all().difference(KEPT).iter() {
-        match remove_capability_from_bounding_set(capability) {
-            // Older kernels know fewer.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 fn with_writable_layer(spec: &RehearsalSpec, path: &str, root: &Path) -> io::Result<()> {
@@ -175,28 +137,23 @@ fn with_writable_layer(spec: &RehearsalSpec, path: &str, root: &Path) -> io::Res
     OverlayMount {
         lower: vec![here],
         upper: Some((upper, spec.folder(&format!("{name}-work"))?)),
-        target,
+        target: target.clone(),
     }
-    .mount()
+    .mount()?;
+    forbid_devices(path, &target)
 }
 
-fn mount_kernel(root: &Path) -> io::Result<()> {
-    let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let (proc, sys) = (root.join("proc"), root.join("sys"));
-    named("/proc", mount("proc", &proc, "proc", closed, None))?;
-    // What is below belongs to this network alone; all else there is the machine's.
-    let net = proc.join("sys/net");
+/// What is below `/proc/sys/net` belongs to this network alone; all else there is the machine's.
+fn open_settings_of_network(root: &Path) -> io::Result<()> {
+    let net = root.join("proc/sys/net");
     named("/proc/sys/net", mount_bind(&net, &net))?;
-    let read_only = closed | MountFlags::BIND | MountFlags::RDONLY;
-    named("/proc", mount_remount(&proc, read_only, ""))?;
     named(
-        "/sys",
-        mount("sysfs", &sys, "sysfs", closed | MountFlags::RDONLY, None),
+        "/proc/sys/net",
+        mount_remount(&net, CLOSED | MountFlags::BIND, ""),
     )
 }
 
-fn mount_devices(root: &Path) -> io::Result<()> {
-    let dev = root.join("dev");
+fn mount_memory(root: &Path) -> io::Result<()> {
     for (folder, options) in IN_MEMORY {
         let place = root.join(folder);
         named(
@@ -204,36 +161,7 @@ fn mount_devices(root: &Path) -> io::Result<()> {
             mount("tmpfs", place, "tmpfs", MountFlags::NOSUID, Some(options)),
         )?;
     }
-    for name in DEVICES {
-        let device = Path::new("/dev").join(name);
-        if device.exists() {
-            File::create(dev.join(name))?;
-            let place = dev.join(name);
-            named(name, mount_bind(&device, &place))?;
-            // It is the machine's own: written to, but neither its mode nor its owner is changed.
-            let read_only = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
-            named(name, mount_remount(&place, read_only, ""))?;
-        }
-    }
-    fs::create_dir(dev.join("shm"))?;
-    fs::set_permissions(dev.join("shm"), fs::Permissions::from_mode(0o1777))?;
-    for (name, target) in [
-        ("fd", "fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-    ] {
-        symlink(format!("/proc/self/{target}"), dev.join(name))?;
-    }
     Ok(())
-}
-
-/// After this no path leads to the machine's own root: it is no longer mounted.
-fn become_root(root: &Path) -> io::Result<()> {
-    std::env::set_current_dir(root)?;
-    named("the new root", rustix::process::pivot_root(".", "."))?;
-    umount2(".", MntFlags::MNT_DETACH)?;
-    std::env::set_current_dir("/")
 }
 
 fn configure(spec: &RehearsalSpec) -> io::Result<()> {
@@ -250,7 +178,7 @@ fn configure(spec: &RehearsalSpec) -> io::Result<()> {
     replace("/etc/hosts", &hosts)?;
     replace(
         "/etc/resolv.conf",
-        &format!("nameserver {}\noptions ndots:1\n", watch::RESOLVER),
+        &format!("nameserver {RESOLVER}\noptions ndots:1\n"),
     )?;
     replace(
         "/etc/nsswitch.conf",
@@ -272,8 +200,12 @@ fn configure(spec: &RehearsalSpec) -> io::Result<()> {
     nix::unistd::mkfifo(trace::PIPE, Mode::S_IRUSR | Mode::S_IWUSR)?;
     stand_ins::write(Path::new("/"))?;
     for (path, text) in &spec.files {
-        write_in_rootfs(path, text)
-            .map_err(|error| io::Error::new(error.kind(), format!("{path} of the image: {error}")))?;
+        write_in_rootfs(path, text).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} of the image: {error}", trace::shown(path)),
+            )
+        })?;
     }
     make_executable(&Path::new(ROOTFS).join("scripts"))
 }
@@ -334,8 +266,4 @@ impl RehearsalSpec {
         fs::create_dir(&path)?;
         Ok(path)
     }
-}
-
-fn named<T>(place: &str, result: rustix::io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| io::Error::new(error.kind(), format!("cannot mount {place}: {error}")))
 }

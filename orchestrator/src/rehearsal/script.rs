@@ -12,13 +12,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::trace::{StandInCall, Trace, shown};
 use super::watch::Watch;
 use super::{Doubt, RehearsalSpec, ScriptCall, What, process, stand_ins, trace};
+use crate::confinement::Membership;
+use crate::confinement::bounds::{Bounds, Guard};
+use crate::report::printable;
 
 /// What a script leaves running has this long to end by itself.
 const SETTLE_LIMIT: Duration = Duration::from_secs(3);
 /// How often is looked whether a script has ended.
 const TICK_MS: u16 = 20;
-/// Space that is left to the machine on the disk that scripts write to, in bytes.
-const MIN_FREE_LEN: u64 = 512 << 20;
 /// Lines of output that are shown of a script that failed.
 const MAX_LAST_LINES: usize = 3;
 /// Longest of them, in bytes.
@@ -37,32 +38,62 @@ pub(super) struct ScriptEnd {
     pub(super) trace: Trace,
 }
 
-/// The pipe that traces come by, for all scripts: one of them may remove it.
-pub(super) fn open_pipe() -> io::Result<File> {
-    // Open for both ways, so that it never ends.
-    OpenOptions::new().read(true).write(true).open(trace::PIPE)
+/// What all scripts have in common.
+pub(super) struct Stage {
+    /// That traces come by: a script may remove it.
+    pipe: File,
+    bounds: Bounds,
+    guard: Guard,
+    membership: Option<Membership>,
 }
 
-/// Runs `call`, looks at what it does until it and all that it started have ended, or their time is over.
+impl Stage {
+    /// On the host of `spec`, which this process has entered. The kernel holds scripts to their bounds by `membership`.
+    ///
+    /// # Errors
+    /// When the pipe cannot be opened.
+    pub(super) fn new(spec: &RehearsalSpec, membership: Option<Membership>) -> io::Result<Self> {
+        Ok(Self {
+            // Open for both ways, so that it never ends.
+            pipe: OpenOptions::new().read(true).write(true).open(trace::PIPE)?,
+            bounds: spec.bounds,
+            // All that scripts write to is below one folder of the store.
+            guard: Guard::new(spec.bounds, "/"),
+            membership,
+        })
+    }
+}
+
+/// Runs `call`, looks at what it does until it and all that it started have ended, or their time is over, or they take too much.
 ///
 /// # Errors
 /// When it cannot be started or looked at.
 pub(super) fn run(
     spec: &RehearsalSpec,
     call: &ScriptCall,
-    pipe: &File,
+    stage: &mut Stage,
     watch: &mut Watch,
 ) -> io::Result<ScriptEnd> {
-    let mut running = Running::start(spec, call, pipe.try_clone()?)?;
+    let mut running = match &stage.membership {
+        Some(membership) => membership.start_in(|| Running::start(spec, call, &stage.pipe))?,
+        None => Running::start(spec, call, &stage.pipe)?,
+    };
     let limit = Duration::from_secs(spec.time_limit_s.into());
     let (began, mut ended) = (Instant::now(), None);
     let mut doubts = Vec::new();
     loop {
         running.look(watch)?;
         // Also those are taken notice of that have lost their parent.
-        if let Some(status) = process::ended(running.process) {
+        let status = process::ended(running.process);
+        // Another process may get its number later.
+        if let Some(status) = status.filter(|_| ended.is_none()) {
             ended = Some((status, Instant::now()));
             continue;
+        }
+        if let Some(excess) = stage.guard.excess()? {
+            let at = running.at();
+            doubts.push(running.doubt(format!("it was ended{at}, for {excess}")));
+            break;
         }
         match ended {
             None if began.elapsed() > limit => {
@@ -74,16 +105,7 @@ pub(super) fn run(
                 doubts.push(running.doubt(reason));
                 break;
             }
-            _ if free()? < MIN_FREE_LEN => {
-                let at = running.at();
-                let reason = format!(
-                    "it was ended{at}, for less than {} MiB of this machine's disk are left",
-                    MIN_FREE_LEN >> 20
-                );
-                doubts.push(running.doubt(reason));
-                break;
-            }
-            Some(_) if process::names_of_others().is_empty() => break,
+            Some(_) if !process::is_any_left() => break,
             Some((_, when)) if when.elapsed() > SETTLE_LIMIT => {
                 let left = process::names_of_others();
                 let names: BTreeSet<String> = left.into_iter().take(MAX_NAMES_SHOWN).collect();
@@ -100,6 +122,18 @@ pub(super) fn run(
     }
     process::end_others();
     running.look(watch)?;
+    let lost = watch.finish(&call.name, &mut running.trace)?;
+    if lost > 0 {
+        let reason = format!("{lost} of its packets were not seen: whom else it reaches is not known");
+        doubts.push(running.doubt(reason));
+    }
+    if let Some(membership) = &mut stage.membership
+        && let Some(excess) = membership.refused(stage.bounds)?
+    {
+        doubts.push(running.doubt(format!(
+            "{excess}, which the kernel refused; what it would have done with that is not known"
+        )));
+    }
     let succeeded = matches!(ended, Some((0, _)));
     if let Some((status, _)) = ended.filter(|(status, _)| *status != 0) {
         let how = if status < 0 {
@@ -144,7 +178,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(spec: &RehearsalSpec, call: &ScriptCall, pipe: File) -> io::Result<Self> {
+    fn start(spec: &RehearsalSpec, call: &ScriptCall, pipe: &File) -> io::Result<Self> {
         let (output, writer) = io::pipe()?;
         let child = Command::new("/bin/bash")
             .args(&call.words)
@@ -162,7 +196,7 @@ impl Running {
             process: child.id(),
             output,
             output_open: true,
-            pipe,
+            pipe: pipe.try_clone()?,
             trace: Trace::of(&call.name),
             last: VecDeque::new(),
             line: Vec::new(),
@@ -172,15 +206,13 @@ impl Running {
 
     /// Waits a moment for anything to happen, and looks at it.
     fn look(&mut self, watch: &mut Watch) -> io::Result<()> {
-        let [packets, resolver] = watch.handles();
-        let mut handles = vec![
-            PollFd::new(packets, PollFlags::POLLIN),
-            PollFd::new(resolver, PollFlags::POLLIN),
-            PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN),
-        ];
-        if self.output_open {
-            handles.push(PollFd::new(self.output.as_fd(), PollFlags::POLLIN));
-        }
+        let own = std::iter::once(self.pipe.as_fd()).chain(self.output_open.then(|| self.output.as_fd()));
+        let mut handles: Vec<PollFd<'_>> = watch
+            .handles()
+            .into_iter()
+            .chain(own)
+            .map(|handle| PollFd::new(handle, PollFlags::POLLIN))
+            .collect();
         match poll(&mut handles, PollTimeout::from(TICK_MS)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -237,15 +269,11 @@ impl Running {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        let line = String::from_utf8_lossy(&line);
+        let line = printable(&line);
         if line.trim().is_empty() {
             return;
         }
-        self.last.push_back(
-            line.chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect(),
-        );
+        self.last.push_back(line);
         if self.last.len() > MAX_LAST_LINES {
             self.last.pop_front();
         }
@@ -270,17 +298,8 @@ impl Running {
     }
 
     fn doubt(&self, reason: String) -> Doubt {
-        Doubt {
-            script: self.script.clone(),
-            reason,
-        }
+        Doubt::new(&self.script, &reason)
     }
-}
-
-/// Bytes that are free on the disk that scripts write to: all of it is below one folder of the store.
-fn free() -> io::Result<u64> {
-    let found = rustix::fs::statvfs("/")?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Whether reading would not wait.

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::printable;
+
 /// Between the parts of a line: the unit separator, which nobody types.
 pub(super) const SEPARATOR: char = '\u{1f}';
 /// What bash reads before every script (its variable `BASH_ENV`): `+`, time, file, line, command go to the pipe in [`PIPE`].
@@ -160,8 +162,8 @@ fn microseconds(text: &str) -> Option<u64> {
 
 /// `text` as a terminal can bear it, and not longer than it needs to be.
 pub(super) fn shown(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().take(MAX_SHOWN).map(shown).collect()
+    let beginning: String = text.chars().take(MAX_SHOWN).collect();
+    printable(beginning.as_bytes())
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! This module owns what is seen of the network while scripts run: a socket that gets every packet of `lo`, and a resolver that
-//! answers every name.
+//! This module owns what is seen of the network while scripts run: a socket that gets the packets of `lo`, and what the resolver is
+//! asked.
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,34 +15,34 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 
+use super::filter::{self, MAX_PACKET_LEN};
 use super::names::{Names, Question};
 use super::network::{HOST, HOST_V6};
 use super::packet::{Attempt, Way};
-use super::process;
+use super::resolver::{DNS, Resolver};
 use super::trace::{Trace, shown};
-use super::{Finding, Line, What};
+use super::{Finding, Line, What, process};
 
-/// Where scripts find the resolver.
-pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
-const DNS: u16 = 53;
 /// Names below it are the cluster's own.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Reverse look-ups: of addresses that nobody has.
 const REVERSE: &str = ".arpa";
 
-/// Longest beginning of a packet that is looked at, in bytes: any question of DNS is in it.
-const MAX_PACKET_LEN: usize = 1024;
-/// Bytes of packets that wait to be looked at.
-const QUEUE_LEN: usize = 8 << 20;
+/// Bytes of packets that wait to be looked at, with what the kernel notes about each.
+const QUEUE_LEN: usize = 64 << 20;
 /// Packets that are looked at in a row.
 const MAX_PACKETS: usize = 1024;
+/// How often in a row: none of those that wait takes less than 256 bytes.
+const MAX_ROWS: usize = QUEUE_LEN / 256 / MAX_PACKETS;
 /// Most findings that are listed.
 const MAX_FINDINGS: usize = 1000;
 
 /// What is seen of the network.
 pub(super) struct Watch {
     packets: OwnedFd,
-    resolver: UdpSocket,
+    /// Packets that found no place in the queue, as far as the kernel has told; it counts anew after the largest number.
+    lost: u32,
+    resolver: Resolver,
     names: Names,
     /// Names that are the cluster's own.
     own: Vec<String>,
@@ -50,8 +50,6 @@ pub(super) struct Watch {
     pub(super) findings: Vec<Finding>,
     /// Findings beyond [`MAX_FINDINGS`] are not listed.
     pub(super) left_out: bool,
-    /// The resolver was asked over TCP, where it does not answer.
-    pub(super) asked_over_tcp: bool,
 }
 
 impl Watch {
@@ -67,43 +65,58 @@ impl Watch {
             SockProtocol::EthAll,
         )?;
         setsockopt(&packets, sockopt::ReceiveTimestampns, &true)?;
+        setsockopt(&packets, sockopt::RxqOvfl, &1)?;
         setsockopt(&packets, sockopt::RcvBufForce, &QUEUE_LEN)?;
-        let resolver = UdpSocket::bind((RESOLVER, DNS))?;
-        resolver.set_nonblocking(true)?;
+        filter::attach(&packets)?;
         Ok(Self {
             packets,
-            resolver,
+            lost: 0,
+            resolver: Resolver::begin()?,
             names: Names::default(),
             own: own.to_vec(),
             seen: BTreeSet::new(),
             findings: Vec::new(),
             left_out: false,
-            asked_over_tcp: false,
         })
     }
 
     /// What becomes readable when there is something to see.
-    pub(super) fn handles(&self) -> [BorrowedFd<'_>; 2] {
-        [self.packets.as_fd(), self.resolver.as_fd()]
+    pub(super) fn handles(&self) -> Vec<BorrowedFd<'_>> {
+        let mut handles = vec![self.packets.as_fd()];
+        handles.extend(self.resolver.handles());
+        handles
     }
 
-    /// Looks at all that was seen since the last time, while `script` runs. `trace` is brought up to date by `update`, between
-    /// the packets and whose they are: what a line sends is sent after the line is told.
+    /// Looks at all that is left of `script`, when none of its processes is; gives how many packets were lost since the last time.
+    pub(super) fn finish(&mut self, script: &str, trace: &mut Trace) -> io::Result<u32> {
+        let before = self.lost;
+        for _ in 0..MAX_ROWS {
+            if !self.look(script, trace, &mut |_| Ok(()))? {
+                break;
+            }
+        }
+        // The kernel tells with a packet how many were lost before it.
+        self.resolver.send_mark()?;
+        self.look(script, trace, &mut |_| Ok(()))?;
+        Ok(self.lost.wrapping_sub(before))
+    }
+
+    /// Looks at what was seen since the last time, while `script` runs, and says whether there were any packets. `trace` is brought
+    /// up to date by `update`, between the packets and whose they are: what a line sends is sent after the line is told.
     pub(super) fn look(
         &mut self,
         script: &str,
         trace: &mut Trace,
         update: &mut dyn FnMut(&mut Trace) -> io::Result<()>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let seen = self.packets()?;
+        let any = !seen.is_empty();
         update(trace)?;
         for (time, packet) in seen {
             let Some(attempt) = Attempt::read(&packet) else {
                 continue;
             };
             if self.is_own(attempt.address) {
-                let is_resolver = attempt.address == IpAddr::V4(RESOLVER);
-                self.asked_over_tcp |= is_resolver && attempt.way == Way::Tcp(DNS);
                 continue;
             }
             let what = match attempt.way {
@@ -111,33 +124,30 @@ impl Watch {
                 Way::Udp(port, _) => What::Sends(self.peer(attempt.address, Some(port))),
                 Way::Ping => What::Pings(self.peer(attempt.address, None)),
             };
-            self.find(script, what, trace.at(time), None);
+            self.find(script, what, trace.at(time), &|| None);
             if let Way::Udp(DNS, question) = attempt.way
                 && let Some(question) = Question::read(question)
                 && !self.is_own_name(&question.name)
             {
-                self.find(
-                    script,
-                    What::Resolves(shown(&question.name)),
-                    trace.at(time),
-                    None,
-                );
+                let what = What::Resolves(shown(&question.name));
+                self.find(script, what, trace.at(time), &|| None);
             }
         }
-        self.answer(script, trace)
+        self.answer(script, trace)?;
+        Ok(any)
     }
 
     /// What a script was seen doing that no packet tells.
     pub(super) fn found(&mut self, script: &str, what: What, line: Option<&Line>) {
-        self.find(script, what, line, None);
+        self.find(script, what, line, &|| None);
     }
 
-    fn packets(&self) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    fn packets(&mut self) -> io::Result<Vec<(u64, Vec<u8>)>> {
         let mut packets = Vec::new();
         while packets.len() < MAX_PACKETS {
             let mut packet = [0; MAX_PACKET_LEN];
             let mut parts = [IoSliceMut::new(&mut packet)];
-            let mut control = cmsg_space!(TimeSpec);
+            let mut control = cmsg_space!(TimeSpec, u32);
             let handle = self.packets.as_raw_fd();
             let received = match recvmsg::<()>(handle, &mut parts, Some(&mut control), MsgFlags::empty()) {
                 Ok(received) => received,
@@ -145,10 +155,14 @@ impl Watch {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let time = received.cmsgs()?.find_map(|message| match message {
-                ControlMessageOwned::ScmTimestampns(time) => Some(micros(time)),
-                _ => None,
-            });
+            let mut time = None;
+            for message in received.cmsgs()? {
+                match message {
+                    ControlMessageOwned::ScmTimestampns(at) => time = Some(micros(at)),
+                    ControlMessageOwned::RxqOvfl(lost) => self.lost = lost,
+                    _ => {}
+                }
+            }
             let len = received.bytes;
             packets.push((time.unwrap_or_else(now), packet[..len].to_vec()));
         }
@@ -156,35 +170,19 @@ impl Watch {
     }
 
     fn answer(&mut self, script: &str, trace: &Trace) -> io::Result<()> {
-        for _ in 0..MAX_PACKETS {
-            let mut message = [0; MAX_PACKET_LEN];
-            let (len, from) = match self.resolver.recv_from(&mut message) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // Somebody who asked went away without waiting for the answer.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                Err(error) => return Err(error),
-            };
-            let Some(question) = Question::read(&message[..len]) else {
-                continue;
-            };
-            let address = if self.own.contains(&question.name) {
+        for asked in self.resolver.questions()? {
+            let name = &asked.question.name;
+            let address = if self.own.contains(name) {
                 Some(HOST)
-            } else if self.is_own_name(&question.name) || question.name.ends_with(REVERSE) {
+            } else if self.is_own_name(name) || name.ends_with(REVERSE) {
                 None
             } else {
                 // It waits for its answer, so it is still there.
-                let asks = process::that_sends_from(from.port());
-                self.find(
-                    script,
-                    What::Resolves(shown(&question.name)),
-                    trace.at(now()),
-                    asks,
-                );
-                Some(self.names.address(&question.name))
+                let asks = || process::that_sends_from(asked.way, asked.port);
+                self.find(script, What::Resolves(shown(name)), trace.at(now()), &asks);
+                Some(self.names.address(name))
             };
-            // Whoever asked may be gone.
-            let _ = self.resolver.send_to(&question.answer(address), from);
+            self.resolver.answer(&asked, address);
         }
         Ok(())
     }
@@ -225,19 +223,22 @@ impl Watch {
         }
     }
 
-    fn find(&mut self, script: &str, what: What, line: Option<&Line>, process: Option<String>) {
-        if !self.seen.insert((script.to_owned(), what.clone())) {
+    /// Lists what is not listed yet; only then `process` is asked, which takes its time.
+    fn find(&mut self, script: &str, what: What, line: Option<&Line>, process: &dyn Fn() -> Option<String>) {
+        let found = (script.to_owned(), what);
+        if self.seen.contains(&found) {
             return;
         }
         if self.findings.len() == MAX_FINDINGS {
             self.left_out = true;
-            self.seen.remove(&(script.to_owned(), what));
             return;
         }
+        let what = found.1.clone();
+        self.seen.insert(found);
         self.findings.push(Finding {
             script: script.to_owned(),
             line: line.cloned(),
-            process,
+            process: process(),
             what,
         });
     }

@@ -1,19 +1,14 @@
 //! RUN: a command of the Kubefile on this host, with the merged rootfs as its working directory.
 //!
-//! ```text
-//! gantry build ─ starts ─▶ outer process        namespaces: mounts, processes, IPC, names, (network)
-//!                            └─ starts ─▶ inner process   pid 1 there: mounts, read-only host, then the command
-//! ```
-//!
-//! Every mount is made inside the mount namespace: when the command ends, or anything above it is killed, all of
+//! It finds this machine's programs and configuration, to read, and nothing else of it; what closes the sandbox is in
+//! [`crate::confinement`]. Every mount is made inside the mount namespace: when the command ends, or anything above it is killed, all of
 //! them are gone. What the command wrote is in the upper folder and becomes the layer.
 
 mod child;
 mod output;
 mod sandbox;
 
-pub(crate) use child::first_of_new_namespaces;
-pub use child::{ChildArgs, run_child};
+pub use child::run_child;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,12 +24,18 @@ use gantry_store::{LayerOptions, Store, layer_from_tree};
 use gantry_system::files::remove_tree;
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::bounds::Bounds;
+use crate::confinement::{ControlGroup, GroupFolders};
 use crate::exit::{OrExit as _, failure};
 
 /// Where the command finds the rootfs.
 const ROOTFS: &str = "/run/gantry/rootfs";
 /// Status of the child when the command could not be started at all.
 const CANNOT_START: i32 = 125;
+/// A user and group that own nothing.
+const NOBODY: u32 = 65534;
+/// In the scratch folder: what the command was ended for, if it took too much.
+const EXCESS: &str = "excess";
 
 /// Most bytes of an answer.
 const MAX_ANSWER_LEN: u64 = 1 << 20;
@@ -50,8 +51,14 @@ struct RunSpec {
     upper: PathBuf,
     /// For the kernel.
     work: PathBuf,
-    /// Where the overlay is mounted at first.
-    merged: PathBuf,
+    /// Becomes the root.
+    root: PathBuf,
+    /// Gets what the command took too much of.
+    excess: PathBuf,
+    /// The most that it takes.
+    bounds: Bounds,
+    /// Where the kernel holds it to that.
+    group: Option<GroupFolders>,
     /// Whether the host's network is there.
     network: bool,
     /// Whether nothing of the host is there, and the command runs as nobody.
@@ -77,6 +84,23 @@ impl Scratch {
         let path = self.0.join(name);
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
+    }
+
+    /// Creates the empty file for what a command took too much of.
+    fn excess_file(&self) -> anyhow::Result<PathBuf> {
+        let path = self.0.join(EXCESS);
+        fs::write(&path, "").with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Fails where the command took too much, and says what of.
+    fn refuse_excess(&self, what: &str) -> anyhow::Result<()> {
+        let path = self.0.join(EXCESS);
+        let excess = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if excess.is_empty() {
+            return Ok(());
+        }
+        Err(failure(ExitCode::Failed, format!("{what} was ended: {excess}")))
     }
 
     /// Writes down what the child processes have to know; gives the file.
@@ -126,18 +150,23 @@ pub fn run(
     }
     add_defaults(&mut env, options.mtime);
     let upper = scratch.folder("upper")?;
+    let bounds = Bounds::of_builds();
+    let group = ControlGroup::make(bounds);
     let spec = RunSpec {
         lower,
         upper: upper.clone(),
         work: scratch.folder("work")?,
-        merged: scratch.folder("merged")?,
+        root: scratch.folder("root")?,
+        excess: scratch.excess_file()?,
+        bounds,
+        group: group.as_ref().map(ControlGroup::folders),
         network,
         alone: false,
         arguments,
         env,
     };
     let spec_file = scratch.write(&spec)?;
-    execute(&spec_file, line)?;
+    execute(&spec_file, &scratch, line)?;
     let wrote_nothing = fs::read_dir(&upper).is_ok_and(|mut entries| entries.next().is_none());
     if wrote_nothing {
         return Ok(None);
@@ -162,11 +191,16 @@ pub fn ask(
     let scratch = scratch(store)?;
     let mut env = BTreeMap::new();
     add_defaults(&mut env, 0);
+    let bounds = Bounds::of_builds();
+    let group = ControlGroup::make(bounds);
     let spec = RunSpec {
         lower: vec![scratch.folder("empty")?],
         upper: scratch.folder("upper")?,
         work: scratch.folder("work")?,
-        merged: scratch.folder("merged")?,
+        root: scratch.folder("root")?,
+        excess: scratch.excess_file()?,
+        bounds,
+        group: group.as_ref().map(ControlGroup::folders),
         network: false,
         alone: true,
         arguments,
@@ -202,6 +236,7 @@ pub fn ask(
         .join()
         .expect("reading does not panic")
         .context("cannot read what it says")?;
+    scratch.refuse_excess("it")?;
     match status.code() {
         Some(0) if bytes.len() as u64 > MAX_ANSWER_LEN => Err(failure(
             ExitCode::Failed,
@@ -264,7 +299,7 @@ fn start(spec_file: &Path, errors: Stdio) -> anyhow::Result<Child> {
         .context("cannot start the process that runs RUN")
 }
 
-fn execute(spec_file: &Path, line: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+fn execute(spec_file: &Path, scratch: &Scratch, line: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
     let mut child = start(spec_file, Stdio::piped())?;
     let streams = (child.stdout.take(), child.stderr.take());
     output::forward(
@@ -273,6 +308,7 @@ fn execute(spec_file: &Path, line: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
         line,
     );
     let status = child.wait().context("cannot wait for RUN")?;
+    scratch.refuse_excess("the RUN command")?;
     match status.code() {
         Some(0) => Ok(()),
         Some(CANNOT_START) => Err(failure(ExitCode::Failed, "the RUN command could not be started")),

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use crate::report::printable;
+
 /// Longest line that is kept together; the rest comes as the next line.
 const MAX_LINE: usize = 4096;
 /// Lines that wait for a slow terminal before the command has to.
@@ -39,7 +41,7 @@ fn read_lines(stream: impl Read, lines: &SyncSender<String>) {
             Err(_) => break,
         };
         stream.consume(used);
-        if complete && !line.is_empty() && lines.send(shown(&line)).is_err() {
+        if complete && !line.is_empty() && lines.send(printable(&line)).is_err() {
             return;
         }
         if complete {
@@ -47,22 +49,8 @@ fn read_lines(stream: impl Read, lines: &SyncSender<String>) {
         }
     }
     if !line.is_empty() {
-        let _ = lines.send(shown(&line));
+        let _ = lines.send(printable(&line));
     }
-}
-
-/// No byte that a terminal would act on.
-fn shown(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -78,7 +66,7 @@ mod tests {
         forward(&input[..], std::io::empty(), &mut |line| {
             lines.push(line.to_owned());
         });
-        assert_eq!(lines[..3], ["one", "two", "\u{fffd}[2Jthree"]);
+        assert_eq!(lines[..3], ["one", "two", "three"]);
         assert!(lines[3..].iter().all(|line| line.len() <= 2 * MAX_LINE));
         assert_eq!(lines[3..].iter().map(String::len).sum::<usize>(), long.len());
     }

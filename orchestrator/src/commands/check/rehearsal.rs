@@ -13,6 +13,7 @@ use crate::commands::run::default_clusterfile;
 use crate::context::Context;
 use crate::output::Table;
 use crate::rehearsal::{self, Doubt, Finding, Outcome};
+use crate::report::printable;
 
 /// Flags of a rehearsal.
 #[derive(Debug, clap::Args)]
@@ -79,10 +80,8 @@ impl RehearsalArgs {
         match own {
             Ok(clusterfile) => Ok((clusterfile, None)),
             Err(error) => {
-                let doubt = Doubt {
-                    script: "etc/Clusterfile".to_owned(),
-                    reason: format!("scripts run without what it says: {error:#}"),
-                };
+                let reason = format!("scripts run without what it says: {error:#}");
+                let doubt = Doubt::new("etc/Clusterfile", &reason);
                 Ok((for_one_host("Clusterfile", PLAIN)?, Some(doubt)))
             }
         }
@@ -95,14 +94,16 @@ pub(super) fn text(outcome: &Outcome) -> String {
     if !outcome.findings.is_empty() {
         let mut table = Table::new(["NEEDS A NETWORK", "AT", "SCRIPT"]);
         for finding in &outcome.findings {
-            table.row([finding.what.to_string(), at(finding), finding.script.clone()]);
+            let cells = [finding.what.to_string(), at(finding), finding.script.clone()];
+            table.row(cells.map(|cell| printable(cell.as_bytes())));
         }
         text.push_str(&format!("\n{}", table.render()));
     }
     if !outcome.doubts.is_empty() {
         let mut table = Table::new(["NOT KNOWN OF", "WHY"]);
         for doubt in &outcome.doubts {
-            table.row([doubt.script.clone(), doubt.reason.clone()]);
+            let cells = [&doubt.script, &doubt.reason];
+            table.row(cells.map(|cell| printable(cell.as_bytes())));
         }
         text.push_str(&format!("\n{}", table.render()));
     }

@@ -1,4 +1,4 @@
-//! This module owns what scripts may not ask of the kernel. Their rights end at the sandbox, and a user namespace would give them
+//! This module owns what others may not ask of the kernel. Their rights end at the sandbox, and a user namespace would give them
 //! all rights anew; keys and some kinds of sockets know no namespaces at all.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const X32: libc::c_long = 0x4000_0000;
 
 /// Takes these system calls away from this thread, and from all that it starts. Programs of another architecture than this one's
 /// are ended.
-pub(super) fn refuse() -> io::Result<()> {
+pub(crate) fn refuse() -> io::Result<()> {
     // Whoever asks for namespaces this way shows them in memory, where no filter looks; libraries ask the older way then.
     load(rules([(libc::SYS_clone3, vec![])]), libc::ENOSYS)?;
     let new_user = libc::CLONE_NEWUSER as u64;
