@@ -38,9 +38,18 @@ struct Files {
     key: Option<String>,
     /// `next-ca`.
     next: Option<String>,
+    /// Of which CA kubelet's certificate is.
+    kubelet: String,
     /// What runs has read other files than are here now.
     is_stale: bool,
 }
+
+/// What an agent says when it changes nothing, in short.
+const STILL_SIGNS: &str = "the CA that signs here is not among them";
+const KUBELET_HAS_NOT_MOVED: &str = "kubelet would be refused: `gantry delete`, and `gantry join`";
+const SIGNS: &str = "it signs on this host already";
+const NO_KEY: &str = "there is no key";
+const REFUSED: &str = "it does not trust who asks";
 
 /// How many changes are left until a step is cut off.
 struct Left(usize);
@@ -57,29 +66,49 @@ impl Left {
     }
 }
 
+/// Whether a step came to its end, or was cut off; or why it was not begun.
+type Went = Result<bool, &'static str>;
+
 impl Files {
     /// The one that was first stays it, where it stays.
-    fn trust(&mut self, wanted: &[String], left: &mut Left) -> bool {
+    fn trust(&mut self, wanted: &[String], left: &mut Left) -> Went {
+        let first = self.trusted[0].clone();
+        if self.key.is_some() && !wanted.contains(&first) {
+            return Err(STILL_SIGNS);
+        }
+        if wanted.len() == 1 && self.kubelet != wanted[0] {
+            return Err(KUBELET_HAS_NOT_MOVED);
+        }
         let write = || {
             self.is_stale |= self.trusted != wanted;
-            let first = self.trusted[0].clone();
             self.trusted = wanted.to_vec();
             self.trusted.sort_by_key(|pem| *pem != first);
         };
-        left.change(write) && left.change(|| self.is_stale = false)
+        Ok(left.change(write) && left.change(|| self.is_stale = false))
     }
 
-    fn sign(&mut self, new: &str, fetches: bool, left: &mut Left) -> bool {
-        if fetches && self.key.as_deref() != Some(new) && !left.change(|| self.next = Some(new.into())) {
-            return false;
+    /// By its own key, or by that of a host which trusts these.
+    fn sign(&mut self, new: &str, from: Option<&[String]>, left: &mut Left) -> Went {
+        let has_key = [&self.next, &self.key].contains(&&Some(new.to_owned()));
+        match from {
+            _ if has_key => {}
+            None => return Err(NO_KEY),
+            Some(trusted) if !trusted.contains(self.key.as_ref().unwrap()) => return Err(REFUSED),
+            Some(_) if !left.change(|| self.next = Some(new.into())) => return Ok(false),
+            Some(_) => {}
         }
-        assert!(self.next.as_deref() == Some(new) || self.key.as_deref() == Some(new));
-        left.change(|| self.key = Some(new.into()))
+        let taken_up = left.change(|| self.key = Some(new.into()))
             && left.change(|| {
                 self.trusted.retain(|pem| pem != new);
                 self.trusted.insert(0, new.into());
             })
-            && left.change(|| self.next = None)
+            && left.change(|| self.next = None);
+        Ok(taken_up)
+    }
+
+    fn renew_kubelet(&mut self, new: &str, left: &mut Left) -> Went {
+        assert!(self.trusted.iter().any(|pem| pem == new));
+        Ok(left.change(|| self.kubelet = new.into()))
     }
 }
 
@@ -98,6 +127,8 @@ struct Site {
     before: String,
     /// A CA that took the place of another is replaced, too.
     again: bool,
+    /// The host whose agent refused a step last, and its words.
+    refusal: Option<(IpAddr, &'static str)>,
 }
 
 /// Where a step of a host is cut off: after so many of the changes that it consists of.
@@ -133,6 +164,7 @@ impl Site {
                     trusted: vec![OLD.into()],
                     key: is_master.then(|| OLD.into()),
                     next: None,
+                    kubelet: OLD.into(),
                     is_stale: false,
                 },
             );
@@ -146,6 +178,7 @@ impl Site {
             made: 0,
             before: OLD.into(),
             again: false,
+            refusal: None,
         };
         site.look();
         site
@@ -220,7 +253,14 @@ impl Site {
         for step in plan.steps().filter(|step| step.is_to_do()) {
             let here = |cut: &&Cut| cut.host == step.host && cut.title == step.title;
             let changes = cut.filter(here).map_or(usize::MAX, |cut| cut.changes);
-            let outcome = self.perform(step, changes);
+            let outcome = match self.perform(step, changes) {
+                Ok(true) => None,
+                Ok(false) => Some(StepOutcome::Unknown),
+                Err(words) => {
+                    self.refusal = Some((step.host, words));
+                    Some(StepOutcome::Failed(words.into()))
+                }
+            };
             let mut alone = plan.clone();
             for wave in &mut alone.waves {
                 wave.steps
@@ -236,36 +276,114 @@ impl Site {
         true
     }
 
-    /// The changes that a step consists of, in the agent's order, until it is cut off; and how it ends, where that is not well.
-    fn perform(&mut self, step: &PlannedStep, changes: usize) -> Option<StepOutcome> {
+    /// The changes that a step consists of, in the agent's order, until it is cut off.
+    fn perform(&mut self, step: &PlannedStep, changes: usize) -> Went {
         let new = self.newest();
+        let trusted_by = |host: IpAddr| self.files[&host].trusted.clone();
+        let from = match &step.step.action {
+            StepAction::SignByClusterCa { from, .. } => from.map(trusted_by),
+            _ => None,
+        };
         let files = self.files.get_mut(&step.host).unwrap();
         let mut left = Left(changes);
         if let (StepAction::WithdrawClusterCa { ca, .. }, Some(key)) = (&step.step.action, &files.key)
             && known(key).fingerprint == *ca
         {
-            return Some(StepOutcome::Failed("it signs on this host already".into()));
+            return Err(SIGNS);
         }
         let all = match &step.step.action {
             StepAction::MakeClusterCa { .. } => left.change(|| {
                 self.made += 1;
                 files.next = Some(format!("made {}\n", self.made));
             }),
-            StepAction::TrustClusterCas { authorities, .. } => files.trust(authorities, &mut left),
+            StepAction::TrustClusterCas { authorities, .. } => files.trust(authorities, &mut left)?,
             StepAction::WithdrawClusterCa { authorities, .. } => {
-                left.change(|| files.next = None) && files.trust(authorities, &mut left)
+                left.change(|| files.next = None) && files.trust(authorities, &mut left)?
             }
             StepAction::PublishClusterCas { authorities, .. } => {
                 left.change(|| self.told.clone_from(authorities))
             }
-            StepAction::SignByClusterCa { ca, from, .. } => {
+            StepAction::SignByClusterCa { ca, .. } => {
                 assert_eq!(known(&new).fingerprint, *ca);
-                files.sign(&new, from.is_some(), &mut left)
+                files.sign(&new, from.as_deref(), &mut left)?
+            }
+            StepAction::RenewKubeletCertificate { ca, .. } => {
+                assert_eq!(known(&new).fingerprint, *ca);
+                files.renew_kubelet(&new, &mut left)?
             }
             _ => true,
         };
         // Power may be cut right before the end is written down, too.
-        (!all || !left.change(|| ())).then_some(StepOutcome::Unknown)
+        Ok(all && left.change(|| ()))
+    }
+
+    /// As `gantry delete` does.
+    fn delete(&mut self, host: IpAddr, story: &str) {
+        let at = self.hosts.iter().position(|one| *one == host).unwrap();
+        self.hosts.remove(at);
+        self.files.remove(&host);
+        self.inventory.hosts.remove(&host);
+        if at < self.masters {
+            self.masters -= 1;
+        }
+        assert!(self.masters > 0, "{story}: the last control plane cannot leave");
+    }
+
+    /// Goes whatever way on is told, taking hosts out where that is told, until there is nothing to do.
+    fn lead_out_of_anything(&mut self, story: &str) {
+        let mut is_forward = true;
+        for _ in 0..20 {
+            let plan = if is_forward { self.forward() } else { self.back() };
+            match plan {
+                Ok(None) if is_forward => return self.is_whole(story),
+                // Another one can be made by then.
+                Ok(None) => is_forward = true,
+                Ok(Some(plan)) if is_forward && self.is_whole_again(&plan) => return self.is_whole(story),
+                Ok(Some(plan)) => {
+                    if !self.execute(&plan, None) {
+                        let (host, words) = self.refusal.take().unwrap();
+                        assert!(words.contains("gantry delete"), "{story}: {host}: {words}");
+                        let story = &format!("{story}: {words}: {:?}", self.files);
+                        self.delete(host, story);
+                    }
+                }
+                Err(refused) => {
+                    let told = told_next(&refused);
+                    let masters = self.hosts[..self.masters].to_vec();
+                    let leaves = |host: &&IpAddr| told.contains(&format!("gantry delete -m {host}`"));
+                    match masters.iter().find(leaves) {
+                        Some(host) => self.delete(*host, story),
+                        None if is_forward => {
+                            assert!(told.contains("--abort"), "{story}: {refused}: {told}");
+                            is_forward = false;
+                        }
+                        None => panic!("{story}: {refused}: {told}"),
+                    }
+                }
+            }
+        }
+        panic!("{story}: it does not end: {:?}", self.files);
+    }
+
+    /// Whether `plan` begins another replacement.
+    fn is_whole_again(&self, plan: &Plan) -> bool {
+        self.files.values().all(|files| files.next.is_none())
+            && plan.steps().all(|step| step.title == "new cluster CA")
+    }
+
+    fn is_whole(&self, story: &str) {
+        let only = &self.files[&self.hosts[0]].trusted[0];
+        for (host, files) in &self.files {
+            let expected = Files {
+                trusted: vec![only.clone()],
+                key: files.key.as_ref().map(|_| only.clone()),
+                next: None,
+                kubelet: only.clone(),
+                is_stale: false,
+            };
+            assert_eq!(*files, expected, "{story}: {host}");
+        }
+        assert_eq!(self.told, std::slice::from_ref(only), "{story}");
     }
 
     /// Goes the way on that is told, to its end.
@@ -307,6 +425,7 @@ impl Site {
                 trusted: vec![only.clone()],
                 key: files.key.as_ref().map(|_| only.clone()),
                 next: None,
+                kubelet: only.clone(),
                 is_stale: false,
             };
             assert_eq!(*files, expected, "{story}: {host}");
@@ -380,6 +499,57 @@ fn wherever_a_step_is_cut_off_one_of_both_ways_leads_out() {
     for (site, story) in stages() {
         for prefers_back in [false, true] {
             site.clone().lead_out(prefers_back, &story);
+        }
+    }
+}
+
+#[test]
+fn so_does_one_where_the_masters_are_in_another_order_by_then() {
+    for (mut site, story) in stages().into_iter().filter(|(site, _)| site.masters > 1) {
+        let masters = site.masters;
+        site.hosts[..masters].reverse();
+        for prefers_back in [false, true] {
+            site.clone().lead_out(prefers_back, &format!("{story}, turned"));
+        }
+    }
+}
+
+/// By a snapshot of its disk, or /etc/kubernetes alone by a copy of it.
+#[test]
+fn a_host_that_was_put_back_to_what_it_was_goes_on_or_is_named_with_the_way_out() {
+    for start in [Site::new(1, 2), Site::new(3, 1), Site::replaced_before(3, 1)] {
+        let mut sites = vec![start];
+        while let Some(plan) = sites.last().unwrap().forward().unwrap() {
+            let mut site = sites.last().unwrap().clone();
+            assert!(site.execute(&plan, None));
+            // That the next one is made is another story.
+            site.again = false;
+            sites.push(site);
+        }
+        for (now, site) in sites.iter().enumerate() {
+            for (then, before) in sites[..now].iter().enumerate() {
+                for host in &site.hosts {
+                    // What an only control plane has lost, nobody else can give it.
+                    let is_only = site.masters == 1 && *host == site.hosts[0];
+                    for whole in [false, true].into_iter().skip(usize::from(is_only)) {
+                        let mut site = site.clone();
+                        let files = site.files.get_mut(host).unwrap();
+                        let kubelet = std::mem::replace(files, before.files[host].clone()).kubelet;
+                        if whole {
+                            let report = before.inventory.hosts[host].clone();
+                            site.inventory.hosts.insert(*host, report);
+                        } else {
+                            files.kubelet = kubelet;
+                        }
+                        site.look();
+                        let story = format!(
+                            "{} control planes, {host} from {now} back to {then}, whole: {whole}",
+                            site.masters
+                        );
+                        site.lead_out_of_anything(&story);
+                    }
+                }
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 
 use gantry::exit::Failure;
 use gantry::inventory::{ClusterInventory, HostState};
-use gantry::plan::cluster_ca::{Replacement, Stage};
+use gantry::plan::cluster_ca::{Replacement, Stage, changes_hosts, makes_ca};
 use gantry::plan::{Plan, check, planner, render};
 use gantry_model::{
     CertificateKeeper, CertificateRecord, ClusterCa, ClusterName, Digest, ExitCode, StepAction, StepOutcome,
@@ -502,4 +502,165 @@ fn no_new_ca_is_made_or_signs_while_a_clock_is_wrong() {
     );
     on(&mut inventory, &hosts[3].to_string()).skew_ms = 0;
     assert!(matches!(stage(&inventory, &hosts), Ok(Stage::Make(_))));
+}
+
+/// So that whose agent is too old is known before there is a CA that it could not give up.
+#[test]
+fn every_kind_of_step_that_a_replacement_may_come_to_is_known_when_it_begins() {
+    let (mut inventory, hosts) = running();
+    let cluster: ClusterName = "demo".parse().unwrap();
+    let replacement = Replacement::new(&cluster, &hosts, &hosts[..2], &inventory, NonZeroUsize::MIN).unwrap();
+    let to_come: Vec<(IpAddr, _)> = replacement
+        .to_come()
+        .into_iter()
+        .map(|(host, step)| (host, std::mem::discriminant(&step.action)))
+        .collect();
+    let mut plans = Vec::new();
+    while let Some((_, plan)) = next(&inventory, &hosts) {
+        replace(&plan, &mut inventory, well);
+        plans.extend(back(&inventory, &hosts).into_iter().chain([plan]));
+        if plans.len() > 3 {
+            break;
+        }
+    }
+    while let Some((_, plan)) = next(&inventory, &hosts) {
+        replace(&plan, &mut inventory, well);
+        plans.push(plan);
+    }
+    assert!(plans.len() > 5);
+    for step in plans
+        .iter()
+        .filter(|plan| !makes_ca(plan))
+        .flat_map(Plan::steps)
+        .filter(|step| step.step.action.may_be_unknown())
+    {
+        let kind = (step.host, std::mem::discriminant(&step.step.action));
+        assert!(to_come.contains(&kind), "{} on {}", step.title, step.host);
+    }
+}
+
+/// What a new CA signs is valid from then on, whoever's clock is behind.
+#[test]
+fn the_new_one_begins_to_sign_by_right_clocks_and_goes_on_by_any() {
+    let (mut inventory, hosts) = after(&["make", "trust"]);
+    let late = |inventory: &mut ClusterInventory| on(inventory, &hosts[2].to_string()).skew_ms = -600_000;
+    let mut wrong = inventory.clone();
+    late(&mut wrong);
+    let error = stage(&wrong, &hosts).unwrap_err();
+    assert_eq!(
+        error.downcast_ref::<Failure>().unwrap().code(),
+        ExitCode::Preflight
+    );
+    let (_, mut sign) = next(&inventory, &hosts).unwrap();
+    sign.waves.truncate(1);
+    replace(&sign, &mut inventory, well);
+    late(&mut inventory);
+    assert_eq!(
+        next(&inventory, &hosts).unwrap().0,
+        "sign",
+        "there is no way back"
+    );
+}
+
+#[test]
+fn one_that_was_replaced_is_not_replaced_again_while_a_clock_is_wrong() {
+    let (mut inventory, hosts) = after(&["make", "trust", "sign", "drop"]);
+    on(&mut inventory, &hosts[1].to_string()).skew_ms = 600_000;
+    assert!(
+        matches!(stage(&inventory, &hosts), Ok(Stage::Replaced { .. })),
+        "that it ended is told"
+    );
+    let cluster: ClusterName = "demo".parse().unwrap();
+    let replacement = Replacement::new(&cluster, &hosts, &hosts[..2], &inventory, NonZeroUsize::MIN).unwrap();
+    let error = replacement.check_clocks().unwrap_err().to_string();
+    assert!(error.contains("its clock is 600 s ahead"), "{error}");
+}
+
+/// Of which day it is, each host's clock is one opinion.
+#[test]
+fn when_one_was_replaced_is_told_by_the_clock_of_this_machine() {
+    let (mut inventory, hosts) = after(&["make", "trust", "sign", "drop"]);
+    let Stage::Replaced { at, .. } = stage(&inventory, &hosts).unwrap() else {
+        panic!("it was replaced");
+    };
+    let last = on(&mut inventory, &hosts[3].to_string());
+    last.skew_ms = 1_000_000;
+    let dropped = last.inventory.steps.iter_mut();
+    for record in dropped.filter(|record| record.title == "drop old CA") {
+        record.ended_at = record.ended_at.map(|at| at + 1000);
+    }
+    let Stage::Replaced { at: same, .. } = stage(&inventory, &hosts).unwrap() else {
+        panic!("it was replaced");
+    };
+    assert_eq!(same, at);
+}
+
+/// A host that became what `other` was when the cluster began: a control plane that joined later, and trusts the new one alone.
+fn joined(inventory: &mut ClusterInventory, host: IpAddr, other: IpAddr) {
+    let (fresh, _) = running();
+    inventory.hosts.insert(host, fresh.hosts[&other].clone());
+    on(inventory, &host.to_string()).inventory.cluster_cas.trusted = vec![new()];
+}
+
+#[test]
+fn that_a_replacement_came_to_its_end_is_known_whichever_control_plane_is_the_first_by_now() {
+    let (ended, hosts) = after(&["make", "trust", "sign", "drop"]);
+    let mut turned = hosts.clone();
+    turned.swap(0, 1);
+    let mut first_is_new = ended.clone();
+    joined(&mut first_is_new, hosts[0], hosts[1]);
+    for (inventory, hosts) in [
+        (&ended, &turned),
+        (&first_is_new, &hosts),
+        (&first_is_new, &turned),
+    ] {
+        let found = stage(inventory, hosts).unwrap();
+        assert!(matches!(found, Stage::Replaced { .. }), "{found:?}");
+        assert!(back(inventory, hosts).is_none());
+    }
+    // When nobody is left who would know, another one is made.
+    let mut all_are_new = first_is_new;
+    joined(&mut all_are_new, hosts[1], hosts[0]);
+    assert_eq!(next(&all_are_new, &hosts).unwrap().0, "make");
+    assert!(back(&all_are_new, &hosts).is_none());
+}
+
+#[test]
+fn what_was_left_of_a_replacement_changes_no_host_and_comes_to_its_end_first() {
+    let (start, hosts) = after(&["make", "trust", "sign"]);
+    let (_, drop) = next(&start, &hosts).unwrap();
+    assert!(changes_hosts(&drop));
+    let at = drop
+        .waves
+        .iter()
+        .position(|wave| wave.title == "cluster")
+        .unwrap();
+    let mut turned = hosts.clone();
+    turned.swap(0, 1);
+    for hosts in [&hosts, &turned] {
+        // Before the cluster was told, and while it was.
+        for waves in [at, at + 1] {
+            let mut inventory = start.clone();
+            let mut begun = drop.clone();
+            begun.waves.truncate(waves);
+            replace(&begun, &mut inventory, |_, title| {
+                (title == "publish CA").then_some(StepOutcome::Unknown)
+            });
+            let (name, rest) = next(&inventory, hosts).unwrap();
+            assert_eq!(name, "drop");
+            assert!(to_run(&rest).contains(&"publish CA".to_owned()));
+            assert!(!changes_hosts(&rest));
+            replace(&rest, &mut inventory, well);
+            assert!(matches!(stage(&inventory, hosts), Ok(Stage::Replaced { .. })));
+        }
+        // While the nodes were waited for.
+        let mut inventory = start.clone();
+        replace(&drop, &mut inventory, |_, title| {
+            (title == "nodes ready").then(|| StepOutcome::Failed("one is not ready".into()))
+        });
+        let (name, rest) = next(&inventory, hosts).unwrap();
+        assert_eq!((name, to_run(&rest)), ("drop", vec!["nodes ready".to_owned()]));
+        replace(&rest, &mut inventory, well);
+        assert!(matches!(stage(&inventory, hosts), Ok(Stage::Replaced { .. })));
+    }
 }

@@ -13,7 +13,9 @@ use gantry::commands::known_steps;
 use gantry::plan::preflight::{self, Check};
 use gantry::plan::{Mark, PLAN_VERSION, Plan, PlannedStep, Purpose, Wave};
 use gantry::session::{AgentSession as _, DialSettings, Dialer, SessionError, Sessions as _};
-use gantry_model::{Digest, ExitCode, ImageEvidence, Step, StepAction};
+use gantry_model::{
+    CommandMoment, CommandOrigin, Digest, ExitCode, ImageEvidence, ShellCommand, Step, StepAction,
+};
 use gantry_protocol::CloseCode;
 use gantry_store::Store;
 use gantry_transport::{Authority, Connection, Identity, Listener, ListenerOptions, Role, UdpMode};
@@ -111,38 +113,40 @@ async fn an_agent_that_does_not_know_a_request_is_named_with_its_version() {
     }
 }
 
+/// A plan with this step alone.
+fn plan(action: StepAction, mark: Mark) -> Plan {
+    let (title, step) = (
+        action.title(),
+        Step {
+            action,
+            after: Vec::new(),
+        },
+    );
+    Plan {
+        version: PLAN_VERSION,
+        purpose: Purpose::ReplaceCa,
+        cluster: "demo".parse().unwrap(),
+        image: None,
+        kubernetes: None,
+        hosts: Vec::new(),
+        waves: vec![Wave {
+            title: "new CA".into(),
+            keep_going: false,
+            steps: vec![PlannedStep {
+                host: HOST,
+                id: step.id(),
+                title,
+                mark,
+                reason: String::new(),
+                step,
+            }],
+        }],
+    }
+}
+
 #[tokio::test]
 async fn an_agent_that_does_not_know_a_step_is_named_before_the_plan_begins() {
     let older = Older::new(UdpMode::Only, "0.0.9").await;
-    let plan = |action: StepAction, mark: Mark| {
-        let (title, step) = (
-            action.title(),
-            Step {
-                action,
-                after: Vec::new(),
-            },
-        );
-        Plan {
-            version: PLAN_VERSION,
-            purpose: Purpose::ReplaceCa,
-            cluster: "demo".parse().unwrap(),
-            image: None,
-            kubernetes: None,
-            hosts: Vec::new(),
-            waves: vec![Wave {
-                title: "new CA".into(),
-                keep_going: false,
-                steps: vec![PlannedStep {
-                    host: HOST,
-                    id: step.id(),
-                    title,
-                    mark,
-                    reason: String::new(),
-                    step,
-                }],
-            }],
-        }
-    };
     let newer = || StepAction::MakeClusterCa {
         cluster: "demo".parse().unwrap(),
         replaces: Digest::of(b""),
@@ -172,4 +176,59 @@ async fn an_agent_that_does_not_know_a_step_is_named_before_the_plan_begins() {
     );
     assert_eq!(preflight::exit_code(&found), ExitCode::Preflight);
     drop(older.folder);
+}
+
+fn plugin(when: CommandMoment) -> StepAction {
+    StepAction::RunShellCommand(ShellCommand {
+        cluster: "demo".parse().unwrap(),
+        origin: CommandOrigin::Plugin("hello".into()),
+        when,
+        text: "true".into(),
+        env: BTreeMap::new(),
+        time_limit_s: 1,
+    })
+}
+
+/// Agents of before knew commands, and not every moment.
+#[tokio::test]
+async fn every_moment_that_agents_of_before_do_not_know_is_asked_about() {
+    let older = Older::new(UdpMode::Only, "0.0.9").await;
+    let known = plan(plugin(CommandMoment::AfterJoin), Mark::Add);
+    assert_eq!(known_steps::unknown(&known, &older.dialer).await, []);
+    for when in [CommandMoment::AfterRollback, CommandMoment::BeforeScaleUp] {
+        let older = Older::new(UdpMode::Only, "0.0.9").await;
+        let plan = plan(plugin(when), Mark::Add);
+        let (found, _connection) = tokio::join!(
+            known_steps::unknown(&plan, &older.dialer),
+            older.does_not_understand()
+        );
+        assert_eq!(found.len(), 1, "{when:?}");
+    }
+}
+
+/// What comes after is as much as there is no way back from.
+#[tokio::test]
+async fn a_step_of_a_later_plan_is_asked_about_before_the_first_one_begins() {
+    let older = Older::new(UdpMode::Only, "0.0.9").await;
+    let plan = plan(StepAction::RemoveUnusedLayers, Mark::Change);
+    let withdraw = StepAction::WithdrawClusterCa {
+        cluster: "demo".parse().unwrap(),
+        ca: Digest::of(b""),
+        authorities: Vec::new(),
+    };
+    let later = [(
+        HOST,
+        Step {
+            action: withdraw,
+            after: Vec::new(),
+        },
+    )];
+    let (found, _connection) = tokio::join!(
+        known_steps::unknown_of(&plan, &later, &older.dialer),
+        older.does_not_understand()
+    );
+    let [finding] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert!(finding.message.contains("withdraw new CA"), "{}", finding.message);
 }

@@ -124,6 +124,46 @@ fn what_a_restored_cluster_says_of_its_cas_becomes_what_its_hosts_trust() {
     assert_ne!(told(&again).1, id, "another restore brings back other words");
 }
 
+/// The command was killed between two steps.
+#[test]
+fn a_restore_that_was_cut_off_before_it_told_the_cluster_its_cas_only_has_that_to_do() {
+    let (start, hosts) = running(3, 1);
+    let whole = restore(&start, &hosts, given()).unwrap();
+    let at = whole
+        .waves
+        .iter()
+        .position(|wave| wave.title == "cluster")
+        .unwrap();
+    let mut inventory = start;
+    let mut begun = whole.clone();
+    begun.waves.truncate(at);
+    execute(&begun, &mut inventory, well);
+    let rest = |inventory: &ClusterInventory| {
+        let plan = restore(inventory, &hosts, given()).unwrap();
+        let mut titles = to_run(&plan);
+        titles.retain(|title| title != "start API server");
+        (plan, titles)
+    };
+    assert_eq!(rest(&inventory).1, ["publish CA"]);
+    // A CA may take the place of another meanwhile.
+    for host in &hosts[..3] {
+        let found = &mut on(&mut inventory, &host.to_string()).inventory.cluster_cas;
+        found.trusted[0].pem = "another CA\n".into();
+    }
+    let (plan, titles) = rest(&inventory);
+    assert_eq!(titles, ["publish CA"]);
+    execute(&plan, &mut inventory, well);
+    let again = restore(&inventory, &hosts, given()).unwrap();
+    assert!(again.steps().all(PlannedStep::is_to_do), "it came to its end");
+    // And yet another one since: what was told then is no part of it any more.
+    for host in &hosts[..3] {
+        let found = &mut on(&mut inventory, &host.to_string()).inventory.cluster_cas;
+        found.trusted[0].pem = "a third CA\n".into();
+    }
+    let again = restore(&inventory, &hosts, given()).unwrap();
+    assert!(again.steps().all(PlannedStep::is_to_do), "it came to its end");
+}
+
 fn other() -> SnapshotName {
     SnapshotName::Given(Digest::of(b"another database"))
 }

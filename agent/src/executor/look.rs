@@ -146,14 +146,21 @@ pub(super) fn already_done(
         | StepAction::RestartKubelet { .. }
         | StepAction::UncordonNode { .. }
         | StepAction::PublishClusterCas { .. }
-        | StepAction::SignByClusterCa { .. }
-        | StepAction::RenewKubeletCertificate { .. }
         | StepAction::RestoreEtcd { .. } => Ok(journal.done(step.id()).cloned()),
         StepAction::MakeClusterCa { replaces, .. } => done(kubeadm::is_cluster_ca_made(replaces)),
         // What runs has to have started since, too.
         StepAction::TrustClusterCas { authorities, .. } => {
             let outcome = journal.done(step.id()).cloned();
             Ok(outcome.filter(|_| kubeadm::trusts_cluster_cas(authorities)))
+        }
+        // Files may have been put back to what they were before, and the journal not.
+        StepAction::SignByClusterCa { ca, .. } => {
+            let outcome = journal.done(step.id()).cloned();
+            Ok(outcome.filter(|_| kubeadm::is_signed_by_cluster_ca(ca)))
+        }
+        StepAction::RenewKubeletCertificate { ca, .. } => {
+            let outcome = journal.done(step.id()).cloned();
+            Ok(outcome.filter(|_| kubeadm::has_kubelet_moved(ca)))
         }
         StepAction::WithdrawClusterCa { ca, authorities, .. } => {
             let outcome = journal.done(step.id()).cloned();

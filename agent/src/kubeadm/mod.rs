@@ -27,9 +27,9 @@ mod traces;
 
 pub(crate) use api_server::{start as start_api_server, stop as stop_api_server};
 pub(crate) use cluster_ca::{
-    check_cluster_cas, cluster_cas, is_cluster_ca_made, is_cluster_ca_withdrawn, make_cluster_ca,
-    publish_cluster_cas, renew_kubelet_certificate, sign_by_cluster_ca, trust_cluster_cas,
-    trusts_cluster_cas, withdraw_cluster_ca,
+    check_cluster_cas, cluster_cas, has_kubelet_moved, is_cluster_ca_made, is_cluster_ca_withdrawn,
+    is_signed_by_cluster_ca, make_cluster_ca, publish_cluster_cas, renew_kubelet_certificate,
+    sign_by_cluster_ca, trust_cluster_cas, trusts_cluster_cas, withdraw_cluster_ca,
 };
 pub(crate) use command::{check, check_version, program};
 pub(crate) use cordon::{cordon, uncordon};

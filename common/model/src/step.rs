@@ -8,8 +8,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApplicationLaunch, ClusterName, ConfigFile, Digest, DigestError, GenerationId, ImageCommand, ImagePlugin,
-    KubeadmSpec, LayerDescriptor, NodeGroup, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
+    ApplicationLaunch, ClusterName, CommandMoment, ConfigFile, Digest, DigestError, GenerationId,
+    ImageCommand, ImagePlugin, KubeadmSpec, LayerDescriptor, NodeGroup, ScriptOutcome, ScriptSpec,
+    ShellCommand, SnapshotName,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -424,7 +425,7 @@ impl StepAction {
     }
 
     /// Whether agents that speak this version of the protocol may not know it: it is newer than the first of them, so they are asked
-    /// before a plan begins. Kinds that are added belong here.
+    /// before a plan begins. Kinds that are added belong here, and moments.
     #[must_use]
     pub const fn may_be_unknown(&self) -> bool {
         matches!(
@@ -441,7 +442,25 @@ impl StepAction {
                 | Self::RenewKubeletCertificate { .. }
                 | Self::WithdrawClusterCa { .. }
                 | Self::CheckQuorumMeanwhile { .. }
+                | Self::RunShellCommand(ShellCommand {
+                    when: CommandMoment::BeforeUpgrade
+                        | CommandMoment::AfterUpgrade
+                        | CommandMoment::AfterRollback
+                        | CommandMoment::BeforeScaleUp
+                        | CommandMoment::AfterScaleUp,
+                    ..
+                })
         )
+    }
+
+    /// The moment at which it runs, where that is said in the step: agents may know its kind, and not the moment.
+    #[must_use]
+    pub const fn moment(&self) -> Option<CommandMoment> {
+        match self {
+            Self::RunShellCommand(command) => Some(command.when),
+            Self::RunImagePlugin(plugin) => Some(plugin.command.when),
+            _ => None,
+        }
     }
 
     /// A few words for people: `stage`, `rootfs`, `init.sh`.

@@ -1,7 +1,10 @@
 //! What of a Clusterfile is not kept: passwords, and what may hold some. A mark stands in their place, and a file in which it stands
 //! is not applied: hosts would be given it.
 
+use gantry_model::CommandMoment;
+
 use super::tree::{self, Node};
+use super::validate::plugin::acts_at;
 use super::{Mistake, Mistakes, Source, refused};
 
 /// What stands for a value that is not kept.
@@ -53,13 +56,12 @@ impl Source {
         refused(Mistakes::new(&self.file, &self.text, mistakes))
     }
 
-    /// Refuses a file that was kept without what its plugins run. Mistakes are printed on standard error.
+    /// Refuses a file that was kept without what its plugins run at one of `moments`. Mistakes are printed on standard error.
     ///
     /// # Errors
     /// When the mark stands where hosts would run it.
-    pub fn refuse_masked_plugins(&self) -> anyhow::Result<()> {
-        let is_plugin = |document: &Node| document.get("kind").and_then(Node::text) == Some("Plugin");
-        let mistakes = self.masked(is_plugin);
+    pub fn refuse_masked_plugins(&self, moments: &[CommandMoment]) -> anyhow::Result<()> {
+        let mistakes = self.masked(|document| acts_at(document, moments));
         if mistakes.is_empty() {
             return Ok(());
         }
@@ -192,12 +194,20 @@ mod tests {
         let failure = error.downcast_ref::<crate::exit::Failure>().unwrap();
         assert_eq!(failure.code(), gantry_model::ExitCode::Input);
         // A cluster can be taken down with it, unless plugins would be run that are not there.
-        kept.refuse_masked_plugins().unwrap();
-        let plugin = source(&text.replace("kind: Config", "kind: Plugin"));
-        plugin.refuse_masked_plugins().unwrap();
-        source(&plugin.without_secrets())
-            .refuse_masked_plugins()
-            .unwrap_err();
+        let clean = [CommandMoment::BeforeClean, CommandMoment::AfterClean];
+        kept.refuse_masked_plugins(&clean).unwrap();
+        for (action, is_run) in [
+            ("PreClean", true),
+            ("post-init-host | post-uninstall", true),
+            ("PostInstall", false),
+            ("post-init-host", false),
+        ] {
+            let plugin = format!("kind: Plugin\nspec:\n  type: SHELL\n  action: {action}");
+            let plugin = source(&text.replace("kind: Config\nspec:", &plugin));
+            plugin.refuse_masked_plugins(&clean).unwrap();
+            let kept = source(&plugin.without_secrets());
+            assert_eq!(kept.refuse_masked_plugins(&clean).is_err(), is_run, "{action}");
+        }
         // What nobody reads may stand for anything, and what somebody wrote is his.
         source(
             &text

@@ -64,9 +64,9 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let source = Source::read(&args.file)?;
     let clusterfile = source.clusterfile()?;
     if !args.no_clean {
-        source.refuse_masked_plugins().or_exit_hint(
+        source.refuse_masked_plugins(&reset::MOMENTS).or_exit_hint(
             ExitCode::Input,
-            "with --no-clean neither plugins nor the image's clean.sh are run",
+            "`gantry reset --no-clean` runs neither plugins nor the image's clean.sh",
         )?;
     }
     let state = State::new(context.root());
@@ -114,7 +114,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                         findings.len(),
                         hosts.len()
                     ),
-                    "put it right, or leave clean.sh and these commands out with --no-clean",
+                    "put it right, or leave clean.sh and these commands out with `gantry reset --no-clean`",
                 ));
             }
             let outcome = if plan.to_do() == 0 {
@@ -167,7 +167,7 @@ fn refuse_unknown_images(
                     "host {host} runs image {}, which is not in the store, so its clean.sh is unknown",
                     current.image.short()
                 ),
-                "`gantry load -i FILE` brings the image back; or leave clean.sh out with --no-clean",
+                "`gantry load -i FILE` brings the image back; or leave clean.sh out with `gantry reset --no-clean`",
             ));
         }
     }

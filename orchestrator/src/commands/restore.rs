@@ -96,7 +96,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             }
             let plan = restore.plan(&inventory);
             check::check(&plan)?;
-            refuse_unknown(&plan, &dialer).await?;
+            refuse_unknown(&plan, &[], &dialer).await?;
             anstream::eprintln!("{}", render::render(&plan));
             let question = "Put the cluster back to what the snapshot holds? What came later is lost.";
             if !confirm(question, args.yes).await? {

@@ -13,6 +13,9 @@ use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedStep, Purpose, Wave};
 use crate::clusterfile::{Clusterfile, Host};
 use crate::inventory::{ClusterInventory, HostReport};
 
+/// The moments at which commands run while a cluster is taken down.
+pub const MOMENTS: [CommandMoment; 2] = [CommandMoment::BeforeClean, CommandMoment::AfterClean];
+
 /// The plan that takes `clusterfile`'s cluster down. `image_of` gives the image of a generation, if it is known
 /// here: it says whether there is a `clean.sh`.
 #[must_use]

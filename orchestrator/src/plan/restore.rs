@@ -7,6 +7,7 @@ use gantry_model::{
     BEFORE_RESTORE, ClusterName, ExitCode, SnapshotName, Step, StepAction, StepId, StepOutcome, StepRecord,
 };
 
+use super::cluster_ca::publishing_titles;
 use super::progress::{occasion, step_over, why_to_do};
 use super::renew::first_to_end;
 use super::{Mark, PLAN_VERSION, Place, Plan, PlannedHost, PlannedStep, Purpose, Wave, kubeadm};
@@ -254,15 +255,22 @@ fn latest_end<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a S
     (!is_untold(cluster, report)).then_some(end)
 }
 
-/// Whether the last restore on a host did not come to tell the cluster its CAs.
+/// Whether the last restore on a host did not come to tell the cluster its CAs, or was cut off before it began to. Which CAs those
+/// were does not count: they may be others by now.
 fn is_untold(cluster: &ClusterName, report: &HostReport) -> bool {
-    let authorities = authorities(report);
-    restores(cluster, report).pop().is_some_and(|restore| {
-        let publish = publish_step(cluster, &authorities, restore.id).id();
-        let mut records = report.records(cluster);
-        let told = |record: &StepRecord| record.outcome.as_ref().is_some_and(StepOutcome::succeeded);
-        records.any(|record| record.id == publish && !told(record))
-    })
+    // Where the host has none, none were to be told.
+    if authorities(report).is_empty() {
+        return false;
+    }
+    let titles = publishing_titles(cluster);
+    let told = |record: &StepRecord| {
+        titles.contains(&record.title) && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
+    };
+    // In the order in which they began, whatever the clock said.
+    let mut latest = report.records(cluster).rev();
+    let restores = |record: &StepRecord| record.title.starts_with(RESTORE);
+    let last = latest.find(|record| told(record) || restores(record));
+    last.is_some_and(restores)
 }
 
 /// The steps that changed etcd on a host, the latest last.

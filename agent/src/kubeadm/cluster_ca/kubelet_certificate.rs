@@ -58,7 +58,12 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName, ca: &Digest) -> Re
     let api = KubeletApi::of(host, cluster).await?;
     // A run that was cut off before kubelet started anew has it already.
     let present = fs::read_to_string(CURRENT).map_err(io("read", Path::new(CURRENT)))?;
-    if !is_signed_by(&present, &issuer.pem) {
+    let standing = standing_by(&present, &issuer.pem);
+    if let (Standing::NotYet, Some(when)) = (standing, standing.by_this_clock()) {
+        let what = "kubelet's certificate";
+        return Err(ClusterCaError::OutOfTime { what, when });
+    }
+    if standing != Standing::Good {
         let name = subject(&present).ok_or_else(|| ClusterCaError::Certificate {
             what: CURRENT.into(),
             reason: format!("it is no certificate of a node ({NODE_PREFIX}…)"),
@@ -72,11 +77,38 @@ pub(crate) async fn renew(host: &Host, cluster: &ClusterName, ca: &Digest) -> Re
     Ok(())
 }
 
-/// Whether kubelet's certificate is of one of `cas`. One that kubelet does not renew itself is elsewhere, and not looked at.
-pub(super) fn is_of(cas: &[ClusterCa]) -> bool {
-    fs::read_to_string(CURRENT).map_or(true, |present| {
-        cas.iter().any(|ca| is_signed_by(&present, &ca.pem))
-    })
+/// How kubelet's certificate stands with `cas`: the best of them. One that kubelet does not renew itself is elsewhere, and not
+/// looked at.
+pub(super) fn standing(cas: &[ClusterCa]) -> Standing {
+    let Ok(present) = fs::read_to_string(CURRENT) else {
+        return Standing::Good;
+    };
+    let with = cas.iter().map(|ca| standing_by(&present, &ca.pem));
+    with.min().unwrap_or(Standing::Another)
+}
+
+/// How a certificate stands with a CA, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// The CA signed it, and it holds.
+    Good,
+    /// The CA signed it, and by this host's clock it does not hold yet: the clock is behind, or the signer's is ahead.
+    NotYet,
+    /// The CA signed it, and by this host's clock it has ended.
+    Over,
+    /// It is of another CA, or none.
+    Another,
+}
+
+impl Standing {
+    /// What is wrong by this host's clock alone.
+    pub(super) const fn by_this_clock(self) -> Option<&'static str> {
+        match self {
+            Self::NotYet => Some("is not valid yet"),
+            Self::Over => Some("has ended"),
+            Self::Good | Self::Another => None,
+        }
+    }
 }
 
 /// A certificate for the node `name`, and its key, both PEM.
@@ -123,7 +155,12 @@ async fn signed(api: &KubeletApi, name: &str, issuer: &str) -> Result<(String, S
                     .decode(text)
                     .map_err(|error| wrong(error.to_string()))?;
                 let pem = String::from_utf8(pem).map_err(|error| wrong(error.to_string()))?;
-                if !is_signed_by(&pem, issuer) {
+                let standing = standing_by(&pem, issuer);
+                if let Some(when) = standing.by_this_clock() {
+                    let what = "what the cluster signed for kubelet";
+                    return Err(ClusterCaError::OutOfTime { what, when });
+                }
+                if standing == Standing::Another {
                     return Err(wrong(
                         "the cluster did not sign it by the new CA; run this again".into(),
                     ));
@@ -181,32 +218,46 @@ fn subject(pem: &str) -> Option<String> {
     name.starts_with(NODE_PREFIX).then(|| name.to_owned())
 }
 
-/// Whether the first certificate in `pem` is a client's that `issuer` signed, and holds.
-fn is_signed_by(pem: &str, issuer: &str) -> bool {
+/// How the first certificate in `pem`, a client's, stands with `issuer`.
+fn standing_by(pem: &str, issuer: &str) -> Standing {
+    standing_at(pem, issuer, UnixTime::now())
+}
+
+fn standing_at(pem: &str, issuer: &str, at: UnixTime) -> Standing {
     let (Ok(certificate), Ok(issuer)) = (
         CertificateDer::from_pem_slice(pem.as_bytes()),
         CertificateDer::from_pem_slice(issuer.as_bytes()),
     ) else {
-        return false;
+        return Standing::Another;
     };
-    let (Ok(certificate), Ok(anchor)) = (
+    let (Ok(end_entity), Ok(anchor)) = (
         EndEntityCert::try_from(&certificate),
         webpki::anchor_from_trusted_cert(&issuer),
     ) else {
-        return false;
+        return Standing::Another;
     };
-    let usage = KeyUsage::client_auth();
-    certificate
-        .verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &[anchor],
-            &[],
-            UnixTime::now(),
-            usage,
-            None,
-            None,
-        )
-        .is_ok()
+    let anchors = [anchor];
+    let verify = |at: UnixTime| {
+        let usage = KeyUsage::client_auth();
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        end_entity.verify_for_usage(algorithms, &anchors, &[], at, usage, None, None)
+    };
+    let standing = match verify(at) {
+        Ok(_) => return Standing::Good,
+        Err(webpki::Error::CertNotValidYet { .. }) => Standing::NotYet,
+        Err(webpki::Error::CertExpired { .. }) => Standing::Over,
+        Err(_) => return Standing::Another,
+    };
+    // Its time may be looked at before its signature is.
+    let begins = x509_parser::parse_x509_certificate(&certificate)
+        .ok()
+        .and_then(|(_, certificate)| u64::try_from(certificate.validity().not_before.timestamp()).ok());
+    let then = begins.map(|begins| UnixTime::since_unix_epoch(Duration::from_secs(begins)));
+    if then.is_some_and(|then| verify(then).is_ok()) {
+        standing
+    } else {
+        Standing::Another
+    }
 }
 
 #[cfg(test)]
@@ -234,9 +285,44 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &issuer).unwrap().pem();
         let file = format!("{leaf}{}", key.serialize_pem());
-        assert!(is_signed_by(&file, &new) && !is_signed_by(&file, &old) && !is_signed_by("", &new));
+        assert_eq!(standing_by(&file, &new), Standing::Good);
+        for (text, ca) in [(file.as_str(), &old), ("", &new)] {
+            assert_eq!(standing_by(text, ca), Standing::Another);
+        }
         assert_eq!(subject(&file).as_deref(), Some("system:node:host1"));
         assert_eq!(subject(&old), None);
+    }
+
+    #[test]
+    fn what_a_clock_alone_has_against_a_certificate_is_not_taken_for_another_ca() {
+        let ca = || {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            (pem, Issuer::new(params, key))
+        };
+        let ((other, _), (new, issuer)) = (ca(), ca());
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = rcgen::date_time_ymd(2020, 1, 2);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 2);
+        let leaf = params
+            .signed_by(&KeyPair::generate().unwrap(), &issuer)
+            .unwrap()
+            .pem();
+        let day = 24 * 3600;
+        let begins = 1_577_923_200;
+        let at = |seconds: u64| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        for (seconds, expected, said) in [
+            (begins - day, Standing::NotYet, Some("is not valid yet")),
+            (begins + day, Standing::Good, None),
+            (begins + 400 * day, Standing::Over, Some("has ended")),
+        ] {
+            let standing = standing_at(&leaf, &new, at(seconds));
+            assert_eq!((standing, standing.by_this_clock()), (expected, said));
+            assert_eq!(standing_at(&leaf, &other, at(seconds)), Standing::Another);
+        }
     }
 
     #[test]

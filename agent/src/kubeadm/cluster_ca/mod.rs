@@ -42,6 +42,8 @@ pub(crate) use sign::sign as sign_by_cluster_ca;
 pub(crate) use trust::trust as trust_cluster_cas;
 pub(crate) use withdraw::withdraw as withdraw_cluster_ca;
 
+use kubelet_certificate::Standing;
+
 use super::PassError;
 use super::kubelet::KubeletError;
 use super::node_api::NodeError;
@@ -71,7 +73,8 @@ pub(crate) enum ClusterCaError {
     /// The CA that signs here would no longer be trusted.
     #[error(
         "the CA that signs on this host is not among those that are to be trusted, and it was not changed; look again with \
-         `gantry certs rotate-cluster-ca`"
+         `gantry certs rotate-cluster-ca`. A host that was put back to what it was before (a snapshot of its disk) leaves the \
+         cluster by `gantry delete`, and comes back by `gantry join`"
     )]
     StillSigns,
     /// Another one signs already than the one that is to be replaced.
@@ -79,6 +82,30 @@ pub(crate) enum ClusterCaError {
         "the CA of this host is not the one that is to be replaced; look again with `gantry certs rotate-cluster-ca`"
     )]
     Another,
+    /// A new CA would not be the newer one: which of two that is, is told by when they begin.
+    #[error(
+        "by this host's clock the new CA would begin on {made}, and the one that signs on {signing}: the clock is behind, or was ahead \
+         when that one was made. The new one was thrown away, and nothing was changed; set the clock right (chronyd, ntpd), or \
+         wait until then, and run `gantry certs rotate-cluster-ca` again"
+    )]
+    NotNewer {
+        /// When the new one begins.
+        made: String,
+        /// When the one that signs began.
+        signing: String,
+    },
+    /// This host's clock says that kubelet's certificate does not hold at this time.
+    #[error(
+        "{what} is of the right CA, but {when} by this host's clock, and nothing was changed; set the clock right (chronyd, ntpd), \
+         and run the same command again. Where it is right, `gantry delete` takes the host out of the cluster, and `gantry join` \
+         brings it back"
+    )]
+    OutOfTime {
+        /// Which certificate.
+        what: &'static str,
+        /// What the clock says of it.
+        when: &'static str,
+    },
     /// kubelet would be refused.
     #[error(
         "kubelet's certificate on this host is of a CA that is to go: the cluster would refuse it, so nothing was changed; \
@@ -93,7 +120,9 @@ pub(crate) enum ClusterCaError {
     NoKey(Digest),
     /// What is to be taken out signs.
     #[error(
-        "CA {} signs on this host already, and it was not changed; `gantry certs rotate-cluster-ca` goes on to its end",
+        "CA {} signs on this host already, and it was not changed; `gantry certs rotate-cluster-ca` goes on to its end. Where that \
+         says that the CA is being taken out, an agent is too old to tell which CA signs: put the newer package gantry-agent on \
+         every control plane, and run it again",
         _0.short()
     )]
     Signs(Digest),
@@ -149,6 +178,19 @@ pub(crate) fn is_cluster_ca_made(replaces: &Digest) -> bool {
     let cas = cluster_cas();
     let signs = cas.trusted.first().is_some_and(|ca| ca.fingerprint == *replaces);
     cas.next.is_some() && signs
+}
+
+/// Whether the CA with fingerprint `ca` signs on this host, a control plane.
+pub(crate) fn is_signed_by_cluster_ca(ca: &Digest) -> bool {
+    let cas = cluster_cas();
+    cas.next.is_none() && cas.trusted.first().is_some_and(|first| first.fingerprint == *ca)
+}
+
+/// Whether kubelet of this host has a certificate of the CA with fingerprint `ca`, which the host trusts.
+pub(crate) fn has_kubelet_moved(ca: &Digest) -> bool {
+    let trusted = cluster_cas().trusted;
+    let mut issuer = trusted.iter().filter(|one| one.fingerprint == *ca);
+    issuer.any(|issuer| kubelet_certificate::standing(std::slice::from_ref(issuer)) == Standing::Good)
 }
 
 /// Whether nothing is left here of the CA with fingerprint `ca`, and `authorities` alone are trusted.

@@ -4,6 +4,7 @@ use gantry_model::ClusterName;
 
 use super::authority::given;
 use super::kubelet_api::KubeletApi;
+use super::kubelet_certificate::Standing;
 use super::{ClusterCaError, Pki, kubelet_certificate};
 use crate::host::Host;
 use crate::kubeadm::{is_control_plane, kubelet, renew};
@@ -18,7 +19,8 @@ const PODS: [&str; 3] = [
 /// Makes everything on this host trust `authorities` and nothing else, and waits until what started anew serves.
 ///
 /// # Errors
-/// When the CA that signs here is not among them, or kubelet's certificate is of none of them, a file cannot be changed, or something does not come back.
+/// When the CA that signs here is not among them, or kubelet's certificate is of none of them or does not hold by this host's clock, a
+/// file cannot be changed, or something does not come back.
 pub(crate) async fn trust(
     host: &Host,
     cluster: &ClusterName,
@@ -27,9 +29,16 @@ pub(crate) async fn trust(
     let (pki, control_plane) = (Pki::here(), is_control_plane());
     let cas = pki.in_order(given(authorities)?, control_plane)?;
     let alone = cas.len() == 1;
-    if let ([only], false) = (&cas[..], kubelet_certificate::is_of(&cas)) {
-        tracing::warn!(%cluster, ca = %only.fingerprint.short(), "kubelet has no certificate of it");
-        return Err(ClusterCaError::KubeletHasNotMoved);
+    if let [only] = &cas[..] {
+        let standing = kubelet_certificate::standing(&cas);
+        if let Some(when) = standing.by_this_clock() {
+            let what = "kubelet's certificate";
+            return Err(ClusterCaError::OutOfTime { what, when });
+        }
+        if standing == Standing::Another {
+            tracing::warn!(%cluster, ca = %only.fingerprint.short(), "kubelet has no certificate of it");
+            return Err(ClusterCaError::KubeletHasNotMoved);
+        }
     }
     if let (true, false, Some(signing)) = (control_plane, alone, cas.first()) {
         pki.part_signing(signing)?;

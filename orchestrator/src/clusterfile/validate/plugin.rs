@@ -6,7 +6,7 @@ mod phases;
 mod select;
 mod shell;
 
-use gantry_model::ShellCommand;
+use gantry_model::{CommandMoment, ShellCommand};
 
 use super::marks;
 use crate::clusterfile::mistake::Mistake;
@@ -63,6 +63,16 @@ pub(in crate::clusterfile) fn document<'a>(
         phases,
         spec,
     })
+}
+
+/// Whether `document` is a plugin with a phase that is one of `moments`.
+pub(in crate::clusterfile) fn acts_at(document: &Node, moments: &[CommandMoment]) -> bool {
+    let is_plugin = document.get("kind").and_then(Node::text) == Some(KIND);
+    let action = document.get("spec").and_then(|spec| spec.get("action"));
+    is_plugin
+        && action
+            .and_then(Node::text)
+            .is_some_and(|action| phases::are_at(action, moments))
 }
 
 /// Puts what `plugins` say into `clusterfile`; they are documents of the text `text`.

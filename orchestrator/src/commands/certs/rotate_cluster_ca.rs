@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-use gantry_model::ExitCode;
+use gantry_model::{ExitCode, Step};
 use gantry_system::clock::now_s;
 
 use super::ClusterArgs;
@@ -17,7 +17,7 @@ use crate::exit::{failure, failure_hint};
 use crate::inventory::ClusterInventory;
 use crate::inventory::gather::gather;
 use crate::output::date;
-use crate::plan::cluster_ca::{Replacement, Stage};
+use crate::plan::cluster_ca::{Replacement, Stage, changes_hosts, makes_ca};
 use crate::plan::{Plan, check, render};
 use crate::session::Dialer;
 use crate::state::State;
@@ -132,6 +132,8 @@ pub(super) fn rotate(args: Args, context: &Context) -> anyhow::Result<ExitCode> 
 }
 
 async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<ExitCode> {
+    // Whether one took the place of another in this run: that one is not replaced again.
+    let mut went_on = false;
     // More looks than there are plans: hosts may come back in between. The last finds nothing to do.
     for done in 0..=2 * STAGES {
         let inventory = gather(dialer, &which.hosts, Some(&which.cluster)).await;
@@ -139,7 +141,8 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
         let missing = replacement.missing();
         let (plan, question) = match replacement.stage()? {
             Stage::Make(plan) => (plan, "Make another CA for the cluster? Nothing uses it yet."),
-            Stage::Replaced { at, again } if done == 0 && (args.again || now_s() - at >= RECENT_S) => {
+            // Also where something was left of the replacement before.
+            Stage::Replaced { at, again } if !went_on && (args.again || now_s() - at >= RECENT_S) => {
                 replacement.check_clocks()?;
                 (*again, "Make another CA for the cluster? Nothing uses it yet.")
             }
@@ -150,10 +153,10 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
                     which.cluster,
                     date(at),
                     date(ends),
-                    if done == 0 {
-                        " Nothing to do; --again replaces it, too."
-                    } else {
-                        ""
+                    match (went_on, done) {
+                        (true, _) => "",
+                        (false, 0) => " Nothing to do; --again replaces it, too.",
+                        (false, _) => " Nothing more to do; --again replaces it, too.",
                     }
                 );
                 if done == 0 {
@@ -195,8 +198,14 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
         if done == 0 {
             tell_missing(missing);
         }
-        match run(args, &plan, question, dialer).await? {
-            Went::Well => {}
+        // An agent that is too old is found before there is anything to go back from.
+        let later = if makes_ca(&plan) {
+            replacement.to_come()
+        } else {
+            Vec::new()
+        };
+        match run(args, &plan, &later, question, dialer).await? {
+            Went::Well => went_on |= changes_hosts(&plan),
             Went::Not(code) => return Ok(code),
         }
     }
@@ -229,7 +238,7 @@ async fn abort(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
         Some(plan) => {
             let question =
                 "Take the new CA out again? Control planes that trust it start anew, one after the other.";
-            if let Went::Not(code) = run(args, &plan, question, dialer).await? {
+            if let Went::Not(code) = run(args, &plan, &[], question, dialer).await? {
                 return Ok(code);
             }
             anstream::eprintln!(
@@ -251,9 +260,16 @@ async fn abort(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
     Ok(ExitCode::SomeHostsFailed)
 }
 
-async fn run(args: &Args, plan: &Plan, question: &'static str, dialer: &Dialer) -> anyhow::Result<Went> {
+/// Runs `plan`, after which plans have the steps `later`.
+async fn run(
+    args: &Args,
+    plan: &Plan,
+    later: &[(IpAddr, Step)],
+    question: &'static str,
+    dialer: &Dialer,
+) -> anyhow::Result<Went> {
     check::check(plan)?;
-    refuse_unknown(plan, dialer).await?;
+    refuse_unknown(plan, later, dialer).await?;
     anstream::eprintln!("{}", render::render(plan));
     if !confirm(question, args.yes).await? {
         anstream::eprintln!("Nothing more was done.");

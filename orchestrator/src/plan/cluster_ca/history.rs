@@ -83,7 +83,7 @@ impl Replacement<'_> {
     }
 
     /// The steps that told the cluster its CAs, the latest last. Which control plane they ran on does not count.
-    fn told(&self) -> Vec<&StepRecord> {
+    pub(super) fn told(&self) -> Vec<&StepRecord> {
         let titles = publishing_titles(self.cluster);
         let mut told: Vec<(i64, &StepRecord)> = Vec::new();
         for report in self
@@ -130,7 +130,7 @@ fn changing_titles(cluster: &ClusterName) -> [String; 4] {
 }
 
 /// What the steps are called that tell the cluster one CA, and several.
-fn publishing_titles(cluster: &ClusterName) -> [String; 2] {
+pub(in crate::plan) fn publishing_titles(cluster: &ClusterName) -> [String; 2] {
     [1, 2].map(|count| {
         let action = StepAction::PublishClusterCas {
             cluster: cluster.clone(),

@@ -28,13 +28,14 @@ mod withdraw;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-use gantry_model::{ClusterCa, ClusterName, ExitCode, Step, StepAction, StepId, StepRecord};
+use gantry_model::{ClusterCa, ClusterName, ExitCode, Step, StepAction, StepId, StepOutcome, StepRecord};
 
 use super::preflight::clock_skew;
 use super::renew::first_to_end;
 use super::{Mark, Plan, PlannedStep, kubeadm};
 use crate::exit::failure_hint;
 use crate::inventory::ClusterInventory;
+pub(super) use history::publishing_titles;
 use history::withdrawal_title;
 pub(crate) use meanwhile::refuse_meanwhile;
 pub(crate) use waves::waited_meanwhile;
@@ -59,13 +60,35 @@ pub enum Stage {
     Wait,
     /// The old one goes.
     Drop(Plan),
-    /// One CA, which took the place of another at this time, in seconds since the epoch by the clock of a host.
+    /// One CA, which took the place of another at this time, in seconds since the epoch.
     Replaced {
-        /// When the first control plane dropped the old one.
+        /// When the last host dropped the old one, by the clock of this machine.
         at: i64,
         /// The plan that makes another one all the same.
         again: Box<Plan>,
     },
+}
+
+/// Whether something of `plan` that is to be done changes which CA a host trusts or signs by. What is left of a replacement that
+/// is done on every host does not.
+#[must_use]
+pub fn changes_hosts(plan: &Plan) -> bool {
+    let tells = |action: &StepAction| {
+        matches!(
+            action,
+            StepAction::PublishClusterCas { .. } | StepAction::WaitForNodes { .. }
+        )
+    };
+    let mut to_do = plan.steps().filter(|step| step.is_to_do());
+    to_do.any(|step| !tells(&step.step.action))
+}
+
+/// Whether something of `plan` that is to be done makes a CA: a replacement begins.
+#[must_use]
+pub fn makes_ca(plan: &Plan) -> bool {
+    let makes = |action: &StepAction| matches!(action, StepAction::MakeClusterCa { .. });
+    let mut to_do = plan.steps().filter(|step| step.is_to_do());
+    to_do.any(|step| makes(&step.step.action))
 }
 
 /// The CAs of a cluster, and who has to know of them.
@@ -230,6 +253,7 @@ impl<'a> Replacement<'a> {
         let first = self.with_key()?;
         let drops = |host: &IpAddr| self.trusts_alone(*host, new);
         if self.control_planes.iter().any(drops) {
+            self.refuse_left_behind(new)?;
             return Ok(Stage::Drop(self.plan(self.drop_waves(
                 first,
                 new,
@@ -269,10 +293,44 @@ impl<'a> Replacement<'a> {
         Ok(Stage::Wait)
     }
 
+    /// Refuses control planes by which another CA than `new` signs when some have dropped that one: those refuse all that it signed,
+    /// so that it can get the key of the new one from nobody.
+    ///
+    /// # Errors
+    /// When there is one.
+    fn refuse_left_behind(&self, new: &ClusterCa) -> anyhow::Result<()> {
+        let is_behind = |host: &&IpAddr| {
+            let report = self.inventory.report(**host);
+            report.is_some_and(|report| report.inventory.cluster_cas.trusted.first() != Some(new))
+        };
+        let behind: Vec<String> = self
+            .control_planes
+            .iter()
+            .filter(is_behind)
+            .map(IpAddr::to_string)
+            .collect();
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let hosts = behind.join(",");
+        Err(failure_hint(
+            ExitCode::Preflight,
+            format!(
+                "on control plane {} of cluster {} the old CA signs, which others have dropped: it was put back to what it was before",
+                behind.join(" and "),
+                self.cluster
+            ),
+            format!(
+                "`gantry delete -m {hosts}` takes it out of the cluster; then `gantry certs rotate-cluster-ca` goes on to its end, and \
+                 `gantry join -m {hosts}` brings it back; nothing was changed"
+            ),
+        ))
+    }
+
     /// With but one CA everywhere: the end of a replacement, or the beginning of one.
     fn settled(&self, only: &ClusterCa) -> Stage {
-        let first = self.control_planes[0];
         let make = |reason: &str| {
+            let first = self.control_planes[0];
             let action = StepAction::MakeClusterCa {
                 cluster: self.cluster.clone(),
                 replaces: only.fingerprint,
@@ -284,21 +342,46 @@ impl<'a> Replacement<'a> {
             let step = PlannedStep::new(first, step, Mark::Add, reason);
             self.plan(vec![wave("new CA", vec![step])])
         };
-        // Hosts that joined since never had another one.
+        // Hosts that joined since never had another one, whatever their place among the others.
         let id = self.trust_step(std::slice::from_ref(only)).id();
         let knows = |host: &IpAddr| self.record(*host, id).is_some();
         let hosts: Vec<IpAddr> = self.members().into_iter().filter(knows).collect();
-        if hosts.is_empty() {
+        let Some(first) = self.control_planes.iter().copied().find(knows) else {
             return Stage::Make(make("nobody uses it yet"));
+        };
+        let mut waves = self.drop_waves(first, only, &hosts);
+        for wave in &mut waves {
+            wave.steps.retain(|step| self.may_be_left(step));
         }
-        let rest = self.plan(self.drop_waves(first, only, &hosts));
+        let rest = self.plan(waves);
         if rest.to_do() > 0 {
             return Stage::Drop(rest);
         }
-        let ended = hosts.iter().filter_map(|host| self.record(*host, id)?.ended_at);
+        let ended = hosts.iter().filter_map(|host| {
+            let at = self.record(*host, id)?.ended_at?;
+            Some(self.inventory.report(*host)?.by_our_clock(at) / 1000)
+        });
         Stage::Replaced {
             at: ended.max().unwrap_or_default(),
             again: Box::new(make("nobody uses it yet")),
+        }
+    }
+
+    /// Whether `step`, of the plan that drops the old CA, can have been left when every host had dropped it. Whoever told the
+    /// cluster its CAs, or waited for its nodes, may be gone since, and with it what says that this was done.
+    fn may_be_left(&self, step: &PlannedStep) -> bool {
+        let records = || {
+            let hosts = self.control_planes.iter();
+            hosts.filter_map(|host| self.record(*host, step.id))
+        };
+        match step.step.action {
+            StepAction::PublishClusterCas { .. } => !self.told().is_empty(),
+            StepAction::WaitForNodes { .. } => {
+                let succeeded =
+                    |record: &StepRecord| record.outcome.as_ref().is_some_and(StepOutcome::succeeded);
+                records().next().is_some() && !records().any(succeeded)
+            }
+            _ => true,
         }
     }
 

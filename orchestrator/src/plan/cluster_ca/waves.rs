@@ -30,15 +30,7 @@ impl Replacement<'_> {
 
     pub(super) fn sign_waves(&self, first: IpAddr, new: &ClusterCa) -> Vec<Wave> {
         let sign = |host: IpAddr| {
-            let action = StepAction::SignByClusterCa {
-                cluster: self.cluster.clone(),
-                ca: new.fingerprint,
-                from: (host != first).then_some(first),
-            };
-            let step = Step {
-                action,
-                after: Vec::new(),
-            };
+            let step = self.sign_step(new, (host != first).then_some(first));
             let reason = "every certificate of the control plane is made anew";
             wave("new CA signs", vec![self.planned(host, step, reason)])
         };
@@ -46,15 +38,11 @@ impl Replacement<'_> {
         let others = self.control_planes.iter().copied().filter(|host| *host != first);
         let mut waves: Vec<Wave> = std::iter::once(first).chain(others).map(sign).collect();
         let kubelet = |host: &IpAddr| {
-            let action = StepAction::RenewKubeletCertificate {
-                cluster: self.cluster.clone(),
-                ca: new.fingerprint,
-            };
-            let step = Step {
-                action,
-                after: Vec::new(),
-            };
-            self.planned(*host, step, "the cluster signs it by the new CA")
+            self.planned(
+                *host,
+                self.kubelet_step(new),
+                "the cluster signs it by the new CA",
+            )
         };
         waves.extend(self.one_after_the_other("kubelets", first, kubelet));
         // The same step on every host.
@@ -83,6 +71,55 @@ impl Replacement<'_> {
         waves.push(wave("cluster", vec![publish]));
         waves.push(self.nodes_wave(first, step.id()));
         waves
+    }
+
+    /// A step of each kind that the plans after the first one have, or the way back has, for each host: with the CA that signs, for
+    /// there is no other one yet.
+    #[must_use]
+    pub fn to_come(&self) -> Vec<(IpAddr, Step)> {
+        let Some(ca) = self.newest() else {
+            return Vec::new();
+        };
+        let (cluster, authorities) = (self.cluster.clone(), pems(std::slice::from_ref(ca)));
+        let of_all = [
+            self.trust_step(&self.cas),
+            self.kubelet_step(ca),
+            self.withdraw_step(ca.fingerprint, ca, Vec::new()),
+        ];
+        let publish = Step {
+            action: StepAction::PublishClusterCas { cluster, authorities },
+            after: Vec::new(),
+        };
+        let of_control_planes = [publish, self.sign_step(ca, None)];
+        let members = self.members().into_iter();
+        let all = members.flat_map(|host| of_all.clone().map(|step| (host, step)));
+        let control_planes = self.control_planes.iter();
+        let control_planes =
+            control_planes.flat_map(|host| of_control_planes.clone().map(|step| (*host, step)));
+        all.chain(control_planes).collect()
+    }
+
+    fn sign_step(&self, new: &ClusterCa, from: Option<IpAddr>) -> Step {
+        let action = StepAction::SignByClusterCa {
+            cluster: self.cluster.clone(),
+            ca: new.fingerprint,
+            from,
+        };
+        Step {
+            action,
+            after: Vec::new(),
+        }
+    }
+
+    fn kubelet_step(&self, new: &ClusterCa) -> Step {
+        let action = StepAction::RenewKubeletCertificate {
+            cluster: self.cluster.clone(),
+            ca: new.fingerprint,
+        };
+        Step {
+            action,
+            after: Vec::new(),
+        }
     }
 
     /// A wave for each control plane, `first` before the others, then for as many workers as may be away at a time.
@@ -124,28 +161,42 @@ impl Replacement<'_> {
         }
     }
 
-    /// The step, done where the journal has it as done.
+    /// The step, done where the journal has it as done and what it left is there.
     pub(super) fn planned(&self, host: IpAddr, step: Step, reason: &str) -> PlannedStep {
         let report = self.inventory.report(host);
-        let trusts_others = report.is_some_and(|report| match &step.action {
+        let undone = report.and_then(|report| self.undone(host, &step, report));
+        match (report.and_then(|report| why_to_do(step.id(), report)), undone) {
+            (None, Some(undone)) => PlannedStep::new(host, step, Mark::Change, format!("again: {undone}")),
+            (None, None) => PlannedStep::new(host, step, Mark::Done, "done"),
+            (Some(why), _) if why == NOT_DONE => PlannedStep::new(host, step, Mark::Change, reason),
+            (Some(why), _) => PlannedStep::new(host, step, Mark::Change, why),
+        }
+    }
+
+    /// What on `host` is not as `step` leaves it.
+    fn undone(&self, host: IpAddr, step: &Step, report: &HostReport) -> Option<&'static str> {
+        let found = &report.inventory.cluster_cas;
+        let trusts_others = "it trusts others by now";
+        match &step.action {
             StepAction::TrustClusterCas { authorities, .. } => {
-                let trusted = &report.inventory.cluster_cas.trusted;
-                trusted.len() != authorities.len() || !trusted.iter().all(|ca| authorities.contains(&ca.pem))
+                let trusted = &found.trusted;
+                let is_here = trusted.len() == authorities.len()
+                    && trusted.iter().all(|ca| authorities.contains(&ca.pem));
+                (!is_here).then_some(trusts_others)
             }
             StepAction::WithdrawClusterCa { ca, .. } => {
-                let found = &report.inventory.cluster_cas;
                 let is_next = found.next.as_ref().is_some_and(|next| next.fingerprint == *ca);
-                is_next || found.has(ca) || self.is_outdated(host, step.id())
+                let is_left = is_next || found.has(ca) || self.is_outdated(host, step.id());
+                is_left.then_some(trusts_others)
             }
-            _ => false,
-        });
-        match report.and_then(|report| why_to_do(step.id(), report)) {
-            None if trusts_others => {
-                PlannedStep::new(host, step, Mark::Change, "again: it trusts others by now")
+            StepAction::SignByClusterCa { ca, .. } => {
+                let signs = found
+                    .trusted
+                    .first()
+                    .is_some_and(|first| first.fingerprint == *ca);
+                (!signs).then_some("another one signs there by now")
             }
-            None => PlannedStep::new(host, step, Mark::Done, "done"),
-            Some(why) if why == NOT_DONE => PlannedStep::new(host, step, Mark::Change, reason),
-            Some(why) => PlannedStep::new(host, step, Mark::Change, why),
+            _ => None,
         }
     }
 

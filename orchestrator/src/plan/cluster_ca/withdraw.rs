@@ -143,7 +143,7 @@ impl Replacement<'_> {
         has || begun.iter().any(|id| self.record(host, *id).is_some())
     }
 
-    fn withdraw_step(&self, ca: Digest, stays: &ClusterCa, after: Vec<StepId>) -> Step {
+    pub(super) fn withdraw_step(&self, ca: Digest, stays: &ClusterCa, after: Vec<StepId>) -> Step {
         let action = StepAction::WithdrawClusterCa {
             cluster: self.cluster.clone(),
             ca,

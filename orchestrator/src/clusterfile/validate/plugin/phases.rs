@@ -107,6 +107,17 @@ pub(super) fn read(action: &Node, kind: &str, mistakes: &mut Vec<Mistake>) -> Op
     (mistakes.len() == before).then_some(found)
 }
 
+/// Whether one of the phases that `action` names is at one of `moments`.
+pub(super) fn are_at(action: &str, moments: &[CommandMoment]) -> bool {
+    let mut named = action
+        .split('|')
+        .filter_map(|word| PHASES.iter().find(|phase| phase.word == word.trim()));
+    named.any(|phase| match phase.means {
+        Means::Hosts(moment) | Means::Cluster(moment) => moments.contains(&moment),
+        Means::Nothing(_) => false,
+    })
+}
+
 /// The only phases of a type of plugin; none where every phase is one.
 fn own_phases(kind: &str) -> &'static [&'static str] {
     match kind {
