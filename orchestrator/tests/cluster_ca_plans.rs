@@ -664,3 +664,32 @@ fn what_was_left_of_a_replacement_changes_no_host_and_comes_to_its_end_first() {
         assert!(matches!(stage(&inventory, hosts), Ok(Stage::Replaced { .. })));
     }
 }
+
+/// Or whoever has taken a worker could let every API server believe what he signs.
+#[test]
+fn what_a_worker_alone_trusts_nobody_else_comes_to_trust() {
+    for (stages, not_before) in [
+        (&["make"][..], 150),
+        (&["make", "trust"], 150),
+        (&["make", "trust", "sign"], 150),
+        (&["make", "trust", "sign", "drop"], 150),
+        (&["make", "trust"], 50),
+    ] {
+        let (mut inventory, hosts) = after(stages);
+        let theirs = ca("theirs", not_before);
+        let worker = &mut on(&mut inventory, &hosts[3].to_string()).inventory;
+        worker.cluster_cas.trusted.push(theirs.clone());
+        while let Some((name, plan)) = next(&inventory, &hosts) {
+            for step in plan.steps() {
+                if let StepAction::TrustClusterCas { authorities, .. }
+                | StepAction::PublishClusterCas { authorities, .. } = &step.step.action
+                {
+                    assert!(!authorities.contains(&theirs.pem), "{stages:?}: {name}");
+                }
+            }
+            replace(&plan, &mut inventory, well);
+        }
+        let ended = stage(&inventory, &hosts).unwrap();
+        assert!(matches!(ended, Stage::Replaced { .. }), "{ended:?}");
+    }
+}

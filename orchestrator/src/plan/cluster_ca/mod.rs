@@ -184,6 +184,19 @@ impl<'a> Replacement<'a> {
         })
     }
 
+    /// Those that every host trusts while one takes the place of another: what some control plane trusts or has made. What a worker
+    /// alone trusts is its own affair, or whoever has taken that host would be the cluster's CA.
+    fn overlap(&self) -> Vec<ClusterCa> {
+        let has = |ca: &&ClusterCa| {
+            let reports = self.control_planes.iter();
+            let mut found = reports
+                .filter_map(|host| self.inventory.report(*host))
+                .map(|report| &report.inventory.cluster_cas);
+            found.any(|cas| cas.trusted.contains(ca) || cas.next.as_ref() == Some(*ca))
+        };
+        self.cas.iter().filter(has).cloned().collect()
+    }
+
     /// Hosts that do not answer, and why.
     #[must_use]
     pub fn missing(&self) -> &[(IpAddr, String)] {
@@ -424,14 +437,14 @@ impl<'a> Replacement<'a> {
         };
         let titles = [make.title(), withdrawal_title(self.cluster)];
         // Whoever made it may be gone; others trust it by this step.
-        let trust = self.trust_step(&self.cas).id();
+        let trust = [&self.cas, &self.overlap()].map(|cas| self.trust_step(cas).id());
         let mut reports = self
             .members()
             .into_iter()
             .filter_map(|host| self.inventory.report(host));
         reports.any(|report| {
             let mut records = report.records(self.cluster);
-            records.any(|record| titles.contains(&record.title) || record.id == trust)
+            records.any(|record| titles.contains(&record.title) || trust.contains(&record.id))
         })
     }
 

@@ -14,14 +14,15 @@ const NODES_LIMIT_S: u32 = 600;
 
 impl Replacement<'_> {
     pub(super) fn trust_waves(&self, first: IpAddr) -> Vec<Wave> {
-        let step = self.trust_step(&self.cas);
+        let cas = self.overlap();
+        let step = self.trust_step(&cas);
         let reason = "nothing is cut off while the CA changes";
         let trust = |host: &IpAddr| self.planned(*host, step.clone(), reason);
         let mut waves = self.one_after_the_other("both CAs", first, trust);
         // Once for each host: with those that come back later, pods come that know one only.
         let after: Vec<StepId> = vec![step.id(); self.members().len()];
         let reason = "hosts that join know both; pods of kube-system start anew, and know both";
-        let publish = self.publish(first, &self.cas, after, reason);
+        let publish = self.publish(first, &cas, after, reason);
         // Pods are waited for on nodes that are ready.
         waves.push(self.nodes_wave(first, step.id()));
         waves.push(wave("cluster", vec![publish]));

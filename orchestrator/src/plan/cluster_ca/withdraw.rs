@@ -137,7 +137,7 @@ impl Replacement<'_> {
             .map(|report| &report.inventory.cluster_cas);
         let has = found.is_some_and(|cas| cas.next.as_ref() == Some(new) || cas.has(&new.fingerprint));
         let begun = [
-            self.trust_step(&self.cas).id(),
+            self.trust_step(&self.overlap()).id(),
             self.withdraw_step(new.fingerprint, signing, Vec::new()).id(),
         ];
         has || begun.iter().any(|id| self.record(host, *id).is_some())
