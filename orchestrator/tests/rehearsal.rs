@@ -448,6 +448,62 @@ fn what_an_image_launches_is_rehearsed_in_its_rootfs() {
 }
 
 #[test]
+fn plugins_of_an_image_are_rehearsed_when_their_moment_comes() {
+    let Some(desk) = desk(&[("init.sh", "(exec 3<>/dev/tcp/203.0.113.1/80) || true\n")]) else {
+        return;
+    };
+    let plugin = |name: &str, on: &str, action: &str, data: &str| {
+        let text = format!(
+            "apiVersion: sealer.io/v1\nkind: Plugin\nmetadata: {{ name: {name} }}\nspec:\n  type: SHELL\n  \
+             action: {action}\n  on: {on}\n  data: |\n    {data}\n"
+        );
+        desk.file(&format!("app/plugins/{name}.yaml"), text);
+    };
+    plugin(
+        "before",
+        "master",
+        "PreInit",
+        "[ -d scripts ] && (exec 3<>/dev/tcp/203.0.113.2/80) || true",
+    );
+    plugin(
+        "nodes",
+        "node",
+        "PreInit",
+        "(exec 3<>/dev/tcp/203.0.113.3/80) || true",
+    );
+    plugin("fails", "master", "PostInstall", "exit 3");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let (rehearsal, status) = rehearsed(&desk, &[]);
+    assert_eq!(
+        findings(&rehearsal),
+        [
+            "plugin before of plugins/before.yaml:1 connects 203.0.113.2:80",
+            "init.sh:1 connects 203.0.113.1:80"
+        ]
+    );
+    let doubts = doubts(&rehearsal);
+    assert!(
+        doubts[0].starts_with("plugin fails of plugins/fails.yaml: it ended with status 3"),
+        "{doubts:?}"
+    );
+    assert_eq!((doubts.len(), status), (1, Some(6)), "{doubts:?}");
+
+    desk.file(
+        "app/plugins/fails.yaml",
+        "kind: Plugin\nmetadata: { name: odd }\nspec: { type: NONE }\n",
+    );
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let (rehearsal, _) = rehearsed(&desk, &[]);
+    let doubts = self::doubts(&rehearsal);
+    assert!(
+        doubts[0].starts_with(
+            "plugins/fails.yaml of image app:v1:3:1: no host is given it: `spec.action` is missing"
+        ),
+        "{doubts:?}"
+    );
+}
+
+#[test]
 fn applications_are_launched_with_their_own_environment_and_templates() {
     let Some(desk) = desk(&[]) else { return };
     desk.file("app/web/values.conf.tmpl", "peer {{ .Peer }} {{ .Zone }}\n");

@@ -11,6 +11,7 @@
 //! Whatever is reached is refused at once, by the kernel: scripts go on as they would where a cable is missing. What a script
 //! would have done after it failed is not known, and said so. Everything there is gone when the inner process ends.
 
+mod calls;
 mod child;
 mod filter;
 pub mod names;

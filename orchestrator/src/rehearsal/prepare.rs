@@ -3,27 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
 
 use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
-use gantry_store::{Application, EntryKind, Image, LaunchItem, Platform, Rootfs, Store, StoreError};
+use gantry_store::{Application, EntryKind, Image, Platform, Rootfs, Store, StoreError};
 use gantry_template::MAX_TEMPLATE_LEN;
 
+use super::calls::{calls, launched};
 use super::network::HOST;
-use super::sandbox::ROOTFS;
-use super::trace::shown;
 use super::{Doubt, ScriptCall, stand_ins};
 use crate::clusterfile::Clusterfile;
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::plan::planner::API_SERVER;
-use crate::plan::{PlanImage, ScriptOfHost, environment_of_scripts, scripts_of_first_master};
+use crate::plan::{PlanImage, environment_of_scripts};
 
 /// Where scripts find programs, as agents say it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What `init.sh` calls at its end in the images of sealer.
-const LAST_OF_INIT: &str = "init-kube.sh";
-const INIT: &str = "init.sh";
-const CLEAN: &str = "clean.sh";
 /// The cluster's own registry, where the Clusterfile says no other.
 const CLUSTER_REGISTRY: &str = "sea.hub";
 
@@ -63,11 +57,15 @@ pub fn prepare(
         .map_err(|error| (error.exit_code(), error))
         .or_else(|(code, error)| Err(error).or_exit(code))?;
     let mut env = environment_of_scripts(clusterfile, &plan_image, clusterfile.first_master());
-    let unrun = plan_image
-        .plugins
-        .keys()
-        .map(|path| Doubt::new(path, "plugins are not rehearsed"));
-    let mut doubts: Vec<Doubt> = unrun.collect();
+    let with_plugins = plan_image.with_plugins(clusterfile);
+    let refused = with_plugins.mistakes.iter().flat_map(|of_file| {
+        of_file.list().iter().map(|mistake| {
+            let reason = format!("no host is given it: {}", mistake.message);
+            Doubt::new(&of_file.place(mistake), &reason)
+        })
+    });
+    let mut doubts: Vec<Doubt> = refused.collect();
+    let clusterfile = &with_plugins.clusterfile;
     let files = rendered(rootfs, &plan_image, &launched(image)?, &env, &mut doubts)?;
     env.insert("PATH".to_owned(), format!("{}:{PATH}", stand_ins::FOLDER));
     for (name, value) in [
@@ -90,59 +88,6 @@ pub fn prepare(
         time_limit_s,
         doubts,
     })
-}
-
-/// Scripts in the order in which a host comes and goes, with what is launched on it between.
-fn calls(
-    image: &Image,
-    plan_image: &PlanImage,
-    clusterfile: &Clusterfile,
-) -> anyhow::Result<Vec<ScriptCall>> {
-    let scripts = scripts_of_first_master(clusterfile, plan_image);
-    let (last, first): (Vec<_>, Vec<_>) = scripts.into_iter().partition(|script| script.script == CLEAN);
-    let mut calls: Vec<ScriptCall> = first.into_iter().map(|script| call(script, plan_image)).collect();
-    let lines = image.commands().map_err(store_error)?;
-    let launched = launched(image)?;
-    let names = launched.iter().map(|application| &application.name);
-    let lines = lines.into_iter().enumerate().map(|(at, line)| ScriptCall {
-        name: match names.clone().nth(at) {
-            Some(name) => format!("application {}", shown(name)),
-            None => format!("CMD {}", at + 1),
-        },
-        words: vec!["-c".to_owned(), line],
-        folder: ROOTFS.into(),
-        follower: None,
-    });
-    calls.extend(lines);
-    calls.extend(last.into_iter().map(|script| call(script, plan_image)));
-    Ok(calls)
-}
-
-fn call(script: ScriptOfHost, image: &PlanImage) -> ScriptCall {
-    let args = script.args.into_iter().map(|arg| arg.replace("{rootfs}", ROOTFS));
-    let follower = (script.script == INIT && image.scripts.contains(LAST_OF_INIT)).then(|| ScriptOfHost {
-        script: LAST_OF_INIT,
-        args: Vec::new(),
-    });
-    ScriptCall {
-        name: format!("scripts/{}", script.script),
-        words: std::iter::once(script.script.to_owned()).chain(args).collect(),
-        folder: Path::new(ROOTFS).join("scripts"),
-        follower: follower.map(|script| Box::new(call(script, image))),
-    }
-}
-
-/// The applications that are launched, in order; none where lines are.
-fn launched(image: &Image) -> anyhow::Result<Vec<Application>> {
-    let extension = image.extension().map_err(store_error)?.unwrap_or_default();
-    let items = extension.launched();
-    let known = items.iter().filter_map(|item| match item {
-        LaunchItem::Application(name) => extension.application(name),
-        LaunchItem::Line(_) => None,
-    });
-    // Those that nobody says how to launch are not.
-    let launched = known.filter(|application| !application.line().trim().is_empty());
-    Ok(launched.cloned().collect())
 }
 
 /// What templates become on the host: those of applications with their own environment over that of scripts.
@@ -187,7 +132,7 @@ fn rendered(
     Ok(files)
 }
 
-fn store_error(error: StoreError) -> anyhow::Error {
+pub(super) fn store_error(error: StoreError) -> anyhow::Error {
     let code = error.exit_code();
     Err::<(), _>(error).or_exit(code).expect_err("it is an error")
 }
