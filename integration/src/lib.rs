@@ -16,6 +16,7 @@ pub mod base_tree;
 pub mod cache;
 pub mod cgroup;
 pub mod chaos;
+pub mod cluster_ca;
 pub mod command;
 pub mod demo_image;
 pub mod host;

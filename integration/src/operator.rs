@@ -236,6 +236,14 @@ impl Running {
         kill(Pid::from_raw(pid), Signal::SIGINT).context("gantry has ended already")
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// What it has printed so far, standard output first.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ fn a_ca_is_replaced(masters: u8) {
         .iter()
         .map(|host| format!("{} True;", host.name()))
         .collect();
-    let old = fingerprint(first);
+    let old = first.ca_fingerprint().unwrap();
     first
         .must("mkdir /root/old && cp /etc/kubernetes/admin.conf /root/old/ && cp /etc/kubernetes/pki/ca.crt /root/old/")
         .unwrap();
@@ -76,12 +76,12 @@ fn a_ca_is_replaced(masters: u8) {
         "{begun}"
     );
     // Both are trusted where the agent answers, and the old one signs: the worker would refuse the new one.
-    assert_eq!(fingerprint(first), old);
+    assert_eq!(first.ca_fingerprint().unwrap(), old);
     for host in control_planes {
-        assert_eq!(count_of_cas(host), 2, "{}", host.name());
+        assert_eq!(host.count_of_cas().unwrap(), 2, "{}", host.name());
         assert!(ca_of_the_api_server(host, "/root/old/ca.crt") || host.name() != first.name());
     }
-    assert_eq!(count_of_cas(worker), 1);
+    assert_eq!(worker.count_of_cas().unwrap(), 1);
     assert_eq!(first.kubectl(NODES).unwrap(), all_ready);
     for uid in proxies_before.split(' ') {
         let now = first.kubectl(proxies).unwrap();
@@ -100,12 +100,12 @@ fn a_ca_is_replaced(masters: u8) {
     );
     for host in control_planes {
         assert_eq!(
-            (fingerprint(host), count_of_cas(host)),
+            (host.ca_fingerprint().unwrap(), host.count_of_cas().unwrap()),
             (old.clone(), 1),
             "{}",
             host.name()
         );
-        assert_eq!(left_of_it(host), "", "{}", host.name());
+        assert_eq!(host.left_of_ca_replacement().unwrap(), "", "{}", host.name());
     }
     let told = first.kubectl(CLUSTER_INFO).unwrap();
     assert_eq!(told.trim(), in_base64(first, "/root/old/ca.crt"));
@@ -127,7 +127,10 @@ fn a_ca_is_replaced(masters: u8) {
         bed.kubernetes_logs()
     );
     assert!(stopped.stderr.contains("-y --pods-restarted"), "{stopped}");
-    assert_eq!((fingerprint(first), count_of_cas(worker)), (old.clone(), 2));
+    assert_eq!(
+        (first.ca_fingerprint().unwrap(), worker.count_of_cas().unwrap()),
+        (old.clone(), 2)
+    );
     for uid in proxies_before.split(' ') {
         let now = first.kubectl(proxies).unwrap();
         assert!(!now.contains(uid), "kube-proxy {uid} started anew: {now}");
@@ -154,16 +157,16 @@ fn a_ca_is_replaced(masters: u8) {
     assert!(done.succeeded(), "{done}{}", bed.kubernetes_logs());
     assert!(done.stderr.contains("is the only one"), "{done}");
 
-    let new = fingerprint(first);
+    let new = first.ca_fingerprint().unwrap();
     assert_ne!(new, old);
     for host in bed.hosts() {
         assert_eq!(
-            (fingerprint(host), count_of_cas(host)),
+            (host.ca_fingerprint().unwrap(), host.count_of_cas().unwrap()),
             (new.clone(), 1),
             "{}",
             host.name()
         );
-        assert_eq!(left_of_it(host), "", "{}", host.name());
+        assert_eq!(host.left_of_ca_replacement().unwrap(), "", "{}", host.name());
         host.must(&format!("{ASK} /etc/kubernetes/kubelet.conf")).unwrap();
     }
     wait_until("every node is ready", Duration::from_secs(120), || {
@@ -208,7 +211,7 @@ fn a_ca_is_replaced(masters: u8) {
         again.succeeded() && again.stderr.contains("Nothing to do"),
         "{again}"
     );
-    assert_eq!(fingerprint(first), new);
+    assert_eq!(first.ca_fingerprint().unwrap(), new);
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
     // Pods come to every node with the new CA, also those of before.
@@ -252,30 +255,11 @@ fn a_ca_is_replaced(masters: u8) {
     }
 }
 
-/// Of the CA that is first in the file of a host.
-fn fingerprint(host: &Host) -> String {
-    host.must("openssl x509 -noout -fingerprint -sha256 -in /etc/kubernetes/pki/ca.crt")
-        .unwrap()
-}
-
-/// What lies beside the CAs of a host while one is being replaced.
-fn left_of_it(host: &Host) -> String {
-    let left = host.run("ls -d /etc/kubernetes/pki/*next-ca* /etc/kubernetes/pki/signing-ca.crt");
-    left.unwrap().stdout
-}
-
 fn in_base64(host: &Host, file: &str) -> String {
     host.must(&format!("base64 -w0 {file}"))
         .unwrap()
         .trim()
         .to_owned()
-}
-
-fn count_of_cas(host: &Host) -> usize {
-    let count = host
-        .must("grep --count BEGIN /etc/kubernetes/pki/ca.crt")
-        .unwrap();
-    count.trim().parse().unwrap()
 }
 
 /// Whether what the API server of a host shows was signed by a CA in this file.

@@ -4,6 +4,7 @@
 //! KubeadmSpec (+ JoinPass) ─▶ traces: is this host somebody else's? ─▶ command: words of the program ─▶ scripts
 //! control plane ─▶ marks: labels and taints of nodes
 //! control plane ─▶ cordon: keeps pods away from a node while it is upgraded · kubelet: starts it anew
+//! control plane ─▶ renew: new certificates · static_pods: starts its pods anew and waits for them
 //! control plane ─▶ api_server: stops and starts it around a restore of etcd
 //! every member ─▶ cluster_ca: replaces the cluster's own CA
 //! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
@@ -22,6 +23,7 @@ mod node_api;
 mod node_patch;
 mod pass;
 mod renew;
+mod static_pods;
 mod statics;
 mod traces;
 

@@ -1,6 +1,7 @@
 //! `make chaos`: a fault at every step of a cluster's life, and the same command again.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use gantry_integration::chaos::{self, Act, Case, Scenario};
+use gantry_integration::chaos::{self, Act, Case, Fault, Life, Scenario};
 
 /// Disturbs every step of a cluster's life, runs the command again, and looks whether the end is the same.
 ///
@@ -22,6 +23,10 @@ struct Arguments {
     /// Clusters of Kubernetes instead of small scripts; a case takes minutes.
     #[arg(long)]
     kubernetes: bool,
+    /// Lives instead of cases: all acts on the same hosts, and at every step the same kind of fault. Names are those of acts and
+    /// faults (`upgrade`, `power-cut`).
+    #[arg(long, conflicts_with = "sample")]
+    life: bool,
     /// Say which cases there are, and run none.
     #[arg(long)]
     list: bool,
@@ -57,6 +62,9 @@ fn run(arguments: &Arguments) -> Result<usize> {
     } else {
         Scenario::Scripts
     };
+    if arguments.life {
+        return Ok(run_lives(scenario, arguments));
+    }
     let mut cases = chaos::cases(scenario, &acts(scenario, &arguments.names))?;
     let of = cases.len();
     if !arguments.names.is_empty() {
@@ -76,7 +84,7 @@ fn run(arguments: &Arguments) -> Result<usize> {
         cases.iter().for_each(|case| println!("{case}"));
         return Ok(0);
     }
-    Ok(run_all(cases, arguments.jobs))
+    Ok(run_all(cases, arguments.jobs, Case::run))
 }
 
 /// The acts that `names` can be about: a name that begins with an act and '/' is about no other.
@@ -94,7 +102,37 @@ fn acts(scenario: Scenario, names: &[String]) -> Vec<Act> {
     acts
 }
 
-fn run_all(cases: Vec<Case>, jobs: usize) -> usize {
+/// Lives whose faults, with acts that, are named; all when none is. How many failed.
+fn run_lives(scenario: Scenario, arguments: &Arguments) -> usize {
+    let named = |word: String| arguments.names.contains(&word);
+    let (mut acts, mut faults) = (scenario.acts().to_vec(), Fault::ALL.to_vec());
+    if acts.iter().any(|act| named(act.to_string())) {
+        acts.retain(|act| named(act.to_string()));
+    }
+    if faults.iter().any(|fault| named(fault.to_string())) {
+        faults.retain(|fault| named(fault.to_string()));
+    }
+    let lives = faults.into_iter().map(|fault| Life { scenario, fault });
+    if arguments.list {
+        lives.for_each(|life| println!("{life}"));
+        return 0;
+    }
+    run_all(lives.collect(), arguments.jobs, |life| {
+        let struck = life.run(&acts)?;
+        for step in &struck.steps {
+            println!("       {step}");
+        }
+        println!(
+            "       {} steps, {} commands",
+            struck.steps.len(),
+            struck.commands
+        );
+        Ok(())
+    })
+}
+
+/// Runs `cases`, so many at the same time; how many failed.
+fn run_all<T: Display + Send>(cases: Vec<T>, jobs: usize, run: impl Fn(&T) -> Result<()> + Sync) -> usize {
     let (waiting, failed) = (Mutex::new(VecDeque::from(cases)), Mutex::new(0));
     thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
@@ -103,7 +141,7 @@ fn run_all(cases: Vec<Case>, jobs: usize) -> usize {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(case) = next else { break };
                     let started = Instant::now();
-                    let result = case.run();
+                    let result = run(&case);
                     let seconds = started.elapsed().as_secs_f64();
                     match result {
                         Ok(()) => println!("ok     {case} ({seconds:.0} s)"),

@@ -20,6 +20,8 @@ const DOCUMENTS: &str = "---\nkind: Config\nspec: { path: etc/settings.yml, stra
      while [ -e '/run/hold-plugin own' ]; do sleep 0.1; done\n    echo ran >>/opt/made-by-plugin\n";
 /// Where generations of the rootfs are mounted.
 const GENERATIONS: &str = " /var/lib/gantry/data/demo/generations/";
+/// What [`Act::RotateCa`] replaces, on the first host.
+const CA_BEFORE: &str = "/root/ca-before.crt";
 /// What [`Act::Restore`] goes back to.
 const BACKUP: &str = "before.db";
 
@@ -38,6 +40,8 @@ pub enum Act {
     Restore,
     /// The control plane gets new certificates.
     Renew,
+    /// The cluster gets a new CA.
+    RotateCa,
     /// The second host leaves.
     Leave,
     /// The cluster goes.
@@ -51,7 +55,9 @@ impl Act {
             Self::Create => (0, 2),
             Self::Join => (1, 2),
             Self::Leave => (2, 1),
-            Self::Upgrade | Self::Rollback | Self::Restore | Self::Renew | Self::Reset => (2, 2),
+            Self::Upgrade | Self::Rollback | Self::Restore | Self::Renew | Self::RotateCa | Self::Reset => {
+                (2, 2)
+            }
         }
     }
 
@@ -67,6 +73,7 @@ impl Act {
             }
             Self::Restore => return format!("restore -i {BACKUP} -y --progress json"),
             Self::Renew => "certs renew",
+            Self::RotateCa => "certs rotate-cluster-ca --pods-restarted",
             Self::Reset => "reset -f Clusterfile",
         };
         format!("{words} -y --progress json")
@@ -82,6 +89,7 @@ impl fmt::Display for Act {
             Self::Rollback => "rollback",
             Self::Restore => "restore",
             Self::Renew => "renew",
+            Self::RotateCa => "rotate-ca",
             Self::Leave => "leave",
             Self::Reset => "reset",
         })
@@ -117,6 +125,7 @@ impl Scenario {
                 Act::Rollback,
                 Act::Restore,
                 Act::Renew,
+                Act::RotateCa,
                 Act::Leave,
                 Act::Reset,
             ],
@@ -172,6 +181,10 @@ impl Scenario {
         }
         if act == Act::Restore {
             bed.operator().must(&format!("backup -o {BACKUP}"))?;
+        }
+        if act == Act::RotateCa {
+            bed.host(1)
+                .must(&format!("cp /etc/kubernetes/pki/ca.crt {CA_BEFORE}"))?;
         }
         if act == Act::Rollback {
             self.clusterfile(bed, after, true)?;
@@ -236,7 +249,14 @@ impl Scenario {
                 .map(|host| format!("{} {version} True ;", host.name()));
             let (wanted, found) = (nodes.collect::<String>(), bed.host(1).kubectl(NODES)?);
             ensure!(found == wanted, "nodes are {found}, not {wanted}");
-            return Ok(());
+            if act == Act::RotateCa {
+                let gone = bed
+                    .host(1)
+                    .run(&format!("cmp /etc/kubernetes/pki/ca.crt {CA_BEFORE}"))?;
+                ensure!(gone.status == Some(1), "the CA is the one of before: {gone}");
+                bed.host(1).must(&format!("rm {CA_BEFORE}"))?;
+            }
+            return one_ca(bed.hosts().iter().take(act.hosts().1.into()));
         }
         // What the same act makes of the same hosts when nothing is in its way.
         let operator = bed.operator();
@@ -255,6 +275,20 @@ pub(super) fn snapshots(bed: &Testbed) -> Result<Vec<Snapshot>> {
         .iter()
         .map(|host| Snapshot::of(host, AGENTS_OWN))
         .collect()
+}
+
+/// That the hosts trust one CA, and nothing is left of its replacement.
+fn one_ca<'a>(members: impl Iterator<Item = &'a Host>) -> Result<()> {
+    let mut known = None;
+    for host in members {
+        let (count, left) = (host.count_of_cas()?, host.left_of_ca_replacement()?);
+        ensure!(count == 1, "{} trusts {count} CAs", host.name());
+        ensure!(left.is_empty(), "on {} there is still {left}", host.name());
+        let found = host.ca_fingerprint()?;
+        let known = known.get_or_insert_with(|| found.clone());
+        ensure!(found == *known, "{} trusts {found}, not {known}", host.name());
+    }
+    Ok(())
 }
 
 fn alike(bed: &Testbed, found: &[Snapshot], wanted: &[Snapshot]) -> Result<()> {

@@ -7,7 +7,7 @@ use super::kubelet_api::KubeletApi;
 use super::kubelet_certificate::Standing;
 use super::{ClusterCaError, Pki, kubelet_certificate};
 use crate::host::Host;
-use crate::kubeadm::{is_control_plane, kubelet, renew};
+use crate::kubeadm::{is_control_plane, kubelet, static_pods};
 
 /// Pods of a control plane that read the cluster's CAs when they start.
 const PODS: [&str; 3] = [
@@ -48,7 +48,7 @@ pub(crate) async fn trust(
         if alone {
             pki.join_signing()?;
         }
-        renew::start_anew(host, cluster, &PODS).await?;
+        static_pods::start_anew(host, cluster, &PODS).await?;
     }
     kubelet::restart(host, cluster).await?;
     if control_plane && alone {

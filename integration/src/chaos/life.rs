@@ -1,0 +1,164 @@
+//! This module owns [`Life`]: all acts on the same hosts, one after the other, and a fault at every step of each.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use super::fault::{Fault, Scene};
+use super::history::{History, StartedStep};
+use super::scenario::{Act, Scenario, snapshots};
+use crate::{Host, Running, Snapshot, Testbed, wait_until};
+
+/// Acts in the order of a life: every one begins where the one before it ended.
+const ORDER: [Act; 9] = [
+    Act::Create,
+    Act::Leave,
+    Act::Join,
+    Act::Upgrade,
+    Act::Rollback,
+    Act::Restore,
+    Act::Renew,
+    Act::RotateCa,
+    Act::Reset,
+];
+
+/// A cluster's life with one kind of fault. A [`Case`](super::Case) has hosts of its own and one fault; here the next fault finds
+/// what the last one left, and hours of cases become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// With which image.
+    pub scenario: Scenario,
+    /// What happens at every step.
+    pub fault: Fault,
+}
+
+/// What a life has been through, in words for people.
+#[derive(Debug, Default)]
+pub struct Struck {
+    /// Steps at which the fault happened, as `act/host/title`.
+    pub steps: Vec<String>,
+    /// How often the operator gave a command.
+    pub commands: usize,
+}
+
+/// A step on a host, counted from 1.
+type Place = (usize, StartedStep);
+
+impl Life {
+    /// Lives it to its end, or through `acts` alone, which are reached undisturbed.
+    ///
+    /// # Errors
+    /// When a command that nothing disturbed does not succeed, a finished program ran twice, something is left to do, or the
+    /// hosts are not as after an act that nothing disturbed.
+    pub fn run(self, acts: &[Act]) -> Result<Struck> {
+        let bed = self.scenario.start()?;
+        let bare = snapshots(&bed)?;
+        let mut struck = Struck::default();
+        for act in ORDER.into_iter().filter(|act| acts.contains(act)) {
+            self.go_through(&bed, act, &bare, &mut struck).map_err(|error| {
+                let told: String = bed.hosts().iter().map(Host::agent_log).collect();
+                let last = struck.steps.last().map_or("nothing", String::as_str);
+                anyhow!("{act}, after {last}: {error:#}\n{told}")
+            })?;
+        }
+        Ok(struck)
+    }
+
+    fn go_through(self, bed: &Testbed, act: Act, bare: &[Snapshot], struck: &mut Struck) -> Result<()> {
+        self.scenario.reach(bed, act)?;
+        let marks = marks(bed)?;
+        let mut seen: Vec<Place> = Vec::new();
+        loop {
+            let before = seen.len();
+            let mut run = Some(bed.operator().start(&act.command(self.scenario))?);
+            struck.commands += 1;
+            while let Some(running) = run.take() {
+                let (running, found) = self.next(bed, &marks, &seen, running)?;
+                let Some((place, mark)) = found else {
+                    let finished = running.finish(self.scenario.limit())?;
+                    if finished.succeeded() {
+                        return self.ended_well(bed, act, bare);
+                    }
+                    ensure!(
+                        seen.len() > before,
+                        "the same command, run again, does not succeed: {finished}"
+                    );
+                    break;
+                };
+                struck
+                    .steps
+                    .push(format!("{act}/host{}/{}", place.0, place.1.title));
+                let host = bed.host(place.0);
+                let scene = Scene {
+                    scenario: self.scenario,
+                    host,
+                    step: &place.1.title,
+                    mark,
+                };
+                run = self.fault.strike(&scene, running)?;
+                host.wait_for_agent()?;
+                seen.push(place);
+            }
+        }
+    }
+
+    /// The next step that starts and was not disturbed yet, with the mark of its host's journal; none once `running` has ended.
+    fn next(
+        self,
+        bed: &Testbed,
+        marks: &[usize],
+        seen: &[Place],
+        mut running: Running,
+    ) -> Result<(Running, Option<(Place, usize)>)> {
+        let found = wait_until(
+            "a step starts, or the command ends",
+            self.scenario.limit(),
+            || {
+                // Asked first: what it did last is in the journal by then.
+                let ended = running.has_ended()?;
+                for (index, (host, mark)) in bed.hosts().iter().zip(marks).enumerate() {
+                    let mut started = History::of(host)?.started_since(*mark);
+                    started.retain(|step| {
+                        self.fault.fits(step.runs_a_program) && !seen.contains(&(index + 1, step.clone()))
+                    });
+                    if let Some(step) = started.pop() {
+                        return Ok(Some(Some(((index + 1, step), *mark))));
+                    }
+                }
+                Ok(ended.then_some(None))
+            },
+        )?;
+        Ok((running, found))
+    }
+
+    fn ended_well(self, bed: &Testbed, act: Act, bare: &[Snapshot]) -> Result<()> {
+        for host in bed.hosts() {
+            let twice = History::of(host)?.ran_twice();
+            ensure!(
+                twice.is_empty(),
+                "ran again on {} although finished: {twice:?}",
+                host.name()
+            );
+        }
+        if act != Act::Reset {
+            let once_more = bed.operator().apply()?.ok().context("nothing is to be done")?;
+            ensure!(
+                once_more.steps() == 0,
+                "another run finds something to do: {}",
+                once_more.finished
+            );
+        }
+        self.scenario.check(bed, act, bare)
+    }
+}
+
+fn marks(bed: &Testbed) -> Result<Vec<usize>> {
+    let hosts = bed.hosts().iter();
+    hosts.map(|host| Ok(History::of(host)?.mark())).collect()
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "life/{}", self.fault)
+    }
+}
