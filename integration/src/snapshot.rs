@@ -6,7 +6,10 @@ use anyhow::Result;
 
 use crate::Host;
 
-/// Files, mounts, units, users and hosts entries of a host at one moment.
+/// Programs by which a host is looked at, which run while it is.
+const LOOKS: &str = "bash|dash|sh|find|xargs|sha256sum|sed|awk|mawk|readlink|sort|systemctl|ip|nsenter|xtables-nft-multi|xtables-legacy-multi";
+
+/// Files, mounts, units, processes, network links, addresses, routes and packet filters of a host at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     lines: BTreeSet<String>,
@@ -29,7 +32,6 @@ impl Snapshot {
             "/var/backups",
             "/var/cache",
             "/var/tmp",
-            "/root",
             "/var/lib/systemd",
         ];
         let prune: String = always
@@ -50,7 +52,20 @@ impl Snapshot {
         let mounts =
             "awk '{sub(\"^/[.]#proc-.*\", \"nspawn\", $4); print \"mount\", $5, $4}' /proc/self/mountinfo";
         let units = "systemctl list-unit-files --no-legend --no-pager --state=enabled,static,masked | awk '{print \"unit\", $1, $2}'";
-        let text = host.must(&format!("{files}; {sums}; {mounts}; {units}"))?;
+        // systemd's own come when they are asked for, and go by themselves.
+        let processes = format!(
+            "for exe in /proc/[0-9]*/exe; do readlink $exe; done 2>/dev/null | grep -vE '/systemd/|/({LOOKS})( |$)' | sort -u | \
+             sed 's/^/process /'"
+        );
+        let network = "ip -oneline link | awk '{sub(\"@.*\", \"\", $2); print \"link\", $2}'; \
+             ip -oneline -4 address | awk '{print \"address\", $2, $4}'; ip route show table all | sed 's/^/route /'; \
+             ip rule | sed 's/^/rule /'; sed 's/^/ip_forward /' /proc/sys/net/ipv4/ip_forward";
+        // Without the counters.
+        let filters = "for words in iptables-save ip6tables-save; do command -v $words >/dev/null && \
+             $words | grep -v '^#' | sed \"s/ *\\[[0-9:]*\\]$//; s/^/$words /\"; done; sed '1,3d; s/^/ipvs /' /proc/net/ip_vs 2>/dev/null";
+        let text = host.must(&format!(
+            "{files}; {sums}; {mounts}; {units}; {processes}; {network}; {filters}; true"
+        ))?;
         Ok(Self {
             lines: text.lines().map(str::to_owned).collect(),
         })

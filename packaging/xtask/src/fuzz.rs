@@ -3,8 +3,12 @@
 //! Instrumentation comes from passes of LLVM that stable Rust has; no sanitizer is needed, for there is no unsafe code to watch.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -53,21 +57,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         &args.targets
     };
-    let mut failed = Vec::new();
-    for name in chosen {
-        let fuzzed = match &args.input {
-            Some(input) => one(&program, name, input),
-            None => fuzz(&program, name, args),
-        };
-        if let Err(error) = fuzzed {
-            eprintln!("{error:#}");
-            failed.push(name.as_str());
-        }
-    }
+    let failed = on_all_cores(chosen, |name| match &args.input {
+        Some(input) => one(&program, name, input),
+        None => fuzz(&program, name, args),
+    });
     if failed.is_empty() {
         return Ok(());
     }
     bail!("{} failed", failed.join(", "))
+}
+
+/// As many at a time as there are cores; gives those that failed, in the order of the list.
+fn on_all_cores(chosen: &[String], fuzz: impl Fn(&str) -> Result<()> + Sync) -> Vec<&str> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = fuzz(name) {
+                        eprintln!("{error:#}");
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    chosen
+        .iter()
+        .filter(|name| failed.contains(name))
+        .map(String::as_str)
+        .collect()
 }
 
 /// The names in the list of the crate.

@@ -1,6 +1,7 @@
 //! `cargo xtask package`: static programs, then packages of them.
 
 mod contents;
+mod current;
 mod deb;
 mod rpm;
 
@@ -11,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::{must, repository, target_folder};
+use current::Inputs;
 
 /// glibc's own target: linked statically it needs nothing that is not on every machine with a Rust toolchain.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -85,10 +87,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     for package in &PACKAGES {
         let program = programs.join(package.name);
-        for made in [
-            deb::make(package, &program, &work, &out)?,
-            rpm::make(package, &program, &work, &out)?,
-        ] {
+        let inputs = Inputs::of(package, &program, &out)?;
+        let made = match inputs.made() {
+            Some(made) => made,
+            None => {
+                let made = [
+                    deb::make(package, &program, &work, &out)?,
+                    rpm::make(package, &program, &work, &out)?,
+                ];
+                inputs.note(&made)?;
+                made.to_vec()
+            }
+        };
+        for made in made {
             println!("{} ({} KiB)", made.display(), fs::metadata(&made)?.len() / 1024);
         }
     }
