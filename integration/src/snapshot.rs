@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::Host;
 
 /// Programs by which a host is looked at, which run while it is.
-const LOOKS: &str = "bash|dash|sh|find|xargs|sha256sum|sed|awk|mawk|readlink|sort|systemctl|ip|nsenter|xtables-nft-multi|xtables-legacy-multi";
+const LOOKS: &str = "bash|dash|sh|find|grep|xargs|sha256sum|sed|awk|mawk|readlink|sort|systemctl|ip|nsenter|xtables-nft-multi|xtables-legacy-multi";
 
 /// Files, mounts, units, processes, network links, addresses, routes and packet filters of a host at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +59,10 @@ impl Snapshot {
         );
         let network = "ip -oneline link | awk '{sub(\"@.*\", \"\", $2); print \"link\", $2}'; \
              ip -oneline -4 address | awk '{print \"address\", $2, $4}'; ip route show table all | sed 's/^/route /'; \
-             ip rule | sed 's/^/rule /'; sed 's/^/ip_forward /' /proc/sys/net/ipv4/ip_forward";
-        // Without the counters.
+             ip rule | sed 's/^/rule /'";
+        // Rules, chains that somebody made, and policies that keep something out; without the counters.
         let filters = "for words in iptables-save ip6tables-save; do command -v $words >/dev/null && \
-             $words | grep -v '^#' | sed \"s/ *\\[[0-9:]*\\]$//; s/^/$words /\"; done; sed '1,3d; s/^/ipvs /' /proc/net/ip_vs 2>/dev/null";
+             $words | grep -vE '^([#*]|COMMIT|:[A-Z]+ ACCEPT)' | sed \"s/ *\\[[0-9:]*\\]$//; s/^/$words /\"; done; sed '1,3d; s/^/ipvs /' /proc/net/ip_vs 2>/dev/null";
         let text = host.must(&format!(
             "{files}; {sums}; {mounts}; {units}; {processes}; {network}; {filters}; true"
         ))?;

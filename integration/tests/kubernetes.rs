@@ -125,9 +125,14 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
     assert!(ends(first).contains(&shown), "what it shows is the new one");
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
-    // A host that is no longer in the file leaves, and only it does.
-    bed.write_clusterfile(1, 1).unwrap();
-    bed.apply_kubernetes().unwrap();
+    // A host leaves, and only it does.
+    let third = bed.host(3).address();
+    let left = operator
+        .gantry(&format!("delete -n {third} -f Clusterfile -y"))
+        .unwrap();
+    assert!(left.succeeded(), "{left}{}", bed.kubernetes_logs());
+    let file = fs::read_to_string(operator.desk().join("Clusterfile")).unwrap();
+    assert!(!file.contains(&third.to_string()), "{file}");
     assert_eq!(
         first.kubectl(NODES).unwrap(),
         "host1 v1.20.2 True;host2 v1.20.2 True;"
@@ -231,10 +236,20 @@ fn marks_follow_the_file(bed: &Testbed) {
 }
 
 #[test]
-fn containerd_and_the_agents_registry_make_one_host_a_cluster() {
-    let bed = Testbed::for_kubernetes_on(Runtime::Containerd, 1, 0).unwrap();
-    let (operator, host) = (bed.operator(), bed.host(1));
-    let before = Snapshot::of(host, AGENTS_OWN).unwrap();
+fn containerd_and_the_agents_registry_make_one_host_a_cluster_and_another_joins_it() {
+    let bed = Testbed::for_kubernetes_on(Runtime::Containerd, 1, 1).unwrap();
+    let (operator, host, worker) = (bed.operator(), bed.host(1), bed.host(2));
+    let before: Vec<_> = bed
+        .hosts()
+        .iter()
+        .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
+        .collect();
+    let file = operator.desk().join("Clusterfile");
+    let both = fs::read_to_string(&file).unwrap();
+    let of_the_worker = format!("    - ips: [{}]\n      roles: [node]\n", worker.address());
+    let alone = "      taints: ['node-role.kubernetes.io/master:NoSchedule-']\n";
+    assert!(both.contains(&of_the_worker), "{both}");
+    fs::write(&file, both.replace(&of_the_worker, alone)).unwrap();
     with_plugins(&bed);
     // The control plane's own: kubeadm was asked.
     let checked = operator.gantry("check kubernetes-containerd:v1.20.2").unwrap();
@@ -277,8 +292,29 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster() {
     .unwrap();
     assert!(page.contains("Hello from a container"), "{page}");
 
+    let joined = operator
+        .gantry(&format!("join -n {} -f Clusterfile -y", worker.address()))
+        .unwrap();
+    assert!(joined.succeeded(), "{joined}{}", bed.kubernetes_logs());
+    assert_eq!(
+        host.kubectl(NODES).unwrap(),
+        "api-1 v1.20.2 True;host2 v1.20.2 True;"
+    );
+    // Its own agent serves it the image.
+    host.kubectl(
+        "run there --image=sea.hub:5000/hello:1.0 --image-pull-policy=Always \
+         --overrides='{\"spec\":{\"nodeName\":\"host2\"}}' --command -- /bin/busybox sleep 3600",
+    )
+    .unwrap();
+    host.kubectl("wait --for=condition=Ready --timeout=180s pod/there")
+        .with_context(|| bed.kubernetes_logs())
+        .unwrap();
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
     operator.must("reset -f Clusterfile -y").unwrap();
-    assert_is_as_before(host, &before);
+    for (host, before) in bed.hosts().iter().zip(&before) {
+        assert_is_as_before(host, before);
+    }
 }
 
 /// Adds plugins to the Clusterfile: the host gets a name, its node a label, and a command asks the API server for something.
@@ -333,7 +369,8 @@ fn assert_is_as_before(host: &Host, before: &Snapshot) {
 #[test]
 fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     let bed = Testbed::for_kubernetes(3, 1).unwrap();
-    let (operator, worker) = (bed.operator(), bed.host(4));
+    let (operator, first, worker) = (bed.operator(), bed.host(1), bed.host(4));
+    let bare = Snapshot::of(first, AGENTS_OWN).unwrap();
     bed.apply_kubernetes().unwrap();
     let members = "get pods -n kube-system -l component=etcd \
                    -o jsonpath='{range .items[*]}{.spec.nodeName} {.status.phase};{end}'";
@@ -345,11 +382,7 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     .unwrap();
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
-    // The agent's restart is no business of the service that leads to the API servers.
-    let balancer = "systemctl show --property=MainPID --value gantry-balancer-demo";
-    let before = worker.must(balancer).unwrap();
-    worker.must("systemctl restart gantry-agent").unwrap();
-    assert_eq!(worker.must(balancer).unwrap(), before);
+    no_connection_ends_with_the_agent(worker);
 
     let balancers_log = || worker.must("journalctl --no-pager --output=cat --unit=gantry-balancer-demo");
     bed.host(1).power_off().unwrap();
@@ -398,6 +431,58 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     )
     .with_context(|| bed.kubernetes_logs())
     .unwrap();
+
+    // It is given up, and cleaned when it comes back all the same.
+    let refused = operator
+        .gantry(&format!("delete -m {} -f Clusterfile -y", first.address()))
+        .unwrap();
+    assert_eq!(refused.status, Some(7), "{refused}");
+    let given_up = operator
+        .gantry(&format!(
+            "delete -m {} --force -f Clusterfile -y",
+            first.address()
+        ))
+        .unwrap();
+    assert!(given_up.succeeded(), "{given_up}{}", bed.kubernetes_logs());
+    assert_eq!(
+        bed.host(2).kubectl(NODES).unwrap(),
+        "host2 v1.20.2 True;host3 v1.20.2 True;host4 v1.20.2 True;"
+    );
+    assert_eq!(
+        bed.host(2).kubectl(members).unwrap(),
+        "host2 Running;host3 Running;"
+    );
+    first.power_on().unwrap();
+    first.wait_for_agent().unwrap();
+    bed.apply_kubernetes().unwrap();
+    assert_is_as_before(first, &bare);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+}
+
+/// The balancer is a service of its own: whoever is connected through it does not notice that the agent starts anew, or that its
+/// package is installed again.
+fn no_connection_ends_with_the_agent(worker: &Host) {
+    // kubectl ends when its connection does.
+    worker
+        .must("systemd-run --quiet --unit=watch kubectl --kubeconfig /etc/kubernetes/kubelet.conf --cache-dir /run/kubectl get node host4 --watch")
+        .unwrap();
+    let connected =
+        "ss --no-header --tcp --numeric state established dport = :6443 --processes | grep kubectl";
+    let connection = wait_until("the worker watches its node", Duration::from_secs(60), || {
+        let found = worker.run(connected)?;
+        Ok(found.succeeded().then_some(found.stdout))
+    })
+    .unwrap();
+    let balancer = "systemctl show --property=MainPID --value gantry-balancer-demo";
+    let before = worker.must(balancer).unwrap();
+    worker.must("systemctl restart gantry-agent").unwrap();
+    worker.wait_for_agent().unwrap();
+    worker.install_agent().unwrap();
+    worker.wait_for_agent().unwrap();
+    assert_eq!(worker.must(balancer).unwrap(), before);
+    let port = |line: &str| line.split_whitespace().nth(2).map(str::to_owned);
+    assert_eq!(port(&worker.must(connected).unwrap()), port(&connection));
+    worker.must("systemctl stop watch").unwrap();
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn one_ca<'a>(members: impl Iterator<Item = &'a Host>) -> Result<()> {
     Ok(())
 }
 
-fn alike(bed: &Testbed, found: &[Snapshot], wanted: &[Snapshot]) -> Result<()> {
+pub(super) fn alike(bed: &Testbed, found: &[Snapshot], wanted: &[Snapshot]) -> Result<()> {
     for ((host, found), wanted) in bed.hosts().iter().zip(found).zip(wanted) {
         let mut changes = found.changes_since(wanted);
         // Only the current generation is mounted again after a boot; that it is, the agent says when it is asked for drift.

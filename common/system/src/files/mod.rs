@@ -5,26 +5,59 @@ mod remove;
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 
 pub use lock::FileLock;
 pub use remove::remove_tree;
 
 /// Makes `path` hold `bytes` with permission bits `mode`: all of them or, after a crash, what was there before.
 ///
-/// Written beside, synced, renamed, and the folder synced.
+/// Written without a name, synced, named beside, renamed, and the folder synced. A program that is killed on the way leaves nothing
+/// in the folder, but for one that dies between the last two calls; where the file system has no files without names, what it had
+/// written stays beside.
 ///
 /// # Errors
 /// When the folder is missing or cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = parent(path);
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    let Ok(mut file) = nameless(folder) else {
+        let mut file = beside().tempfile_in(folder)?;
+        write_whole(file.as_file_mut(), bytes, mode)?;
+        file.persist(path).map_err(|error| error.error)?;
+        return sync_dir(folder);
+    };
+    write_whole(&mut file, bytes, mode)?;
+    // open(2), `O_TMPFILE`: the way that needs no privilege.
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let named = beside().make_in(folder, |name| {
+        let follow = AtFlags::SYMLINK_FOLLOW;
+        linkat(CWD, &opened, CWD, name, follow).map_err(io::Error::from)
+    })?;
+    named.persist(path).map_err(|error| error.error)?;
     sync_dir(folder)
+}
+
+/// A file that is in no folder yet, on the file system of `folder`.
+fn nameless(folder: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    Ok(open(folder, flags, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+fn write_whole(file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// Names of files that are about to get another.
+fn beside() -> tempfile::Builder<'static, 'static> {
+    let mut names = tempfile::Builder::new();
+    names.prefix(".new-");
+    names
 }
 
 /// Makes the entries of the folder `path` durable.
@@ -95,6 +128,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_whole_yet_is_in_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = nameless(folder.path()).unwrap();
+        write_whole(&mut file, b"half of it", 0o600).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
