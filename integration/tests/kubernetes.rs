@@ -333,8 +333,13 @@ fn with_plugins(bed: &Testbed) {
                 .to_owned(),
         ),
     ] {
+        let on = if kind == "SHELL" {
+            format!("on: {address}, ")
+        } else {
+            String::new()
+        };
         text.push_str(&format!(
-            "---\nkind: Plugin\nmetadata: {{ name: {kind} }}\nspec: {{ type: {kind}, action: {action}, data: {data:?} }}\n"
+            "---\nkind: Plugin\nmetadata: {{ name: {kind} }}\nspec: {{ type: {kind}, action: {action}, {on}data: {data:?} }}\n"
         ));
     }
     operator.put("Clusterfile", text).unwrap();
