@@ -1,7 +1,7 @@
 //! A real registry: Debian's `docker-registry`, on a port of the loopback, as plain or as guarded as a test wants.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -38,12 +38,19 @@ impl Registry {
     /// # Errors
     /// When the package cannot be had, or the registry does not come up.
     pub fn start(folder: &Path, guard: &Guard) -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), folder, guard)
+    }
+
+    /// The same at another address of the loopback.
+    ///
+    /// # Errors
+    /// Like [`Registry::start`].
+    pub fn start_at(address: IpAddr, folder: &Path, guard: &Guard) -> Result<Self> {
         let program =
             apt::unpacked("registry-packages", &["docker-registry"])?.join("usr/bin/docker-registry");
         fs::create_dir_all(folder.join("data"))?;
         // Between the two somebody else might take the port; then the registry says so and the test fails.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let host = format!("127.0.0.1:{port}");
+        let host = TcpListener::bind((address, 0))?.local_addr()?.to_string();
         fs::write(folder.join("config.yml"), config(folder, &host, guard)?)?;
         let log = fs::File::create(folder.join("log"))?;
         let process = Command::new(program)
@@ -68,7 +75,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or `[::1]:PORT`.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -106,7 +113,7 @@ fn config(folder: &Path, host: &str, guard: &Guard) -> Result<String> {
     let mut text = format!(
         "version: 0.1\nlog: {{ level: warn, accesslog: {{ disabled: false }} }}\n\
          storage:\n  filesystem: {{ rootdirectory: {shown}/data }}\n\
-         http:\n  addr: {host}\n  secret: of-a-test\n"
+         http:\n  addr: \"{host}\"\n  secret: of-a-test\n"
     );
     if let Some((certificate, key)) = &guard.tls {
         fs::write(folder.join("registry.crt"), certificate)?;

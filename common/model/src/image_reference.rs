@@ -1,6 +1,7 @@
 //! This module owns [`ImageReference`]: how people name an image.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -129,24 +130,45 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Host and port of a registry's address, `HOST[:PORT]`; an IPv6 address stands in brackets, which are part of the host
+/// (RFC 3986, section 3.2.2).
+#[must_use]
+pub fn host_and_port(address: &str) -> (&str, Option<&str>) {
+    match address.rfind(':') {
+        Some(at) if !address[at..].contains(']') => (&address[..at], Some(&address[at + 1..])),
+        _ => (address, None),
+    }
+}
+
+/// The address in brackets, if `host` is one.
+#[must_use]
+pub fn ipv6_in_brackets(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
 fn check_domain(domain: &str) -> Result<(), &'static str> {
-    let (host, port) = domain
-        .split_once(':')
-        .map_or((domain, None), |(host, port)| (host, Some(port)));
+    let (host, port) = host_and_port(domain);
+    if host.contains([':', '[', ']']) {
+        if ipv6_in_brackets(host).is_none() {
+            return Err("an IPv6 address of a registry stands in brackets, as in [::1]:5000");
+        }
+    } else if !is_host_name(host) {
+        return Err("the registry's address is not a host name");
+    }
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return Err("the registry's port is not a number from 0 to 65535");
     }
+    Ok(())
+}
+
+fn is_host_name(host: &str) -> bool {
     let legal = |part: &str| {
         !part.is_empty()
             && !part.starts_with('-')
             && !part.ends_with('-')
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    if host.split('.').all(legal) {
-        Ok(())
-    } else {
-        Err("the registry's address is not a host name")
-    }
+    host.split('.').all(legal)
 }
 
 fn check_path_part(part: &str) -> Result<(), &'static str> {
@@ -217,6 +239,27 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_may_have_an_ipv6_address() {
+        for (text, domain, path, tag) in [
+            (
+                "[::1]:5000/library/nginx:1.25",
+                "[::1]:5000",
+                "library/nginx",
+                "1.25",
+            ),
+            ("[2001:DB8::5]/nginx", "[2001:DB8::5]", "nginx", "latest"),
+        ] {
+            let reference: ImageReference = text.parse().unwrap();
+            assert_eq!(reference.domain(), Some(domain));
+            assert_eq!((reference.path(), reference.tag()), (path, Some(tag)));
+            assert_eq!(reference.to_string().parse(), Ok(reference));
+        }
+        assert_eq!(host_and_port("[::1]:5000"), ("[::1]", Some("5000")));
+        assert_eq!(host_and_port("[::1]"), ("[::1]", None));
+        assert_eq!(host_and_port("sea.hub:5000"), ("sea.hub", Some("5000")));
+    }
+
+    #[test]
     fn a_wrong_name_says_what_is_wrong() {
         for (text, reason) in [
             ("", "empty"),
@@ -226,6 +269,11 @@ mod tests {
             ("a/../b", "each part"),
             ("a@sha256:12", "after '@'"),
             ("h.st:99999/a", "port"),
+            ("::1/a", "in brackets"),
+            ("[::1/a", "in brackets"),
+            ("[::1]x:5000/a", "in brackets"),
+            ("[fe80::1%eth0]:5000/a", "in brackets"),
+            ("[::1]:port/a", "port"),
         ] {
             let error = text.parse::<ImageReference>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

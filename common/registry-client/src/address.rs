@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gantry_model::{Digest, ImageReference};
+use gantry_model::{Digest, ImageReference, host_and_port, ipv6_in_brackets};
 
 /// Docker Hub, as names say it.
 const DOCKER_HUB: &str = "docker.io";
@@ -11,7 +11,7 @@ const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 /// Docker Hub's key in docker's own auth file.
 const DOCKER_HUB_KEY: &str = "index.docker.io";
 
-/// A registry: `HOST[:PORT]`, lower case.
+/// A registry: `HOST[:PORT]`, lower case; an IPv6 address stands in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Registry(String);
 
@@ -44,19 +44,28 @@ impl Registry {
             .or_else(|| text.strip_prefix("http://"))
             .unwrap_or(text);
         let host = rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
-        let (name, port) = host.split_once(':').map_or((&*host, None), |(n, p)| (n, Some(p)));
-        if name.is_empty()
-            || !name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-        {
+        let (name, port) = host_and_port(&host);
+        let address = ipv6_in_brackets(name);
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        };
+        if address.is_none() && !is_name(name) {
             return Err(format!(
-                "{text:?} is not the address of a registry: write HOST or HOST:PORT"
+                "{text:?} is not the address of a registry: write HOST, HOST:PORT or [IPV6]:PORT"
             ));
         }
         if port.is_some_and(|port| port.parse::<u16>().is_err()) {
             return Err(format!("the port of {text:?} is not a number from 0 to 65535"));
         }
+        // An IPv6 address has several spellings, and is known by one.
+        let host = match (address, port) {
+            (Some(address), Some(port)) => format!("[{address}]:{port}"),
+            (Some(address), None) => format!("[{address}]"),
+            (None, _) => host,
+        };
         Ok(match &*host {
             DOCKER_HUB_KEY | DOCKER_HUB_HOST | "registry.hub.docker.com" => Self(DOCKER_HUB.to_owned()),
             _ => Self(host),
@@ -185,6 +194,8 @@ mod tests {
             ("docker.io/nginx", "registry-1.docker.io", "library/nginx"),
             ("sea.hub:5000/kubernetes:v1", "sea.hub:5000", "kubernetes"),
             ("localhost/a/b/c", "localhost", "a/b/c"),
+            ("[::1]:5000/team/a:v1", "[::1]:5000", "team/a"),
+            ("[2001:db8::5]/a", "[2001:db8::5]", "a"),
         ] {
             let repository = Repository::of(&name.parse().unwrap()).unwrap();
             assert_eq!(
@@ -202,7 +213,22 @@ mod tests {
             "docker.io"
         );
         assert_eq!(Registry::parse("Sea.Hub:5000").unwrap().name(), "sea.hub:5000");
-        for wrong in ["", "a b", "host:port", "https:///x", "ho\nst"] {
+        for one in ["[::1]:5000", "[0:0:0:0:0:0:0:1]:5000", "http://[::0001]:5000/v2/"] {
+            assert_eq!(Registry::parse(one).unwrap().name(), "[::1]:5000", "{one}");
+        }
+        for wrong in [
+            "",
+            "a b",
+            "host:port",
+            "https:///x",
+            "ho\nst",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "[::1]:port",
+            "[]",
+            "[a.b]:1",
+        ] {
             assert!(Registry::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -337,3 +337,37 @@ async fn a_damaged_blob_is_not_blamed_on_the_registry() {
     assert_eq!(error.exit_code(), gantry_model::ExitCode::Verification);
     assert!(registry.manifest("a/manifests/v1").is_none());
 }
+
+#[tokio::test]
+async fn a_registry_with_an_ipv6_address() {
+    let (registry, here, there) = (FakeRegistry::start_at("[::1]:0").await, Desk::new(), Desk::new());
+    assert!(registry.host.starts_with("[::1]:"), "{}", registry.host);
+    registry.want_password("Basic b3BzOmdlaGVpbQ==");
+    let image = here.image(&format!("{}/team/a:v1", registry.host), &[("etc/a", b"a")]);
+    let (client, options) = (here.client(), PushOptions::default());
+    let refused = client.push(&here.store, &image, &image, &options).await;
+    assert!(
+        matches!(refused, Err(RegistryError::NotLoggedIn { .. })),
+        "{refused:?}"
+    );
+    // However the address is spelled in the auth file.
+    for (desk, address) in [(&here, "[::1]"), (&there, "[0:0:0:0:0:0:0:1]")] {
+        let key = registry.host.replace("[::1]", address);
+        desk.write(
+            "auth.json",
+            &format!(r#"{{"auths": {{"{key}": {{"auth": "b3BzOmdlaGVpbQ=="}}}}}}"#),
+        );
+    }
+    here.client()
+        .push(&here.store, &image, &image, &options)
+        .await
+        .unwrap();
+    let platforms = Platforms::One(Platform::host());
+    let pulled = there
+        .client()
+        .pull(&there.store, &image, &PullOptions { platforms }, |_| {})
+        .await
+        .unwrap();
+    assert_eq!(pulled.image.digest, here.store.target(&image).unwrap().digest);
+    assert_eq!(pulled.repository, format!("{}/team/a", registry.host));
+}

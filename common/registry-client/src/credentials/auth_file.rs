@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use gantry_system::files::write_atomically;
 use serde_json::{Map, Value, json};
 
-use super::{Credentials, helper};
+use super::Credentials;
+use super::helper::Helper;
 use crate::limits::MAX_FILE_LEN;
 use crate::{Registry, RegistryError, Repository};
 
@@ -26,8 +27,8 @@ pub struct AuthFile {
 pub(super) enum Entry {
     /// The credentials.
     Here(Credentials),
-    /// The program `docker-credential-NAME` knows them.
-    Helper(String),
+    /// A program knows them.
+    Helper(Helper),
 }
 
 impl AuthFile {
@@ -68,7 +69,7 @@ impl AuthFile {
     /// What it says about `repository`: the longest key that fits, then the helpers.
     pub(super) fn entry(&self, repository: &Repository) -> Result<Option<Entry>, RegistryError> {
         if let Some(name) = self.text_in("credHelpers", repository.registry()) {
-            return Ok(Some(Entry::Helper(helper::checked(&name, &self.path)?)));
+            return Ok(Some(Entry::Helper(Helper::named(&name, &self.path)?)));
         }
         let mut wanted = repository.to_string();
         loop {
@@ -84,17 +85,18 @@ impl AuthFile {
             }
         }
         match self.document.get("credsStore").and_then(Value::as_str) {
-            Some(name) if !name.is_empty() => Ok(Some(Entry::Helper(helper::checked(name, &self.path)?))),
+            Some(name) if !name.is_empty() => Ok(Some(Entry::Helper(Helper::named(name, &self.path)?))),
             _ => Ok(None),
         }
     }
 
     /// The helper that keeps credentials of `registry`, if one does.
-    pub(super) fn helper(&self, registry: &Registry) -> Option<String> {
+    pub(super) fn helper(&self, registry: &Registry) -> Result<Option<Helper>, RegistryError> {
         let store = || self.document.get("credsStore")?.as_str().map(str::to_owned);
-        self.text_in("credHelpers", registry)
-            .or_else(store)
-            .filter(|name| !name.is_empty())
+        let name = self.text_in("credHelpers", registry).or_else(store);
+        name.filter(|name| !name.is_empty())
+            .map(|name| Helper::named(&name, &self.path))
+            .transpose()
     }
 
     /// Puts credentials in.
@@ -263,20 +265,50 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_address_is_found_however_it_is_spelled() {
+        let auth = STANDARD.encode("six:1");
+        for key in [
+            "[::1]:5000",
+            "[0:0:0:0:0:0:0:1]:5000",
+            "https://[::1]:5000",
+            "http://[::1]:5000/v2/",
+        ] {
+            let file = parsed(&json!({ "auths": { key: { "auth": auth } } }).to_string());
+            assert_eq!(
+                entry(&file, "[::1]:5000/team/a:v1"),
+                password("six", "1"),
+                "{key}"
+            );
+            assert_eq!(entry(&file, "[::1]:5001/team/a:v1"), None, "{key}");
+        }
+        let file = parsed(&json!({ "auths": { "[::1]:5000/team": { "auth": auth } } }).to_string());
+        assert_eq!(entry(&file, "[::1]:5000/team/a"), password("six", "1"));
+        assert_eq!(entry(&file, "[::1]:5000/other/a"), None);
+    }
+
+    #[test]
     fn helpers_come_by_registry_and_for_the_rest() {
         let file = parsed(r#"{"credHelpers": {"gcr.io": "gcloud"}, "credsStore": "pass"}"#);
-        assert_eq!(entry(&file, "gcr.io/a"), Some(Entry::Helper("gcloud".into())));
-        assert_eq!(entry(&file, "hub:5000/a"), Some(Entry::Helper("pass".into())));
+        let helper = |name: &str| {
+            Some(Entry::Helper(
+                Helper::named(name, Path::new("auth.json")).unwrap(),
+            ))
+        };
+        assert_eq!(entry(&file, "gcr.io/a"), helper("gcloud"));
+        assert_eq!(entry(&file, "hub:5000/a"), helper("pass"));
         let evil = parsed(r#"{"credsStore": "../../bin/sh"}"#);
-        let error = evil
-            .entry(&Repository::of(&"hub:5000/a".parse().unwrap()).unwrap())
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("is not the name of a credential helper"),
-            "{error}"
-        );
+        let repository = Repository::of(&"hub:5000/a".parse().unwrap()).unwrap();
+        for error in [
+            evil.entry(&repository).unwrap_err(),
+            evil.helper(repository.registry()).unwrap_err(),
+        ] {
+            assert!(
+                error
+                    .to_string()
+                    .contains("is not the name of a credential helper"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

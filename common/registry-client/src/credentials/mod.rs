@@ -53,7 +53,7 @@ pub(crate) async fn look_up(
         let credentials = match found {
             None => None,
             Some(Entry::Here(credentials)) => Some(credentials),
-            Some(Entry::Helper(name)) => helper::get(&name, repository.registry()).await?,
+            Some(Entry::Helper(helper)) => helper.get(repository.registry()).await?,
         };
         if credentials.is_some() {
             return Ok(credentials);
@@ -72,9 +72,9 @@ pub(crate) async fn keep(
     credentials: &Credentials,
 ) -> Result<String, RegistryError> {
     let mut file = AuthFile::read(&path)?;
-    if let Some(name) = file.helper(registry) {
-        helper::store(&name, registry, credentials).await?;
-        return Ok(format!("docker-credential-{name}"));
+    if let Some(helper) = file.helper(registry)? {
+        helper.store(registry, credentials).await?;
+        return Ok(helper.program());
     }
     file.set(registry, credentials);
     file.write()?;
@@ -87,11 +87,11 @@ pub(crate) async fn keep(
 /// When something cannot be read or written.
 pub(crate) async fn forget(path: PathBuf, registry: &Registry) -> Result<Option<String>, RegistryError> {
     let mut file = AuthFile::read(&path)?;
-    if let Some(name) = file.helper(registry)
-        && helper::get(&name, registry).await?.is_some()
+    if let Some(helper) = file.helper(registry)?
+        && helper.get(registry).await?.is_some()
     {
-        helper::erase(&name, registry).await?;
-        return Ok(Some(format!("docker-credential-{name}")));
+        helper.erase(registry).await?;
+        return Ok(Some(helper.program()));
     }
     if !file.remove(registry) {
         return Ok(None);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -47,6 +47,10 @@ pub(crate) enum Fault {
     Cut(usize),
     /// The body never ends.
     Endless,
+    /// This body, and where the next page is (`Link`).
+    Page(String, String),
+    /// There is no such thing, and why never ends.
+    EndlessRefusal,
     /// An upload is taken in part, then the connection ends.
     Swallow(usize),
 }
@@ -74,7 +78,11 @@ pub(crate) struct FakeRegistry {
 
 impl FakeRegistry {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let registry = Self {
             state: Arc::default(),
@@ -139,6 +147,23 @@ impl FakeRegistry {
             .manifests
             .insert(by_digest, (kind.to_owned(), bytes.clone()));
         state.manifests.insert(path, (kind.to_owned(), bytes));
+    }
+
+    /// What it answers when a manifest is asked for by this digest, whatever that is the digest of.
+    pub(crate) fn set_lie(&self, repository: &str, digest: &Digest, kind: &str, bytes: impl Into<Bytes>) {
+        let path = format!("{repository}/manifests/{digest}");
+        self.state()
+            .manifests
+            .insert(path, (kind.to_owned(), bytes.into()));
+    }
+
+    pub(crate) fn set_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
+        let bytes = bytes.into();
+        let digest = Digest::of(&bytes);
+        self.state()
+            .blobs
+            .insert(format!("{repository}/blobs/{digest}"), bytes);
+        digest
     }
 
     pub(crate) fn blob_len(&self, digest: &Digest) -> Option<usize> {
@@ -225,11 +250,12 @@ impl FakeRegistry {
                 }
                 Response::from_parts(new, body)
             }
-            Some(Fault::Endless) => {
-                let piece = Bytes::from(vec![b' '; 64 << 10]);
-                let endless = stream::repeat_with(move || Ok(Frame::data(piece.clone())));
-                Response::new(StreamBody::new(endless).boxed_unsync())
-            }
+            Some(Fault::Page(body, next)) => Response::builder()
+                .header("link", next)
+                .body(full(body.into()))
+                .unwrap(),
+            Some(Fault::Endless) => Response::new(endless()),
+            Some(Fault::EndlessRefusal) => Response::builder().status(404).body(endless()).unwrap(),
         }
     }
 
@@ -376,6 +402,11 @@ fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
+fn endless() -> Body {
+    let piece = Bytes::from(vec![b' '; 64 << 10]);
+    StreamBody::new(stream::repeat_with(move || Ok(Frame::data(piece.clone())))).boxed_unsync()
+}
+
 /// A body that says it has `len` bytes, gives these and ends with its connection.
 fn broken(bytes: Bytes, len: usize) -> Response<Body> {
     let cut = stream::iter([Ok(Frame::data(bytes)), Err(std::io::Error::other("cut"))]);
@@ -453,6 +484,23 @@ impl Desk {
 
     pub(crate) fn events(&self) -> Vec<Event> {
         std::mem::take(&mut self.events.lock().unwrap())
+    }
+
+    /// Every file below the store's root but its locks, with the digest of what is in it.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Digest> {
+        let (mut files, mut folders) = (BTreeMap::new(), vec![self.store.root().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(path);
+                } else if !path.to_string_lossy().ends_with("lock") {
+                    let digest = Digest::of(&std::fs::read(&path).unwrap());
+                    files.insert(path, digest);
+                }
+            }
+        }
+        files
     }
 
     pub(crate) fn write(&self, path: &str, text: &str) {

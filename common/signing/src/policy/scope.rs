@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gantry_model::ImageReference;
+use gantry_model::{ImageReference, host_and_port, ipv6_in_brackets};
 
 /// What stands before a name that says no registry, as docker and podman read it.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -22,8 +22,8 @@ impl Scope {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        if let Some((host, port)) = text.split_once(':')
-            && !host.contains('.')
+        if let (host, Some(port)) = host_and_port(text)
+            && !host.contains(['.', ':'])
             && host != "localhost"
             && is_registry(text)
         {
@@ -117,17 +117,16 @@ pub(super) fn full(name: &str) -> String {
     }
 }
 
-/// Whether a text without `/` is a registry: a name with a dot or a port, or `localhost`.
+/// Whether a text without `/` is a registry: a name with a dot or a port, `localhost`, or an IPv6 address in brackets.
 fn is_registry(text: &str) -> bool {
-    let (host, port) = text
-        .split_once(':')
-        .map_or((text, None), |(host, port)| (host, Some(port)));
-    let host_is_one = !host.is_empty()
-        && host
+    let (host, port) = host_and_port(text);
+    let is_ipv6 = ipv6_in_brackets(host).is_some();
+    let host_is_one = is_ipv6
+        || host
             .split('.')
             .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
     let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    host_is_one && port_is_one && (port.is_some() || host.contains('.') || host == "localhost")
+    host_is_one && port_is_one && (is_ipv6 || port.is_some() || host.contains('.') || host == "localhost")
 }
 
 #[cfg(test)]
@@ -161,6 +160,8 @@ mod tests {
             ("index.docker.io/library/demo", "docker.io/library/demo"),
             ("localhost/demo", "localhost/demo"),
             ("hub:5000/demo", "hub:5000/demo"),
+            ("[::1]:5000/demo", "[::1]:5000/demo"),
+            ("[::1]/demo", "[::1]/demo"),
         ] {
             assert_eq!(full(short), long);
             assert_eq!(full(long), long);
@@ -194,6 +195,9 @@ mod tests {
         }
         for text in [
             "hub.example:5000",
+            "[::1]:5000",
+            "[2001:db8::5]",
+            "[::1]:5000/team/a:v1",
             "hub:5000/a",
             "localhost:5000",
             "localhost",
