@@ -335,3 +335,122 @@ where
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::option;
+    use proptest::prelude::*;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn platform() -> impl Strategy<Value = Platform> {
+        ("[a-z0-9]{1,8}", "[a-z]{1,8}", option::of("v[5-9]")).prop_map(|(architecture, os, variant)| {
+            Platform {
+                architecture,
+                os,
+                variant,
+            }
+        })
+    }
+
+    fn descriptor() -> impl Strategy<Value = Descriptor> {
+        let annotations = btree_map("[a-z./]{1,20}", ".{0,20}", 0..3);
+        let parts = (
+            "[a-z/.+]{0,30}",
+            any::<[u8; 32]>(),
+            any::<u64>(),
+            option::of(platform()),
+            annotations,
+        );
+        parts.prop_map(|(media_type, digest, size, platform, annotations)| Descriptor {
+            media_type,
+            digest: Digest::from_bytes(digest),
+            size,
+            platform,
+            annotations,
+        })
+    }
+
+    fn manifest() -> impl Strategy<Value = Manifest> {
+        let annotations = btree_map("[a-z./]{1,20}", ".{0,20}", 0..3);
+        (descriptor(), vec(descriptor(), 0..5), annotations).prop_map(|(config, layers, annotations)| {
+            Manifest {
+                schema_version: 2,
+                media_type: MEDIA_TYPE_MANIFEST.to_owned(),
+                config,
+                layers,
+                annotations,
+            }
+        })
+    }
+
+    fn config() -> impl Strategy<Value = ImageConfig> {
+        let env = vec("[A-Z]{1,8}=.{0,20}", 0..3);
+        let layers = vec(any::<[u8; 32]>(), 0..4);
+        (platform(), env, vec(".{0,20}", 0..3), layers).prop_map(|(platform, env, cmd, layers)| {
+            let mut config = ImageConfig {
+                architecture: platform.architecture,
+                os: platform.os,
+                variant: platform.variant,
+                ..ImageConfig::default()
+            };
+            (config.config.env, config.config.cmd) = (env, cmd);
+            config.rootfs = RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: layers.into_iter().map(Digest::from_bytes).collect(),
+            };
+            config
+        })
+    }
+
+    /// It is read as it was written, also with fields that nobody knows; cut anywhere, it is refused.
+    fn holds<T>(document: &T, cut: &prop::sample::Index) -> Result<(), TestCaseError>
+    where
+        T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        let text = serde_json::to_string(document).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), document);
+        let more = format!("{{\"unknown\": {{\"a\": [1]}}, {}", &text[1..]);
+        prop_assert_eq!(&serde_json::from_str::<T>(&more).unwrap(), document);
+        let part = &text.as_bytes()[..cut.index(text.len())];
+        prop_assert!(serde_json::from_slice::<T>(part).is_err());
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn documents_are_read_as_they_were_written(
+            manifest in manifest(),
+            manifests in vec(descriptor(), 0..5),
+            config in config(),
+            cut: prop::sample::Index,
+        ) {
+            holds(&manifest, &cut)?;
+            holds(&config, &cut)?;
+            let index = Index {
+                schema_version: 2,
+                media_type: MEDIA_TYPE_INDEX.to_owned(),
+                manifests,
+            };
+            holds(&index, &cut)?;
+        }
+
+        #[test]
+        fn a_chunked_layer_is_said_and_understood(
+            digests in any::<[[u8; 32]; 3]>(),
+            numbers in any::<[u64; 4]>(),
+            position in ".{0,40}",
+        ) {
+            let [digest, diff_id, toc] = digests.map(Digest::from_bytes);
+            let [size, offset, compressed_len, len] = numbers;
+            let toc = TocLocation { offset, compressed_len, len, digest: toc };
+            let layer = LayerDescriptor { digest, size, diff_id, toc };
+            let mut said = Descriptor::of_chunked_layer(&layer);
+            prop_assert_eq!(said.chunked_layer(diff_id), Some(layer));
+            said.annotations.insert(ANNOTATION_TOC_POSITION.to_owned(), position);
+            let _ = said.chunked_layer(diff_id);
+        }
+    }
+}

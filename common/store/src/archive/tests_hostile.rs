@@ -107,6 +107,35 @@ impl Guarded {
         error.to_string()
     }
 
+    /// Taken for container images, which are not looked into, the archive is refused or harms nothing.
+    fn bears_as_container_images(&self, bytes: &[u8]) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bad.tar");
+        fs::write(&path, bytes).unwrap();
+        let store = &self.test.store;
+        match store.take_container_images(&path) {
+            Ok(images) => {
+                for (_, target) in images.named {
+                    // Whoever wants one of them is told what is wrong with it, or it is whole.
+                    let image = store.archived_image(&target.digest, &crate::Platform::host());
+                    for blob in image.ok().flatten().into_iter().flat_map(|image| image.blobs) {
+                        assert_eq!(store.blobs().verify(&blob.digest, "blob").unwrap(), blob.size);
+                    }
+                }
+            }
+            Err(error) => {
+                let code = error.exit_code();
+                assert!(
+                    matches!(code, ExitCode::Input | ExitCode::Verification),
+                    "{code:?}: {error}"
+                );
+            }
+        }
+        // The build that asked for it does that, however it ends.
+        store.sweep([]).unwrap();
+        self.is_as_before();
+    }
+
     fn is_as_before(&self) {
         let store = &self.test.store;
         assert_eq!(store.blobs().list().unwrap(), self.before);
@@ -173,6 +202,7 @@ fn entries_that_trick_readers_are_refused() {
     ] {
         let said = guarded.refuses(&bytes[..]);
         assert!(said.contains(reason), "{said} does not say {reason:?}");
+        guarded.bears_as_container_images(&bytes);
     }
     let mut long = entry("name", b'L', &[b'a'; 1025]);
     long.extend(file("x", b""));
@@ -212,6 +242,24 @@ fn images_that_contradict_themselves_are_refused() {
     let (_, outermost) = nested.last().unwrap();
     let mut chain = file("index.json", &index(&[descriptor(MEDIA_TYPE_INDEX, outermost)]));
     nested.iter().for_each(|(_, bytes)| chain.extend(blob(bytes)));
+    let long = format!(
+        r#"{{"mediaType":"{MEDIA_TYPE_LAYER_ZSTD}","digest":"{layer_digest}","size":{}}}"#,
+        layer.len() + 1
+    );
+    let long = manifest(&said_config, &[long]);
+    // No index can have its own digest in it: whoever writes one that names itself has to lie about it.
+    let lie = |names: &Digest| {
+        let entry = format!(r#"{{"mediaType":"{MEDIA_TYPE_INDEX}","digest":"{names}","size":1}}"#);
+        index(&[entry])
+    };
+    let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+    let itself = [file("index.json", &lie(&one)), file(&blob_path(&one), &lie(&one))].concat();
+    let each_other = [
+        file("index.json", &lie(&one)),
+        file(&blob_path(&one), &lie(&other)),
+        file(&blob_path(&other), &lie(&one)),
+    ];
+    let top_itself = file("index.json", &lie(&one));
     let docker = |layers: usize, diff_ids: usize| {
         let config = config(&vec![layer_digest; diff_ids]);
         let layers = vec!["\"l.tar\""; layers].join(",");
@@ -280,7 +328,14 @@ fn images_that_contradict_themselves_are_refused() {
             .concat(),
             "200 layers, more than",
         ),
+        (
+            [top(&long), blob(&long), blob(&config_one), blob(layer)].concat(),
+            "announced size of",
+        ),
         (chain, "another index in it"),
+        (itself, "does not match its digest"),
+        (each_other.concat(), "does not match its digest"),
+        (top_itself, "is missing"),
         (docker(1, 2), "1 layers, its config 2"),
         (docker(200, 200), "200 layers, more than"),
         (docker(100_000, 1), "100000 layers, its config 1"),
@@ -300,6 +355,7 @@ fn images_that_contradict_themselves_are_refused() {
     ] {
         let said = guarded.refuses(&bytes[..]);
         assert!(said.contains(reason), "{said} does not say {reason:?}");
+        guarded.bears_as_container_images(&bytes);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use gantry_model::Digest;
+use proptest::prelude::*;
 
 use crate::testing::{self, TestStore, look, noise};
 use crate::{ChunkSource, EntryKind, LayerError, layer_from_tar};
@@ -374,6 +375,49 @@ fn mutated_streams_never_do_more_than_fail() {
                 [],
                 "round {round}"
             );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn damage_of_a_tar_stream_is_named_or_stays_inside(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        sums in any::<bool>(),
+    ) {
+        let mut bytes = Tar::new()
+            .dir("etc/")
+            .file("etc/small", "x")
+            .symlink("etc/link", "small")
+            .pax(&[("path", b"etc/a long name"), ("SCHILY.xattr.user.a", b"value")])
+            .file("etc/short", noise(3, 1000))
+            .hard_link("etc/hard", "etc/small")
+            .file("etc/.wh.old", "")
+            .bytes();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if sums {
+            // A checksum keeps nobody out: who changes a header changes it, too.
+            for block in bytes.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
+                block[148..156].fill(b' ');
+                let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let here = testing::store();
+        match layer_from_tar(&here.store, &bytes[..]) {
+            Err(_) => prop_assert_eq!(here.store.blobs().list().unwrap(), []),
+            Ok(layer) => {
+                here.store.unpack_layer(&layer).unwrap();
+                prop_assert_eq!(here.store.check_layer(&layer.digest).unwrap(), []);
+            }
         }
     }
 }

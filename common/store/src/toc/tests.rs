@@ -1,6 +1,7 @@
 //! Tables of contents that are sound, and every way they can lie.
 
 use gantry_model::{Digest, TocLocation};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{EntryKind, Toc, TocError};
@@ -393,4 +394,46 @@ fn mutated_tables_never_do_more_than_fail() {
         sound > 100,
         "the mutations reach the checks behind the JSON: {sound}"
     );
+}
+
+proptest! {
+    #[test]
+    fn any_sound_table_is_read_and_no_damage_leads_outside(
+        names in prop::collection::btree_set("[a-z]{1,8}(/[a-z]{1,8}){0,3}", 1..20),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        // Behind another letter nothing is a folder here and a file there.
+        let names: Vec<String> = names.iter().map(|name| format!("{}/f", name.replace('/', "/d"))).collect();
+        let entries: Vec<Value> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| file(name, 100 * (index as u64 + 1)))
+            .collect();
+        let mut json = json!({ "version": 1, "entries": entries }).to_string().into_bytes();
+        let (bytes, location) = compressed(&json);
+        let toc = Toc::parse(&bytes, &location).unwrap();
+        for name in &names {
+            prop_assert!(matches!(toc.entry(name).unwrap().kind, EntryKind::File { size: 3, .. }), "{}", name);
+        }
+        for (at, byte) in changes {
+            let at = at.index(json.len());
+            json[at] = byte;
+        }
+        // Whoever damages a table can make its digest fit.
+        let (bytes, location) = compressed(&json);
+        if let Ok(toc) = Toc::parse(&bytes, &location) {
+            for entry in toc.entries() {
+                let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+                prop_assert!(entry.path.split('/').all(is_plain) || entry.path.is_empty(), "{:?}", entry);
+            }
+            for chunk in toc.chunks().iter().filter(|chunk| !chunk.zeros) {
+                let end = chunk.blob_offset.checked_add(chunk.compressed_len.into());
+                prop_assert!(end.is_some_and(|end| end <= CONTENT_END), "{:?}", chunk);
+            }
+        }
+        // With the digest that it had, it is not even read.
+        let (mut bytes, location) = compressed(&json);
+        bytes[0] ^= 1;
+        prop_assert!(Toc::parse(&bytes, &location).is_err());
+    }
 }
