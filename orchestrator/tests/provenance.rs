@@ -8,7 +8,10 @@ use std::fs;
 use std::process::Command;
 
 use desk::*;
-use serde_json::Value;
+use gantry_signing::SigningKey;
+use gantry_store::Store;
+use gantry_store::attestations::{Envelope, Statement};
+use serde_json::{Value, json};
 
 /// A desk with two pairs of keys, and an image `app:v1` on top of `base:v1`.
 fn desk() -> Desk {
@@ -138,4 +141,43 @@ fn openssl_finds_the_envelope_good_and_a_changed_one_is_refused() {
     fs::write(&envelope, bytes).unwrap();
     desk.fails(6, &["--root", "there", "load", "layout"]);
     desk.fails(2, &["--root", "there", "inspect", "app:v1"]);
+}
+
+#[test]
+fn what_is_said_of_an_index_is_said_of_its_images() {
+    let desk = desk();
+    desk.ok(&["manifest", "create", "list:v1", "base:v1"]);
+    let store = Store::open(&desk.path("root")).unwrap();
+    let index = store.target(&"list:v1".parse().unwrap()).unwrap().digest;
+    assert_ne!(index.to_string(), digest(&desk, "base:v1"));
+    let ask = ["--root", "there", "provenance", "--key", "gantry.pub", "list:v1"];
+    desk.ok(&["save", "-o", "list.tar", "list:v1"]);
+    desk.ok(&["--root", "there", "load", "list.tar"]);
+    desk.fails(6, &ask);
+
+    // As `cosign attest` does it, of the index alone.
+    let said = json!({ "builder": "another one" });
+    let kind = "https://slsa.dev/provenance/v1";
+    let mut envelope = Envelope::of(&Statement::about(&index, "list", kind, said.clone()));
+    let key: SigningKey = fs::read_to_string(desk.path("gantry.key"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let signature = key.sign_bytes(&envelope.signed_bytes().unwrap()).unwrap();
+    envelope.add_signature(&signature);
+    store.add_attestation(&index, &envelope).unwrap();
+    desk.ok(&["save", "-o", "attested.tar", "list:v1"]);
+    desk.ok(&["--root", "there", "load", "attested.tar"]);
+    let statement = desk.json(&ask);
+    assert_eq!(statement["predicate"], said);
+    assert_eq!(statement["subject"][0]["digest"]["sha256"], index.hex().as_str());
+    desk.fails(
+        6,
+        &["--root", "there", "provenance", "--key", "other.pub", "list:v1"],
+    );
+
+    // What is said of the image itself comes first.
+    desk.ok(&["sign", "--key", "gantry.key", "list:v1"]);
+    let own = desk.json(&["provenance", "--key", "gantry.pub", "list:v1"]);
+    assert_ne!(own["predicate"], said);
 }

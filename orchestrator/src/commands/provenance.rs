@@ -20,7 +20,8 @@ use crate::output;
 The document is an in-toto statement with SLSA's provenance, version 1: the Kubefile, the base, sources
 that lay elsewhere and container images that were brought, each with its digest. `gantry build` notes
 it, and `gantry sign` signs it together with the image; then it goes where the image goes, as cosign's
-attestations do. Without --key nobody vouches for it. Other attestations stay in their registry.
+attestations do. Without --key nobody vouches for it. What is said of the image for the platform comes
+before what is said of an index that it is in. Other attestations stay in their registry.
 
 Examples:
   gantry provenance kubernetes:v1.31.4
@@ -48,9 +49,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         .map(|path| key_file::read(path))
         .collect::<anyhow::Result<_>>()?;
     let store = connect::store(context)?;
-    let image = args.platform.find(&store, &args.image)?;
-    let digest = image.manifest_digest;
-    let attested = store.attestations(&digest).map_err(super::store_error)?;
+    let name = store.find_name(&args.image).map_err(super::store_error)?;
+    let digest = args.platform.find(&store, &args.image)?.manifest_digest;
+    // What is said of an index is said of its images: others attest the index alone.
+    let index = store.target(&name).map_err(super::store_error)?.digest;
+    let mut attested = store.attestations(&digest).map_err(super::store_error)?;
+    if index != digest {
+        attested.extend(store.attestations(&index).map_err(super::store_error)?);
+    }
     // What nobody vouches for is not read where somebody is asked to.
     let mut vouched = attested
         .iter()
