@@ -24,7 +24,7 @@ pub(super) struct RegistryLayout {
 
 /// Two different images of which hosts would look for in one place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{image} has no place in registry/: {place} is {other}")]
+#[error("{image} has no place in registry/: {place} there is {other}, and not the same image")]
 pub(super) struct PlaceTaken {
     /// The image that finds no place.
     image: String,
@@ -48,7 +48,7 @@ impl RegistryLayout {
     /// several want one, it is who has no other, then Docker Hub, whose mirrors are asked by all runtimes, then the first by name.
     ///
     /// # Errors
-    /// When one finds no place at all.
+    /// When one finds no place at all, or two spellings of one name (`docker.io`, `index.docker.io`) are different images.
     pub(super) fn of<'i>(
         images: impl IntoIterator<Item = (&'i ImageReference, &'i FoundContainerImage)>,
         inside: &RegistryContents<'_>,
@@ -94,8 +94,12 @@ impl RegistryLayout {
     ) -> Result<(), PlaceTaken> {
         let Some(tag) = name.tag() else { return Ok(()) };
         let RegistryPlaces { own, shared } = places_of(name);
-        let has_own = own.is_some();
-        for repository in own.into_iter().chain([shared]) {
+        // Another image may have the shared place, if there is one that nobody else can have.
+        let places = match own {
+            Some(own) => vec![(own, false), (shared, true)],
+            None => vec![(shared, false)],
+        };
+        for (repository, may_be_anothers) in places {
             let place = (repository, tag.to_owned());
             let there = match self.tags.get(&place) {
                 Some((other, of)) => Some((*other, of.to_string())),
@@ -105,7 +109,7 @@ impl RegistryLayout {
             };
             match there {
                 Some((other, _)) if other == *digest => {}
-                Some(_) if has_own => continue,
+                Some(_) if may_be_anothers => continue,
                 Some((_, other)) => {
                     return Err(PlaceTaken {
                         image: name.to_string(),
@@ -247,6 +251,32 @@ mod tests {
         let alone = layout(&[(&by_digest, "old")]).unwrap();
         assert_eq!(leads_to(&alone, "app/web:1"), None);
         assert_eq!(alone.links.len(), 2, "its manifest, in both places");
+    }
+
+    #[test]
+    fn two_spellings_of_one_name_are_one_image() {
+        for other in ["index.docker.io/library/web:1", "web:1"] {
+            let same = layout(&[("docker.io/library/web:1", "one"), (other, "one")]).unwrap();
+            assert_eq!(leads_to(&same, "docker.io/library/web:1"), digest("one"));
+            let error = layout(&[("docker.io/library/web:1", "one"), (other, "two")]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "{other} has no place in registry/: docker.io/library/web:1 there is docker.io/library/web:1, and not the same image"
+                )
+            );
+        }
+        let by_digest = format!("index.docker.io/library/web@{}", Digest::of(b"two"));
+        let both = layout(&[("docker.io/library/web:1", "one"), (&by_digest, "two")]).unwrap();
+        assert_eq!(leads_to(&both, "docker.io/library/web:1"), digest("one"));
+        let revision = format!(
+            "web/_manifests/revisions/sha256/{}/link",
+            Digest::of(b"two").hex()
+        );
+        assert!(
+            both.links.keys().any(|path| path.ends_with(&revision)),
+            "{both:?}"
+        );
     }
 
     #[test]
