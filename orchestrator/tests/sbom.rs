@@ -213,7 +213,7 @@ fn the_document_is_spdx_and_names_what_is_in_the_image() {
     assert_eq!(found.len(), 5, "an image with a tag is listed once: {found:?}");
     let image = &list(&document, "packages")[0];
     assert!(
-        str_of(image, "comment").contains("var/lib/rpm/rpmdb.sqlite"),
+        str_of(image, "comment").contains("var/lib/rpm/rpmdb.sqlite (it is no database of RPM)"),
         "{image}"
     );
 
@@ -248,6 +248,85 @@ fn the_document_is_spdx_and_names_what_is_in_the_image() {
     let contained = list(&document, "relationships").iter();
     let contained = contained.filter(|one| str_of(one, "relatedSpdxElement").starts_with("SPDXRef-File-"));
     assert_eq!(contained.count(), files);
+}
+
+/// Runs one of RPM's own programs.
+fn rpm(desk: &Desk, program: &str, words: &str) -> String {
+    let output = std::process::Command::new(program)
+        .args(words.split(' '))
+        .current_dir(desk.dir.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {words}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+#[test]
+fn what_rpm_installed_is_listed_as_rpm_lists_it() {
+    let desk = Desk::new();
+    desk.base_context();
+    let here = desk.dir.path().display();
+    let long = "a line of a long description\n".repeat(1000);
+    for (name, version, more) in [
+        ("kernel-core", "5.14.0", "Epoch: 4"),
+        ("openssl-libs", "3.2.2~rc1", "BuildArch: noarch"),
+        ("gone", "1", "BuildArch: noarch"),
+    ] {
+        let spec = format!(
+            "Name: {name}\nVersion: {version}\nRelease: 6.el9\nSummary: s\nLicense: MIT\n{more}\n%description\n{long}%files\n"
+        );
+        desk.file(&format!("{name}.spec"), spec);
+        rpm(
+            &desk,
+            "rpmbuild",
+            &format!("--quiet -bb --define=_topdir\t{here}/top {name}.spec"),
+        );
+    }
+    // With a database as rpm leaves it, and others that it cannot make here.
+    let database = "base/var/lib/rpm";
+    let dbpath = format!("--dbpath {here}/{database}");
+    rpm(&desk, "rpm", &format!("{dbpath} --initdb"));
+    let packages = rpm(&desk, "find", "top -name *.rpm");
+    let packages = packages.lines().collect::<Vec<_>>().join(" ");
+    rpm(
+        &desk,
+        "rpm",
+        &format!("{dbpath} -i --justdb --nodeps --ignorearch {packages}"),
+    );
+    rpm(&desk, "rpm", &format!("{dbpath} -e --justdb gone"));
+    let mut berkeley = vec![0; 4096];
+    berkeley[12..16].copy_from_slice(&0x0006_1561_u32.to_le_bytes());
+    desk.file("base/usr/lib/sysimage/rpm/Packages", berkeley);
+    desk.ok(&["build", "-t", "demo:v1", "base"]);
+
+    let document = desk.json(&["sbom", "demo:v1"]);
+    check(&document);
+    let purls: Vec<&str> = list(&document, "packages")
+        .iter()
+        .flat_map(|package| list(package, "externalRefs"))
+        .map(|reference| str_of(reference, "referenceLocator"))
+        .filter(|purl| purl.starts_with("pkg:rpm/"))
+        .collect();
+    let listed = rpm(
+        &desk,
+        "rpm",
+        &format!(
+            "{dbpath} -qa --queryformat pkg:rpm/%{{NAME}}@%{{VERSION}}-%{{RELEASE}}?arch=%{{ARCH}}%|EPOCH?{{&epoch=%{{EPOCH}}}}:{{}}|\\n"
+        ),
+    );
+    let mut listed: Vec<&str> = listed.lines().collect();
+    listed.sort_unstable();
+    assert_eq!(purls, listed);
+    assert_eq!(listed.len(), 2);
+    let comment = str_of(&list(&document, "packages")[0], "comment");
+    assert!(
+        comment.ends_with("usr/lib/sysimage/rpm/Packages (it is a Berkeley DB, whose form is not read)"),
+        "{comment}"
+    );
 }
 
 #[test]

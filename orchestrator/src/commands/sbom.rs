@@ -20,9 +20,10 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The document is SPDX 2.3 in JSON. It lists every file with its digests; the container images in
-registry/; Go programs with their versions and the modules they were made with; charts; what dpkg's
-database says is installed; and archives of packages (*.deb, *.rpm). What is in container images is
-not looked into. Nothing is unpacked. The time in it is SOURCE_DATE_EPOCH where that is set.
+registry/; Go programs with their versions and the modules they were made with; charts; what the
+databases of dpkg and RPM say is installed; and archives of packages (*.deb, *.rpm). Databases that are
+not read (Berkeley DB, or damaged) are named in the image's comment. What is in container images is not
+looked into. Nothing is unpacked. The time in it is SOURCE_DATE_EPOCH where that is set.
 
 Examples:
   gantry sbom kubernetes:v1.31.4 -o kubernetes.spdx.json

@@ -9,11 +9,13 @@ mod contents;
 mod document;
 mod go_build_info;
 mod packages;
+mod rpm;
 mod spdx;
 
 use gantry_store::{Image, LayerError, Rootfs};
 
 pub(crate) use packages::container_image_purl;
+pub use rpm::{RpmPackage, Unread, read_database as read_rpm_database};
 pub use spdx::Document;
 
 /// The SBOM of `image`, whose merged tree is `rootfs`. `created` is the time it says it was made at, in seconds since the epoch.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use gantry_model::Digest;
 use gantry_store::{EntryKind, LayerError, Rootfs};
 
+use super::rpm::{self, RpmPackage};
 use super::spdx::ExternalRef;
 use crate::clusterfile::yaml::Yaml;
 
@@ -13,20 +14,12 @@ use crate::clusterfile::yaml::Yaml;
 const REPOSITORIES: &str = "registry/docker/registry/v2/repositories/";
 /// Most bytes of a file that is read for what it says of packages.
 const MAX_READ_LEN: u64 = 32 << 20;
-/// Where databases of RPM lie: their form is not read.
-const RPM_DATABASES: [&str; 4] = [
-    "var/lib/rpm/Packages",
-    "var/lib/rpm/rpmdb.sqlite",
-    "var/lib/rpm/Packages.db",
-    "usr/lib/sysimage/rpm/rpmdb.sqlite",
-];
-
 /// What there is.
 #[derive(Debug, Default)]
 pub(super) struct Packages {
     /// The packages, sorted.
     pub(super) found: BTreeSet<Found>,
-    /// Files that say something about packages which is not read.
+    /// Files that say something about packages which is not read, `PATH (WHY)`.
     pub(super) unread: Vec<String>,
 }
 
@@ -66,9 +59,9 @@ pub(super) fn find(rootfs: &Rootfs) -> Result<Packages, LayerError> {
     let mut packages = Packages::default();
     let mut manifests = BTreeMap::new();
     for (path, entry) in rootfs.iter() {
-        if !matches!(entry.kind, EntryKind::File { .. }) {
+        let EntryKind::File { size, .. } = entry.kind else {
             continue;
-        }
+        };
         if let Some(rest) = path.strip_prefix(REPOSITORIES) {
             container_image(rootfs, path, rest, &mut manifests)?;
             continue;
@@ -82,8 +75,8 @@ pub(super) fn find(rootfs: &Rootfs) -> Result<Packages, LayerError> {
             packages
                 .found
                 .extend(text(rootfs, path)?.iter().flat_map(|text| dpkg(text)));
-        } else if RPM_DATABASES.contains(&path) {
-            packages.unread.push(path.to_owned());
+        } else if let Some(kind) = rpm::kind(path) {
+            rpm_database(rootfs, path, kind, size, &mut packages)?;
         } else if let Some(stem) = name.strip_suffix(".deb") {
             packages.found.extend(deb_file(stem));
         } else if let Some(stem) = name.strip_suffix(".rpm") {
@@ -210,24 +203,70 @@ fn deb_file(stem: &str) -> Option<Found> {
     Some(debian(name, &version, parts.next()))
 }
 
+/// Notes what a database of RPM says is installed, or why that is not known.
+fn rpm_database(
+    rootfs: &Rootfs,
+    path: &str,
+    kind: rpm::Kind,
+    size: u64,
+    packages: &mut Packages,
+) -> Result<(), LayerError> {
+    let unread = match kind {
+        rpm::Kind::Log if size == 0 => return Ok(()),
+        rpm::Kind::Log => "changes that are not in the database yet".to_owned(),
+        rpm::Kind::Database => match rpm::packages(rootfs, path, size)? {
+            Ok(found) => {
+                packages.found.extend(found.into_iter().map(rpm_package));
+                return Ok(());
+            }
+            Err(reason) => reason.to_string(),
+        },
+    };
+    packages.unread.push(format!("{path} ({unread})"));
+    Ok(())
+}
+
 /// `NAME-VERSION-RELEASE.ARCH.rpm`, as rpm names its archives.
 fn rpm_file(stem: &str) -> Option<Found> {
     let (rest, arch) = stem.rsplit_once('.')?;
     let (rest, release) = rest.rsplit_once('-')?;
     let (name, version) = rest.rsplit_once('-')?;
-    let version = format!("{version}-{release}");
-    Some(Found {
-        purl: format!(
-            "pkg:rpm/{}@{}?arch={}",
-            escaped(name),
-            escaped(&version),
-            escaped(arch)
-        ),
+    Some(rpm_package(RpmPackage {
         name: name.to_owned(),
-        version: Some(version),
+        epoch: None,
+        version: format!("{version}-{release}"),
+        arch: Some(arch.to_owned()),
+    }))
+}
+
+/// A package of RPM; package URLs have its epoch apart from its version (purl-spec, type `rpm`).
+fn rpm_package(package: RpmPackage) -> Found {
+    let RpmPackage {
+        name,
+        epoch,
+        version,
+        arch,
+    } = package;
+    let arch = arch.map(|arch| format!("arch={}", escaped(&arch)));
+    let qualifiers = arch
+        .into_iter()
+        .chain(epoch.map(|epoch| format!("epoch={epoch}")));
+    let qualifiers = qualifiers.collect::<Vec<_>>().join("&");
+    let mark = if qualifiers.is_empty() { "" } else { "?" };
+    Found {
+        purl: format!(
+            "pkg:rpm/{}@{}{mark}{qualifiers}",
+            escaped(&name),
+            escaped(&version)
+        ),
+        version: Some(match epoch {
+            Some(epoch) => format!("{epoch}:{version}"),
+            None => version,
+        }),
+        name,
         digest: None,
         purpose: "INSTALL",
-    })
+    }
 }
 
 /// A part of a package URL: what is not plain is percent-encoded.
