@@ -5,10 +5,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use gantry_model::ExitCode;
 
 use super::FetchError;
+use super::watched::{self, Bounds, Ended, MAX_SAID_LEN};
 
 /// Ways to a repository. `ext::` and local paths run, or read, what a Kubefile has no business with.
 const PROTOCOLS: &str = "https:http:ssh:git";
@@ -29,6 +31,13 @@ const OF_ANOTHER_REPOSITORY: [&str; 8] = [
 const PATIENCE: [&str; 4] = ["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"];
 /// How ssh is called where the user says nothing: it asks nobody, and waits a minute for who says nothing.
 const SSH: &str = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4";
+/// What a repository may take: more than any has that is built from. What takes git long without a change of its folder is
+/// putting together what came.
+pub(super) const BOUNDS: Bounds = Bounds {
+    max_len: 16 << 30,
+    patience: Duration::from_mins(10),
+    least_change: 600_000,
+};
 /// What git keeps its own things in.
 const OWN: &str = ".git";
 
@@ -36,23 +45,23 @@ const OWN: &str = ".git";
 /// things, and with the modes that git knows. Gives what it was, those that it has in it included: addresses, and their commits.
 ///
 /// # Errors
-/// When there is no git here, or no such repository or commit.
+/// When there is no git here, or no such repository or commit; when it passes `bounds`.
 pub(super) fn clone(
     url: &str,
     reference: Option<&str>,
     place: &Path,
+    bounds: &Bounds,
 ) -> Result<Vec<(String, String)>, FetchError> {
     let reference = reference.unwrap_or("HEAD");
+    let git = |arguments: &[&str]| git(url, place, bounds, arguments);
     let failed = |reason: String| FetchError {
         code: ExitCode::Failed,
         message: format!("cannot fetch {url}: {reason}"),
         help: "",
     };
-    git(None, &["init", "--quiet", &place.to_string_lossy()])?.map_err(failed)?;
-    let target = match git(
-        Some(place),
-        &["fetch", "--quiet", "--no-tags", "--depth=1", "--", url, reference],
-    )? {
+    fs::create_dir(place).map_err(|error| failed(error.to_string()))?;
+    git(&["init", "--quiet"])?.map_err(failed)?;
+    let target = match git(&["fetch", "--quiet", "--no-tags", "--depth=1", "--", url, reference])? {
         Ok(_) => "FETCH_HEAD",
         // Not every server lets single commits be fetched: then all that it has, if it is there at all.
         Err(first) => {
@@ -63,7 +72,7 @@ pub(super) fn clone(
             ];
             // The new repository's own branch may be called as one of them.
             let fetch = ["fetch", "--quiet", "--update-head-ok", "--", url];
-            if git(Some(place), &[&fetch[..], &all].concat())?.is_err() {
+            if git(&[&fetch[..], &all].concat())?.is_err() {
                 return Err(FetchError {
                     code: ExitCode::Unreachable,
                     message: format!("cannot fetch {reference} of {url}: {first}"),
@@ -85,12 +94,12 @@ pub(super) fn clone(
         "--detach",
         target,
     ];
-    git(Some(place), &checkout)?.map_err(|reason| FetchError {
+    git(&checkout)?.map_err(|reason| FetchError {
         code: ExitCode::Input,
         message: format!("{url} has no {reference}: {reason}"),
         help: "write a branch, tag or commit behind the #",
     })?;
-    let commit = git(Some(place), &["rev-parse", "HEAD"])?.map_err(failed)?;
+    let commit = git(&["rev-parse", "HEAD"])?.map_err(failed)?;
     let mut commits = vec![(url.to_owned(), commit)];
     if place.join(".gitmodules").exists() {
         let update = [
@@ -101,9 +110,9 @@ pub(super) fn clone(
             "--recursive",
             "--depth=1",
         ];
-        git(Some(place), &update)?.map_err(failed)?;
+        git(&update)?.map_err(failed)?;
         // ` COMMIT PATH (what git calls it)`, one a line.
-        let inner = git(Some(place), &["submodule", "status", "--recursive"])?.map_err(failed)?;
+        let inner = git(&["submodule", "status", "--recursive"])?.map_err(failed)?;
         commits.extend(inner.lines().filter_map(|line| {
             let mut words = line.trim_start_matches([' ', '+', '-']).split(' ');
             let (commit, path) = (words.next()?, words.next()?);
@@ -114,13 +123,17 @@ pub(super) fn clone(
     Ok(commits)
 }
 
-/// Runs git and gives what it printed; the inner error is what it said when it failed.
-fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<String, String>, FetchError> {
+/// Runs git in `folder`, for what is at `url`, and gives what it printed; the inner error is what it said when it failed.
+fn git(
+    url: &str,
+    folder: &Path,
+    bounds: &Bounds,
+    arguments: &[&str],
+) -> Result<Result<String, String>, FetchError> {
     let mut command = Command::new("git");
-    if let Some(folder) = folder {
-        command.arg("-C").arg(folder);
-    }
     command
+        .arg("-C")
+        .arg(folder)
         .args(["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false"])
         .args(PATIENCE)
         .args(arguments)
@@ -134,8 +147,8 @@ fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<String, Strin
     if !user_has_ssh_command() {
         command.env("GIT_SSH_COMMAND", SSH);
     }
-    let ran = command.output();
-    let output = ran.map_err(|error| FetchError {
+    let ran = watched::run(&mut command, folder, bounds);
+    let ended = ran.map_err(|error| FetchError {
         code: ExitCode::Input,
         message: match error.kind() {
             io::ErrorKind::NotFound => "there is no git on this machine".to_owned(),
@@ -143,6 +156,36 @@ fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<Result<String, Strin
         },
         help: "install git, or clone the repository into the build context and COPY it from there",
     })?;
+    let output = match ended {
+        Ended::Itself(said) => said,
+        Ended::TooLarge => {
+            return Err(FetchError {
+                code: ExitCode::Input,
+                message: format!("{url} takes more than {} GiB", bounds.max_len >> 30),
+                help: "nothing of it was kept; fetch what is needed of it into the build context and COPY it from there",
+            });
+        }
+        Ended::TooLoud => {
+            return Err(FetchError {
+                code: ExitCode::Input,
+                message: format!(
+                    "cannot fetch {url}: git says more than {} MiB about it",
+                    MAX_SAID_LEN >> 20
+                ),
+                help: "see what it says: `git clone` prints it",
+            });
+        }
+        Ended::Stuck => {
+            return Err(FetchError {
+                code: ExitCode::Unreachable,
+                message: format!(
+                    "cannot fetch {url}: nothing moved any more for {} s",
+                    bounds.patience.as_secs()
+                ),
+                help: "run the same command again, or fetch it into the build context and COPY it from there",
+            });
+        }
+    };
     if output.status.success() {
         return Ok(Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()));
     }
@@ -194,4 +237,41 @@ fn settle(folder: &Path) -> io::Result<()> {
         }
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_not_waited_for_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("git://{}/a.git", silent.local_addr().unwrap());
+        let impatient = Bounds {
+            patience: Duration::from_secs(1),
+            ..BOUNDS
+        };
+        let error = clone(&url, None, &folder.path().join("a"), &impatient).unwrap_err();
+        assert_eq!(error.code, ExitCode::Unreachable, "{error:?}");
+        assert!(
+            error.message.contains("nothing moved any more for 1 s"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_repository_that_is_too_large_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let narrow = Bounds { max_len: 1, ..BOUNDS };
+        let url = "git://127.0.0.1:9/a.git";
+        let error = clone(url, None, &folder.path().join("a"), &narrow).unwrap_err();
+        assert_eq!(error.code, ExitCode::Input, "{error:?}");
+        assert!(
+            error.message.starts_with(&format!("{url} takes more than")),
+            "{error:?}"
+        );
+    }
 }

@@ -5,6 +5,7 @@
 
 mod clone;
 mod download;
+mod watched;
 
 use std::fmt;
 use std::fs;
@@ -228,7 +229,7 @@ impl Fetched {
                 reference,
                 folder,
             } => {
-                let commits = clone::clone(url, reference.as_deref(), &place)?;
+                let commits = clone::clone(url, reference.as_deref(), &place, &clone::BOUNDS)?;
                 let commits = commits.iter().map(|(url, commit)| Material::commit(url, commit));
                 self.materials.extend(commits);
                 let part = part(&place, folder.as_deref())?;
