@@ -22,7 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod configs;
 pub mod enrolment;
-mod etcd;
+pub mod etcd;
 pub mod executor;
 pub mod facts;
 pub mod host;

@@ -20,6 +20,7 @@ mod snapshot;
 
 pub(crate) use arriving::ArrivingSnapshot;
 pub(crate) use client::EtcdError;
+pub use database::{Database, DatabaseError, Place};
 pub(crate) use kept::{EtcdSnapshots, KeepError};
 pub(crate) use members::{Absence, check, members, remove};
 pub(crate) use restore::RestoreError;

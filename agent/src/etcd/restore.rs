@@ -21,8 +21,8 @@ use tokio::time::timeout;
 
 use super::EtcdError;
 use super::client::EtcdClient;
-use super::database::{Database, DatabaseError, Place};
 use super::members::{LOCAL, members};
+use super::{Database, DatabaseError, Place};
 
 /// The namespace by whose id clusters are told apart.
 const NAMESPACE: &[u8] = b"/registry/namespaces/kube-system";

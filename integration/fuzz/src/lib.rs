@@ -6,6 +6,7 @@
 //!          documents   manifests, indexes, configs, tables of contents
 //!          archives    tar layers, archives of images
 //!          files       what an image's files say it holds: its registry, packages, programs
+//!          databases   of RPM, and etcd's snapshots
 //!          registries  auth files, registries.conf, challenges
 //!          messages    the protocol's frames
 //!          signatures  keys, what is signed, policies
@@ -34,6 +35,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     targets::texts::KUBEFILE,
     targets::texts::CLUSTERFILE,
+    targets::texts::COMPOSED,
     targets::texts::TEMPLATE,
     targets::texts::YAML,
     targets::texts::REFERENCE,
@@ -44,8 +46,12 @@ pub const TARGETS: &[Target] = &[
     targets::archives::LAYER,
     targets::archives::ARCHIVE,
     targets::archives::CONTAINER_ARCHIVE,
+    targets::archives::SEALER_ARCHIVE,
+    targets::archives::PARTS_INDEX,
     targets::files::REGISTRY_TREE,
     targets::files::PACKAGES,
+    targets::databases::RPM_DATABASE,
+    targets::databases::ETCD_SNAPSHOT,
     targets::registries::AUTH_FILE,
     targets::registries::REGISTRIES_CONF,
     targets::registries::CHALLENGE,

@@ -153,7 +153,10 @@ fn load_stream(
 }
 
 /// YAML as a value. Documents of archives are short before they come here.
-fn read_yaml(text: &str) -> Result<serde_json::Value, String> {
+///
+/// # Errors
+/// When it is none.
+pub fn read_yaml(text: &str) -> Result<serde_json::Value, String> {
     serde_saphyr::from_str(text).map_err(|error| error.to_string())
 }
 

@@ -55,6 +55,7 @@ const ORCHESTRATOR: &[&str] = &[
 /// Whatever reads what others wrote.
 const FUZZ: &[&str] = &[
     "gantry",
+    "gantry-agent",
     "gantry-model",
     "gantry-protocol",
     "gantry-registry-client",

@@ -25,7 +25,7 @@ const MAX_VALUE_LEN: u64 = 32 << 20;
 
 /// Why a file is no database of etcd.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DatabaseError {
+pub enum DatabaseError {
     /// The disk fails, or the file ends early.
     #[error("cannot read the snapshot: {0}")]
     Io(#[from] io::Error),
@@ -43,14 +43,14 @@ fn damaged<T>(what: impl Into<String>) -> Result<T, DatabaseError> {
 
 /// Where a value stands in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     offset: u64,
     len: u64,
 }
 
 /// A snapshot that is read.
 #[derive(Debug)]
-pub(crate) struct Database {
+pub struct Database {
     pages: Pages,
 }
 
@@ -59,7 +59,7 @@ impl Database {
     ///
     /// # Errors
     /// When it is no database.
-    pub(crate) fn open(path: &Path) -> Result<Self, DatabaseError> {
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         Ok(Self {
             pages: Pages::open(path)?,
         })
@@ -70,7 +70,7 @@ impl Database {
     ///
     /// # Errors
     /// When the database is damaged, or larger than a cluster's data can be.
-    pub(crate) fn keys(&self) -> Result<BTreeMap<Vec<u8>, Place>, DatabaseError> {
+    pub fn keys(&self) -> Result<BTreeMap<Vec<u8>, Place>, DatabaseError> {
         let mut keys = BTreeMap::new();
         self.pages.walk(KEYS, |revision, place| {
             match Change::read(revision, &self.pages.read(place)?)? {
@@ -105,7 +105,7 @@ impl Database {
     ///
     /// # Errors
     /// When the disk fails.
-    pub(crate) fn value(&self, place: Place) -> Result<Vec<u8>, DatabaseError> {
+    pub fn value(&self, place: Place) -> Result<Vec<u8>, DatabaseError> {
         self.pages.read(place)
     }
 }

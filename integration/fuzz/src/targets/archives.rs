@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
 
+use gantry::commands::load::read_yaml;
 use gantry_model::{Digest, ImageReference};
-use gantry_store::{Platform, Store, layer_from_tar};
+use gantry_store::{LoadedImage, PartsIndex, Platform, Store, StoreError, layer_from_tar};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -85,6 +86,89 @@ pub(crate) const CONTAINER_ARCHIVE: Target = Target {
                 let size = store.blobs().verify(&blob.digest, "blob").expect("it is whole");
                 assert_eq!(size, blob.size);
             }
+        }
+    },
+};
+
+/// What sealer saved before 0.9: layers as trees, and documents of its own. What is refused leaves nothing behind.
+pub(crate) const SEALER_ARCHIVE: Target = Target {
+    name: "sealer-archive",
+    seeds: || {
+        let (base, upper) = ("a".repeat(64), "b".repeat(64));
+        let at = |layer: &str, path: &str| format!("{layer}/{path}");
+        let image = format!(
+            "kind: Image\nmetadata: {{name: 'kubernetes:v1', annotations: {{a: b}}}}\nspec:\n  id: {}\n  sealer_version: v0.5.2\n  layers:\n  \
+             - {{id: 'sha256:{base}', type: COPY, value: . .}}\n  - {{id: 'sha256:{upper}', type: RUN, value: rm a}}\n  \
+             - {{id: null, type: CMD, value: kubectl apply}}\n  platform: {{architecture: amd64, os: linux}}\n",
+            "e".repeat(64)
+        );
+        let metadata = format!(
+            "{{\"name\":\"kubernetes:v1\",\"id\":\"{}\",\"created\":\"2021-09-01T10:00:00Z\",\"size\":1}}",
+            "e".repeat(64)
+        );
+        vec![tar(&[
+            (&at(&base, ""), EntryType::Directory, b"", ""),
+            (&at(&base, "etc/a"), EntryType::Regular, b"a", ""),
+            (&at(&base, "bin/link"), EntryType::Symlink, b"", "../etc/a"),
+            (&at(&base, "bin/hard"), EntryType::Link, b"", &at(&base, "etc/a")),
+            (&at(&upper, ""), EntryType::Directory, b"", ""),
+            (&at(&upper, "etc/a"), EntryType::Char, b"", ""),
+            ("image_metadata.yaml", EntryType::Regular, image.as_bytes(), ""),
+            ("Metadata", EntryType::Regular, metadata.as_bytes(), ""),
+        ])]
+    },
+    run: |data| {
+        let folder = folder();
+        let store = Store::open(folder.path()).expect("a store can be made");
+        if load_sealer(&store, data).is_err() {
+            let left = size(folder.path());
+            assert!(
+                left <= EMPTY,
+                "{left} bytes are left of an archive that was refused"
+            );
+        } else {
+            let report = store.check().expect("it can be read");
+            assert!(report.damage.is_empty(), "{report:?}");
+        }
+    },
+};
+
+fn load_sealer(store: &Store, data: &[u8]) -> Result<Vec<LoadedImage>, StoreError> {
+    let name: Option<ImageReference> = "some:name".parse().ok();
+    store.load_stream(data, "archive", name.as_ref(), Some(read_yaml), &mut |_| {})
+}
+
+/// The index of an archive in parts. What adds up says every part, and all of the archive.
+pub(crate) const PARTS_INDEX: Target = Target {
+    name: "parts-index",
+    seeds: || {
+        let digest = Digest::of(b"");
+        let extent = |offset: u64, size: u64| {
+            format!("{{\"digest\":\"{digest}\",\"offset\":{offset},\"size\":{size}}}")
+        };
+        let index = format!(
+            "{{\"version\":1,\"archive\":\"a.tar\",\"size\":100352,\"part_size\":65536,\"parts\":[\
+             {{\"name\":\"a.tar.part-0001\",\"size\":65536,\"digest\":\"{digest}\"}},\
+             {{\"name\":\"a.tar.part-0002\",\"size\":34816}}],\"index\":{},\"blobs\":[{},{}]}}",
+            extent(512, 100),
+            extent(1536, 1000),
+            extent(4096, 90_000)
+        );
+        vec![index.into_bytes()]
+    },
+    run: |data| {
+        let folder = folder();
+        let Ok(index) = PartsIndex::read(&written(folder.path(), data)) else {
+            return;
+        };
+        assert!(index.count() > 0 && index.is_like(&index));
+        for number in 1..=index.count() {
+            let name = index.part_name(number);
+            assert_eq!(
+                PartsIndex::archive_of_part(&name),
+                Some((index.archive(), number))
+            );
+            assert!(index.part_size(number) > 0, "part {number} is empty");
         }
     },
 };
@@ -184,6 +268,11 @@ fn tar(members: &[(&str, EntryType, &[u8], &str)]) -> Vec<u8> {
         header.set_size(content.len() as u64);
         header.set_mode(0o755);
         header.set_mtime(0);
+        if kind.is_character_special() {
+            // Device 0:0 is what overlayfs has in the place of a file that was removed.
+            header.set_device_major(0).expect("the header has a place for it");
+            header.set_device_minor(0).expect("the header has a place for it");
+        }
         header.set_path(name).expect("the name is short");
         if !target.is_empty() {
             header.set_link_name(target).expect("the target is short");
@@ -194,4 +283,28 @@ fn tar(members: &[(&str, EntryType, &[u8], &str)]) -> Vec<u8> {
             .expect("memory can be written to");
     }
     builder.into_inner().expect("memory can be written to")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_whole() {
+        let folder = folder();
+        let store = Store::open(folder.path()).unwrap();
+        for seed in (ARCHIVE.seeds)() {
+            let name: ImageReference = "some:name".parse().unwrap();
+            store
+                .load_stream(&seed[..], "archive", Some(&name), None, &mut |_| {})
+                .unwrap();
+        }
+        load_sealer(&store, &(SEALER_ARCHIVE.seeds)()[0]).unwrap();
+        for seed in (PARTS_INDEX.seeds)() {
+            assert_eq!(
+                PartsIndex::read(&written(folder.path(), &seed)).unwrap().count(),
+                2
+            );
+        }
+    }
 }

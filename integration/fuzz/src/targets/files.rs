@@ -202,7 +202,39 @@ fn pieces(data: &[u8]) -> Vec<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn an_image_with_a_blob_that_was_changed_is_not_whole(
+            which in 0_usize..4,
+            at: prop::sample::Index,
+            change in 1..=u8::MAX,
+        ) {
+            let mut input = (REGISTRY_TREE.seeds)().remove(0);
+            // Layer, config, manifest and list, each behind its path.
+            let mut begins = (5..input.len()).filter(|at| input[..*at].ends_with(b"/data\n"));
+            let begin = begins.nth(which).unwrap();
+            let len = input[begin..].windows(FILE.len()).position(|part| part == FILE).unwrap();
+            input[begin + at.index(len)] ^= change;
+            with_image(&input, |rootfs, _| {
+                let contents = RegistryContents::read(rootfs).unwrap();
+                let flawed: Vec<String> = contents
+                    .tagged()
+                    .filter(|(_, repository, digest)| {
+                        contents.flaw(repository, digest, &Platform::host()).unwrap().is_some()
+                    })
+                    .map(|(name, ..)| name)
+                    .collect();
+                // The list names the image; the image knows nothing of the list.
+                let expected = if which == 3 { &["library/a:all"][..] } else { &["library/a:1", "library/a:all"] };
+                assert_eq!(flawed, expected, "blob {which}");
+            });
+        }
+    }
 
     #[test]
     fn seeds_hold_what_is_looked_for() {

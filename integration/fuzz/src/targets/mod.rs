@@ -1,6 +1,7 @@
 //! The targets, by what they read.
 
 pub(crate) mod archives;
+pub(crate) mod databases;
 pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod messages;

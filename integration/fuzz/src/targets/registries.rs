@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use gantry_registry_client::{AuthFile, RegistriesConf, RemoteImage, parse_challenges};
+use gantry_registry_client::{
+    AuthFile, Credentials, RegistriesConf, Registry, RemoteImage, parse_challenges,
+};
 
 use super::{texts, with_text};
 use crate::Target;
@@ -18,7 +20,13 @@ pub(crate) const AUTH_FILE: Target = Target {
     },
     run: |data| {
         with_text(data, |text| {
-            let _ = AuthFile::parse(Path::new("auth.json"), text);
+            let Ok(mut file) = AuthFile::parse(Path::new("auth.json"), text) else {
+                return;
+            };
+            let registry = Registry::parse("a.test:5000").expect("it is an address");
+            file.set(&registry, &Credentials::IdentityToken("x".to_owned()));
+            assert!(file.remove(&registry), "what was put in can be taken out");
+            assert!(!file.remove(&registry), "once");
         });
     },
 };
@@ -38,7 +46,7 @@ pub(crate) const REGISTRIES_CONF: Target = Target {
             if conf.add(Path::new("registries.conf"), text).is_err() {
                 return;
             }
-            for name in ["x", "a.b.test/c:d"] {
+            for name in ["x", "a.b.test/c:d", "[::1]:5000/a"] {
                 let Ok(name) = name.parse() else { continue };
                 for name in conf.full_names(&name).unwrap_or_default() {
                     if let Ok(image) = RemoteImage::of(&name) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry::build::kubefile;
 use gantry::charts::{Chart, render as render_chart};
+use gantry::clusterfile::compose::{Choices, compose};
 use gantry::clusterfile::yaml::{Yaml, to_text};
 use gantry::clusterfile::{Clusterfile, Mistakes};
 use gantry::completeness::{References, find_in_yaml, parse_image_list, places_of};
@@ -56,6 +57,40 @@ pub(crate) const CLUSTERFILE: Target = Target {
             if let Err(mistakes) = Clusterfile::parse("Clusterfile", text) {
                 let _shown = mistakes.render(true);
             }
+        });
+    },
+};
+
+/// A Clusterfile, and what a command line makes of it: YAML again, which says the hosts of the command line.
+pub(crate) const COMPOSED: Target = Target {
+    name: "composed-clusterfile",
+    seeds: || (CLUSTERFILE.seeds)(),
+    run: |data| {
+        with_text(data, |text| {
+            let choices = Choices {
+                image: "a:b".parse().ok(),
+                name: "demo".parse().ok(),
+                masters: vec![[10, 0, 0, 7].into()],
+                nodes: vec![[10, 0, 0, 8].into()],
+                env: vec!["A=1".to_owned()],
+                command_arguments: vec!["B=2".to_owned()],
+                commands: vec!["true".to_owned()],
+                applications: Some(vec!["one".to_owned()]),
+                application_env: vec![("one".to_owned(), "C=3".to_owned())],
+            };
+            match compose("Clusterfile", text, &choices) {
+                Err(mistakes) => drop(mistakes.render(true)),
+                Ok(composed) => {
+                    assert!(
+                        composed.contains("10.0.0.7") && composed.contains("10.0.0.8"),
+                        "{composed}"
+                    );
+                    let again = Yaml::documents(&composed).expect("what was composed is YAML");
+                    assert!(!again.is_empty(), "{composed}");
+                    let _ = Clusterfile::parse("Clusterfile", &composed);
+                }
+            }
+            let _ = compose("Clusterfile", text, &Choices::default());
         });
     },
 };
