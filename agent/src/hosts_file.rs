@@ -10,6 +10,7 @@
 //! file stays as it is.
 
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -120,6 +121,24 @@ impl HostsFile {
     pub fn digest(&self, cluster: &ClusterName) -> Result<Option<Digest>, HostsFileError> {
         let text = self.read()?;
         Ok(self.find(&text, cluster)?.map(|range| Digest::of(&text[range])))
+    }
+
+    /// Where `name` leads to by this file: the first line that has it counts.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn address(&self, name: &str) -> Result<Option<IpAddr>, HostsFileError> {
+        let text = self.read()?;
+        let lines = text.split(|&byte| byte == b'\n');
+        let mut lines =
+            lines.filter_map(|line| std::str::from_utf8(line.split(|&byte| byte == b'#').next()?).ok());
+        Ok(lines.find_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words
+                .any(|word| word.eq_ignore_ascii_case(name))
+                .then_some(address)
+        }))
     }
 
     fn change(&self, cluster: &ClusterName, block: &[u8]) -> Result<bool, HostsFileError> {
@@ -274,6 +293,16 @@ mod tests {
         assert!(hosts.remove(&demo).unwrap() && hosts.remove(&other).unwrap());
         assert!(!hosts.remove(&demo).unwrap());
         assert_eq!(fs::read(&hosts.path).unwrap(), PLAIN);
+    }
+
+    #[test]
+    fn a_name_leads_where_the_first_line_that_has_it_says() {
+        let text = b"# 10.0.0.9 sea.hub\n\xff sea.hub\n10.0.0.1\tregistry Sea.Hub # 10.0.0.8\n10.0.0.2 sea.hub other\n";
+        let (_folder, hosts) = hosts(text);
+        assert_eq!(hosts.address("sea.hub").unwrap(), Some([10, 0, 0, 1].into()));
+        assert_eq!(hosts.address("other").unwrap(), Some([10, 0, 0, 2].into()));
+        assert_eq!(hosts.address("hub").unwrap(), None);
+        assert_eq!(hosts.address("10.0.0.1").unwrap(), None);
     }
 
     #[test]

@@ -13,9 +13,10 @@
 //! ```
 //!
 //! Reading order: [`config`], [`run`] (start and stop), [`enrolment`], [`server`], [`executor`], [`journal`], then
-//! what steps do: [`staging`], [`rootfs`], [`templates`], [`configs`], [`scripts`], [`kubeadm`], [`etcd`], [`balancer`], [`registry`],
+//! what steps do: [`staging`], [`rootfs`], [`templates`], [`configs`], [`scripts`] and their effects, [`kubeadm`], [`etcd`], [`balancer`], [`registry`],
 //! [`hosts_file`]; and what is reported: [`facts`], [`status`].
 
+mod any_certificate;
 pub mod balancer;
 mod certificates;
 pub mod cli;
@@ -38,6 +39,7 @@ mod place;
 pub mod registry;
 pub mod rootfs;
 pub mod run;
+mod script_effects;
 pub mod scripts;
 pub mod server;
 pub mod staging;

@@ -6,12 +6,14 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gantry_integration::{Host, Runtime, Snapshot, Testbed, wait_until};
+use gantry_integration::{Applied, Host, Runtime, Snapshot, Testbed, wait_until};
 
 /// The agent's own stays when the cluster goes.
 const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
 /// More than any `apply` here takes.
 const LIMIT: Duration = Duration::from_secs(600);
+/// How many pods a node takes by the Clusterfile; neither kubelet's default nor the image's.
+const MAX_PODS: u32 = 37;
 /// Name, version and readiness of every node.
 const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
                      {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
@@ -35,7 +37,11 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         "labels: { disk: ssd, tier: data }\ntaints: ['tier=data:PreferNoSchedule']",
     )
     .unwrap();
-    bed.apply_kubernetes().unwrap();
+    let applied = bed.apply_kubernetes().unwrap();
+    follow(&applied, first, "init-registry.sh", "check init-registry.sh");
+    for host in bed.hosts() {
+        follow(&applied, host, "init.sh", "check init.sh");
+    }
     assert_eq!(
         first.kubectl(NODES).unwrap(),
         "host1 v1.20.2 True;host2 v1.20.2 True;host3 v1.20.2 True;"
@@ -250,14 +256,18 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster_and_another_joins_
     let alone = "      taints: ['node-role.kubernetes.io/master:NoSchedule-']\n";
     assert!(both.contains(&of_the_worker), "{both}");
     fs::write(&file, both.replace(&of_the_worker, alone)).unwrap();
-    with_plugins(&bed);
+    with_settings_and_plugins(&bed);
     // The control plane's own: kubeadm was asked.
     let checked = operator.gantry("check kubernetes-containerd:v1.20.2").unwrap();
     let checked = checked.ok().unwrap();
     assert!(checked.starts_with("6 container images named"), "{checked}");
     assert!(checked.contains("the cluster gets no DNS server"), "{checked}");
 
-    bed.apply_kubernetes().unwrap();
+    let applied = bed.apply_kubernetes().unwrap();
+    follow(&applied, host, "containerd.sh", "check containerd.sh");
+    follow(&applied, host, "init-kube.sh", "check init-kube.sh");
+    let pods = host.kubectl("get nodes -o jsonpath='{.items[*].status.capacity.pods}'");
+    assert_eq!(pods.unwrap(), MAX_PODS.to_string());
     let runtime = "get nodes -o jsonpath='{range .items[*]}{.status.nodeInfo.containerRuntimeVersion};{end}'";
     let runtime = host.kubectl(runtime).unwrap();
     assert!(runtime.starts_with("containerd://1.6"), "{runtime}");
@@ -317,11 +327,14 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster_and_another_joins_
     }
 }
 
-/// Adds plugins to the Clusterfile: the host gets a name, its node a label, and a command asks the API server for something.
-fn with_plugins(bed: &Testbed) {
+/// Adds a setting of kubelets to the Clusterfile, and plugins: the host gets a name, its node a label, and a command asks the
+/// API server for something.
+fn with_settings_and_plugins(bed: &Testbed) {
     let (operator, host) = (bed.operator(), bed.host(1));
     let file = operator.desk().join("Clusterfile");
     let mut text = fs::read_to_string(&file).unwrap();
+    // It ends with the configuration of kubelets.
+    text.push_str(&format!("maxPods: {MAX_PODS}\n"));
     let address = host.address();
     for (kind, action, data) in [
         ("HOSTNAME", "PreInit", format!("{address} api-1")),
@@ -346,6 +359,13 @@ fn with_plugins(bed: &Testbed) {
     host.must("echo allow_exec = true >/etc/gantry/agent.toml && systemctl restart gantry-agent")
         .unwrap();
     host.wait_for_agent().unwrap();
+}
+
+/// What a script is there for is looked at right behind it.
+fn follow(applied: &Applied, host: &Host, script: &str, check: &str) {
+    let steps = applied.steps_on(host);
+    let mut pairs = steps.windows(2);
+    assert!(pairs.any(|pair| pair == [script, check]), "{steps:?}");
 }
 
 /// Nothing of the cluster is left on the host.

@@ -1,7 +1,6 @@
 //! This module owns [`Probe`]: whether an API server is ready, by its own word (`/readyz`), over a connection that is kept.
 //!
-//! The certificate is not verified, as kubelet's own HTTPS probes do not: nothing is told to the server, and all that is
-//! believed is a status. Whoever is led to it verifies it.
+//! The certificate is not verified: see [`crate::any_certificate`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::version::TLS13;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::any_certificate;
 use crate::https::{HttpsConnection, SHORT_ANSWER_LEN};
 
 /// How long an answer may take, with the connection if there is none yet: an API server itself waits 2 s for its etcd.
@@ -50,7 +48,7 @@ impl Probe {
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            config: Arc::new(client()),
+            config: Arc::new(any_certificate::client(&[&TLS13])),
             path: READY,
             kept: None,
         }
@@ -64,7 +62,8 @@ impl Probe {
                 self.kept = None;
                 self.late().await
             }
-            Ok(Err(error)) if is_alert(&error) => Health::Ready,
+            // Before v1.17 they may speak TLS 1.2 alone.
+            Ok(Err(error)) if any_certificate::is_alert(&error) => Health::Ready,
             Ok(Err(error)) => Health::Silent(error.to_string()),
             // Strangers are told nothing where anonymous access is off; but it is there.
             Ok(Ok((200 | 401 | 403, _))) => Health::Ready,
@@ -115,68 +114,6 @@ fn reason(status: u16, body: &str) -> String {
         format!("status {status}")
     } else {
         format!("status {status}: {} failed", failed.join(", "))
-    }
-}
-
-/// Whether a server refused our way of speaking TLS: it is there, and cannot be asked. Before v1.17 it was TLS 1.2.
-fn is_alert(error: &io::Error) -> bool {
-    let error = error.get_ref().and_then(|error| error.downcast_ref());
-    matches!(error, Some(Error::AlertReceived(_)))
-}
-
-fn client() -> ClientConfig {
-    let provider = Arc::new(ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider has cipher suites of TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
-}
-
-/// Takes every certificate; see above.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

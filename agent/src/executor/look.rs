@@ -9,7 +9,7 @@ use crate::balancer::{self, Settings};
 use crate::config::DEFAULT_PATH;
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::{configs, hostname, hosts_file, kubeadm, registry, scripts, templates};
+use crate::{configs, hostname, hosts_file, kubeadm, registry, script_effects, scripts, templates};
 
 /// Whether `step` is within bounds.
 ///
@@ -58,6 +58,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         StepAction::SetRegistry { domain, port, .. } => return registry::check(domain, *port),
         StepAction::WriteConfigs { files, .. } => return configs::check(files),
         StepAction::SetHostname { name, .. } => return hostname::check(name),
+        StepAction::CheckScriptEffect(check) => return script_effects::check(check),
         _ => 0,
     };
     if layers > MAX_LAYERS {
@@ -146,6 +147,7 @@ pub(super) fn already_done(
         | StepAction::RestartKubelet { .. }
         | StepAction::UncordonNode { .. }
         | StepAction::PublishClusterCas { .. }
+        | StepAction::CheckScriptEffect(_)
         | StepAction::RestoreEtcd { .. } => Ok(journal.done(step.id()).cloned()),
         StepAction::MakeClusterCa { replaces, .. } => done(kubeadm::is_cluster_ca_made(replaces)),
         // What runs has to have started since, too.

@@ -18,7 +18,7 @@ use crate::balancer::Settings;
 use crate::etcd::Absence;
 use crate::host::Host;
 use crate::kubeadm::{self, KubectlCall};
-use crate::{etcd, staging, templates};
+use crate::{etcd, script_effects, staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
 const MAX_REASON_LEN: usize = 4096;
@@ -155,6 +155,9 @@ pub(super) async fn perform(
         StepAction::RemoveEtcdMember { address, .. } => ended(etcd::remove(address).await),
         StepAction::MarkNodes { cluster, groups } => {
             unless_cancelled(&cancel, kubeadm::mark_nodes(&host, &cluster, &groups)).await
+        }
+        StepAction::CheckScriptEffect(check) => {
+            unless_cancelled(&cancel, script_effects::look(&host, &check)).await
         }
         StepAction::AssembleRootfs {
             cluster,

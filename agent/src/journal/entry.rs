@@ -119,6 +119,8 @@ pub enum StepKind {
     RenewKubeletCertificate,
     /// Takes a CA that does not sign back out.
     WithdrawClusterCa,
+    /// Looks whether a script did what it is there for.
+    CheckScriptEffect,
 }
 
 impl StepKind {
@@ -174,6 +176,7 @@ impl StepKind {
             StepAction::SignByClusterCa { .. } => Self::SignByClusterCa,
             StepAction::RenewKubeletCertificate { .. } => Self::RenewKubeletCertificate,
             StepAction::WithdrawClusterCa { .. } => Self::WithdrawClusterCa,
+            StepAction::CheckScriptEffect(_) => Self::CheckScriptEffect,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

@@ -25,6 +25,7 @@ mod layer;
 mod node_marks;
 mod registry_place;
 mod script;
+mod script_effect;
 mod shell_command;
 mod step;
 mod variable;
@@ -56,6 +57,7 @@ pub use node_marks::{
 };
 pub use registry_place::RegistryPlaces;
 pub use script::{ScriptOutcome, ScriptSpec};
+pub use script_effect::{EffectCheck, ScriptEffect};
 pub use shell_command::{CommandMoment, CommandOrigin, ShellCommand};
 pub use step::{HostsEntry, Step, StepAction, StepId, StepOutcome, StepRecord};
 pub use variable::takes_code;

@@ -8,9 +8,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApplicationLaunch, ClusterName, CommandMoment, ConfigFile, Digest, DigestError, GenerationId,
-    ImageCommand, ImagePlugin, KubeadmSpec, LayerDescriptor, NodeGroup, ScriptOutcome, ScriptSpec,
-    ShellCommand, SnapshotName,
+    ApplicationLaunch, ClusterName, CommandMoment, ConfigFile, Digest, DigestError, EffectCheck,
+    GenerationId, ImageCommand, ImagePlugin, KubeadmSpec, LayerDescriptor, NodeGroup, ScriptOutcome,
+    ScriptSpec, ShellCommand, SnapshotName,
 };
 
 /// The identity of a step: the digest of everything that decides what it does.
@@ -347,6 +347,8 @@ pub enum StepAction {
         /// The member's address.
         address: IpAddr,
     },
+    /// Make sure that a script of the image did what it is there for. Changes nothing.
+    CheckScriptEffect(EffectCheck),
 }
 
 /// One line of `/etc/hosts`.
@@ -421,6 +423,7 @@ impl StepAction {
             Self::LaunchApplication(launch) => Some(&launch.cluster),
             Self::RunImagePlugin(plugin) => Some(&plugin.command.cluster),
             Self::RunScript(script) => Some(&script.cluster),
+            Self::CheckScriptEffect(check) => Some(&check.cluster),
         }
     }
 
@@ -442,6 +445,7 @@ impl StepAction {
                 | Self::RenewKubeletCertificate { .. }
                 | Self::WithdrawClusterCa { .. }
                 | Self::CheckQuorumMeanwhile { .. }
+                | Self::CheckScriptEffect(_)
                 | Self::RunShellCommand(ShellCommand {
                     when: CommandMoment::BeforeUpgrade
                         | CommandMoment::AfterUpgrade
@@ -512,6 +516,7 @@ impl StepAction {
             Self::SignByClusterCa { .. } => "new CA signs".into(),
             Self::RenewKubeletCertificate { .. } => "kubelet certificate".into(),
             Self::WithdrawClusterCa { .. } => "withdraw new CA".into(),
+            Self::CheckScriptEffect(check) => format!("check {}", check.script_name()),
         }
     }
 }

@@ -22,6 +22,8 @@ pub const MAX_CONNECTIONS: usize = 64;
 pub const MAX_HOSTS_ENTRIES: usize = 1024;
 /// Most arguments and variables of one script.
 pub const MAX_SCRIPT_WORDS: usize = 1024;
+/// Most effects of one script that are looked for.
+pub const MAX_SCRIPT_EFFECTS: usize = 16;
 /// Longest configuration of kubeadm, in bytes.
 pub const MAX_KUBEADM_CONFIG_LEN: usize = 64 << 10;
 /// Most CAs that a cluster has at a time: one, and one that takes its place; more where somebody has added his own.

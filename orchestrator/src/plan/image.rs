@@ -11,6 +11,7 @@ use super::commands::ImageCommands;
 use super::image_file::{self, ImageFile};
 use super::kubeadm::ImageKubernetes;
 use super::registry;
+use super::script_effects;
 use super::templates::Templates;
 use crate::clusterfile::application::application_of;
 use crate::clusterfile::image_check::Offer;
@@ -37,6 +38,9 @@ pub struct PlanImage {
     pub env: BTreeMap<String, String>,
     /// The container runtime its label names.
     pub runtime: Option<String>,
+    /// Container runtimes that it brings, by what its files are called.
+    #[serde(default)]
+    pub runtimes: BTreeSet<String>,
     /// Names of the scripts in the merged rootfs, without their folder.
     pub scripts: BTreeSet<String>,
     /// Paths of the templates in the merged rootfs.
@@ -103,6 +107,7 @@ impl PlanImage {
             layers,
             env: image.env().into_iter().collect(),
             runtime: image.config.config.labels.get(RUNTIME_LABEL).cloned(),
+            runtimes: script_effects::runtimes(&sources),
             scripts,
             template_mistakes: templates.mistakes(store)?,
             templates: templates.paths(),

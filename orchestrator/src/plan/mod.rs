@@ -25,6 +25,7 @@ pub mod renew;
 pub mod reset;
 pub mod restore;
 mod scale_up;
+mod script_effects;
 mod scripts;
 mod shell_commands;
 mod skip;

@@ -20,7 +20,9 @@ use super::{
     Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
     STAGE, Wave,
 };
-use super::{cluster_ca, commands, configs, hostname, kubeadm, leave, renew, scale_up, shell_commands};
+use super::{
+    cluster_ca, commands, configs, hostname, kubeadm, leave, renew, scale_up, script_effects, shell_commands,
+};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -157,7 +159,9 @@ fn make(
         for call in &init {
             let step = script_step(clusterfile, image, host, call, &after, report, fresh);
             after.push(step.id);
+            let check = script_effects::step(clusterfile, image, host, call, &step, report);
             own_scripts.push(step);
+            own_scripts.extend(check);
         }
         scripts
             .steps
@@ -167,8 +171,10 @@ fn make(
         if let Server::Script(call) = &registry
             && host.address == registry_host
         {
-            last.steps
-                .push(script_step(clusterfile, image, host, call, &after, report, fresh));
+            let step = script_step(clusterfile, image, host, call, &after, report, fresh);
+            let check = script_effects::step(clusterfile, image, host, call, &step, report);
+            last.steps.push(step);
+            last.steps.extend(check);
         }
     }
     let base = |host| bases.get(&host).cloned().unwrap_or_default();
@@ -436,7 +442,7 @@ fn script_step(
 pub(super) fn script(clusterfile: &Clusterfile, image: &PlanImage, host: &Host, call: &Call) -> ScriptSpec {
     ScriptSpec {
         cluster: clusterfile.name.clone(),
-        path: format!("scripts/{}", call.script),
+        path: call.path(),
         args: call.args.clone(),
         env: environment(clusterfile, image, host),
         time_limit_s: SCRIPT_TIME_LIMIT_S,

@@ -22,6 +22,13 @@ pub(crate) struct Call {
     pub(crate) args: Vec<String>,
 }
 
+impl Call {
+    /// The script's path below the rootfs.
+    pub(super) fn path(&self) -> String {
+        format!("scripts/{}", self.script)
+    }
+}
+
 /// The container runtime: what the Clusterfile says, or the image's label, or the script the image has.
 pub(super) fn runtime(clusterfile: &Clusterfile, image: &PlanImage) -> String {
     let by_script = || {

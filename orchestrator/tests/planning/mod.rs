@@ -52,6 +52,7 @@ pub(crate) fn image(name: &str, layers: &[&str], scripts: &[&str]) -> PlanImage 
         layers: layers.iter().map(layer).collect(),
         env: [("FROM_IMAGE".to_owned(), "1".to_owned())].into(),
         runtime: None,
+        runtimes: [].into(),
         scripts: scripts.iter().map(|&script| script.to_owned()).collect(),
         templates: [].into(),
         template_mistakes: vec![],

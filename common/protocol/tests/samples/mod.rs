@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use gantry_model::{
     ApplicationLaunch, CertificateKeeper, CertificateRecord, ClusterCa, ClusterCas, ClusterHealth,
-    ClusterName, CommandMoment, CommandOrigin, ConfigFile, Digest, DiskSpace, EtcdMember, EtcdMembers,
-    Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand, ImageEvidence, ImagePlugin,
-    ImageSignature, Inventory, JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor,
-    ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptOutcome, ScriptSpec, ShellCommand, SnapshotName,
-    Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern, TocLocation,
+    ClusterName, CommandMoment, CommandOrigin, ConfigFile, Digest, DiskSpace, EffectCheck, EtcdMember,
+    EtcdMembers, Generation, GenerationId, HostFacts, HostNetwork, HostsEntry, ImageCommand, ImageEvidence,
+    ImagePlugin, ImageSignature, Inventory, JoinPass, KeptSnapshot, KubeadmAct, KubeadmSpec, LayerDescriptor,
+    ListeningPort, NodeGroup, NodeHealth, NodeMarks, ScriptEffect, ScriptOutcome, ScriptSpec, ShellCommand,
+    SnapshotName, Step, StepAction, StepId, StepOutcome, StepRecord, Taint, TaintEffect, TaintPattern,
+    TocLocation,
 };
 use gantry_protocol::codec::encode;
 use gantry_protocol::{
@@ -133,6 +134,23 @@ fn snapshots(to: &mut Vec<Sample>) {
                 ca: digest(6),
                 authorities: vec!["a CA\n".into()],
             },
+        ),
+        (
+            "Run/CheckScriptEffect",
+            StepAction::CheckScriptEffect(EffectCheck {
+                cluster: cluster.clone(),
+                script: "scripts/init-registry.sh".into(),
+                effects: vec![
+                    ScriptEffect::DockerAnswers,
+                    ScriptEffect::ContainerdAnswers,
+                    ScriptEffect::KubeletIsEnabled,
+                    ScriptEffect::RegistryServes {
+                        domain: "sea.hub".into(),
+                        port: 5000,
+                    },
+                ],
+                time_limit_s: 60,
+            }),
         ),
     ] {
         let after = Vec::new();

@@ -113,7 +113,7 @@ fn find<'a>(layers: &'a [ChunkSource], path: &str) -> Option<(&'a ChunkSource, &
 }
 
 /// Names of the regular files in a folder of the merged layers.
-fn below(layers: &[ChunkSource], folder: &str) -> BTreeSet<String> {
+pub(in super::super) fn below(layers: &[ChunkSource], folder: &str) -> BTreeSet<String> {
     let entries = layers.iter().flat_map(|layer| layer.toc().entries());
     entries
         .filter_map(|entry| entry.path.strip_prefix(folder))

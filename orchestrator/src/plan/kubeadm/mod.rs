@@ -23,6 +23,7 @@ use gantry_model::{
     ClusterName, ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome, StepRecord,
 };
 
+pub(super) use image::below as files_below;
 pub(crate) use image::{CONFIG_PATHS, METADATA};
 pub use image::{ImageKubernetes, KubeadmFile};
 pub(super) use marks::marks;

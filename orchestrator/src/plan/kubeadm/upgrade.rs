@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, StepOutcome, StepRecord};
 
 use super::super::progress::{NOT_DONE, why_to_do};
-use super::super::{Mark, PlanImage, PlannedStep, Wave};
+use super::super::{Mark, PlanImage, PlannedStep, Wave, script_effects};
 use super::version::Version;
 use super::{NODES_LIMIT_S, TIME_LIMIT_S, anchor, config, ignored_checks, is_member, is_without_dns, wave};
 use crate::clusterfile::{Clusterfile, Host, Role};
@@ -60,10 +60,15 @@ struct Upgraded<'a> {
 impl Upgraded<'_> {
     /// What the moves of its pods build on, so that those of another time are other steps; `kubeadm` is its run of kubeadm.
     fn occasion(&self, kubeadm: StepId) -> Vec<StepId> {
-        let scripts = self.scripts.last().filter(|_| self.again);
+        let scripts = self.changes().last().filter(|_| self.again);
         std::iter::once(kubeadm)
             .chain(scripts.map(|script| script.id))
             .collect()
+    }
+
+    /// Its scripts and the commands before them, without what only looks whether they did their work.
+    fn changes(&self) -> impl DoubleEndedIterator<Item = &PlannedStep> {
+        self.scripts.iter().filter(|step| !script_effects::is_check(step))
     }
 
     fn why(&self) -> &'static str {
@@ -174,7 +179,7 @@ impl<'a> Upgrade<'a> {
         let occasion = again.occasion(level.id);
         let is_away = self.is_done(self.cordon_step(&again.node, occasion.clone()).id())
             && !self.is_done(self.uncordon_step(&again.node, occasion).id());
-        if !is_away && !again.scripts.iter().any(PlannedStep::is_to_do) {
+        if !is_away && !again.changes().any(PlannedStep::is_to_do) {
             return again.scripts;
         }
         before.append(&mut again.scripts);
@@ -245,8 +250,10 @@ impl<'a> Upgrade<'a> {
             };
             let id = upgrade.as_ref().map_or(host.level.id, |step| step.id);
             let occasion = host.occasion(id);
-            let mut begins = upgrade.iter().chain(host.scripts.iter().filter(|_| host.again));
-            if host.role == Role::Master && asks_quorum && begins.any(PlannedStep::is_to_do) {
+            let mut again = host.changes().filter(|_| host.again);
+            let begins =
+                upgrade.as_ref().is_some_and(PlannedStep::is_to_do) || again.any(PlannedStep::is_to_do);
+            if host.role == Role::Master && asks_quorum && begins {
                 let step = Step {
                     action: StepAction::CheckQuorumMeanwhile {
                         cluster: cluster.clone(),
@@ -279,7 +286,7 @@ impl<'a> Upgrade<'a> {
             }
             scripts.steps.extend(host.scripts.iter().cloned());
             let after = std::iter::once(id)
-                .chain(host.scripts.iter().map(|script| script.id))
+                .chain(host.changes().map(|script| script.id))
                 .collect();
             let restart = Step {
                 action: StepAction::RestartKubelet {
