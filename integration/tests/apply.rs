@@ -60,6 +60,60 @@ fn three_hosts_get_the_image_and_run_its_scripts() {
 }
 
 #[test]
+fn host_aliases_are_names_on_every_host_for_as_long_as_the_file_has_them() {
+    let bed = Testbed::enrolled(2).unwrap();
+    let operator = bed.operator();
+    let _ = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    let hosts: Vec<_> = bed.hosts().iter().collect();
+    let file = operator
+        .desk()
+        .join(operator.clusterfile("demo:v1", &hosts).unwrap());
+    let plain = std::fs::read_to_string(&file).unwrap();
+    let with = |aliases: &str| std::fs::write(&file, format!("{plain}  hostAliases:\n{aliases}")).unwrap();
+    let found = |name: &str| {
+        let asked = hosts
+            .iter()
+            .map(|host| host.run(&format!("getent ahostsv4 {name}")).unwrap());
+        let address = |answer: String| answer.split_whitespace().next().unwrap_or_default().to_owned();
+        asked.map(|answer| address(answer.stdout)).collect::<Vec<_>>()
+    };
+    for host in &hosts {
+        host.must("echo '10.9.9.9 ours' >>/etc/hosts").unwrap();
+    }
+
+    with(
+        "    - { ip: 10.9.0.1, hostnames: [nfs, nfs.example] }\n    - { ip: 10.9.0.2, hostnames: [time] }\n",
+    );
+    operator.apply().unwrap().ok().unwrap();
+    for (name, address) in [
+        ("nfs", "10.9.0.1"),
+        ("nfs.example", "10.9.0.1"),
+        ("time", "10.9.0.2"),
+    ] {
+        assert_eq!(found(name), [address; 2], "{name}");
+    }
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    // One of them moves, one goes; no script runs for it.
+    with("    - { ip: 10.9.0.3, hostnames: [nfs] }\n");
+    let applied = operator.apply().unwrap().ok().unwrap();
+    for host in &hosts {
+        assert_eq!(applied.steps_on(host), ["hosts entries"]);
+    }
+    assert_eq!(found("nfs"), ["10.9.0.3"; 2]);
+    for gone in ["nfs.example", "time"] {
+        assert_eq!(found(gone), [""; 2], "{gone}");
+    }
+
+    std::fs::write(&file, &plain).unwrap();
+    operator.apply().unwrap().ok().unwrap();
+    assert_eq!(found("nfs"), [""; 2]);
+    assert_eq!(found("ours"), ["10.9.9.9"; 2]);
+    assert_ne!(found("sea.hub"), [""; 2]);
+}
+
+#[test]
 fn a_new_image_sends_only_what_the_hosts_lack() {
     let bed = Testbed::enrolled(1).unwrap();
     let operator = bed.operator();

@@ -99,8 +99,9 @@ fn a_failing_script_is_named_with_its_last_words_and_runs_again_once_it_is_mende
     let failed = operator.gantry("apply -f Clusterfile -y").unwrap();
     assert_eq!(failed.status, Some(4), "{failed}");
     for words in [
-        "init.sh",
+        "init.sh failed on",
         "exit status 17",
+        "its file: scripts/init.sh of image demo:v1",
         "no disk for docker",
         &bed.host(1).address().to_string(),
         "gantry logs",

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use gantry_model::{StepAction, StepId};
+
 use super::plain::duration;
 use super::printable;
 use crate::execute::{Failure, RunOutcome};
@@ -61,6 +63,16 @@ pub fn skipped(plan: &Plan) -> String {
     format!("Left out: {hosts}. Run the same command again once every host answers.\n")
 }
 
+/// Where the script of a step is: its path in the image's rootfs.
+fn script_file(plan: &Plan, id: StepId) -> Option<String> {
+    let step = plan.steps().find(|step| step.id == id)?;
+    let StepAction::RunScript(script) = &step.step.action else {
+        return None;
+    };
+    let image = plan.image.as_ref()?;
+    Some(format!("{} of image {}", script.path, image.reference))
+}
+
 /// Failures with the same step and cause, the most frequent first.
 fn failures(plan: &Plan, outcome: &RunOutcome) -> String {
     let mut groups: BTreeMap<(String, String), Vec<(std::net::IpAddr, &Failure)>> = BTreeMap::new();
@@ -88,6 +100,9 @@ fn failures(plan: &Plan, outcome: &RunOutcome) -> String {
         }
         if failure.has_log() {
             let id = failure.step.short();
+            if let Some(file) = script_file(plan, failure.step) {
+                text.push_str(&format!("    its file: {file}\n"));
+            }
             text.push_str(&format!(
                 "    all of it: gantry logs -c {} {host} {id}\n",
                 plan.cluster
