@@ -1,9 +1,13 @@
 //! The command line: flags and words, nothing that acts. Each command's own flags lie beside the command.
 
+mod of_sealer;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anstream::ColorChoice;
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 
 use crate::commands;
 
@@ -26,6 +30,30 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Reads the command line. Ends the program where clap does: after help, and after mistakes.
+///
+/// # Errors
+/// When it asks for something of sealer's that is not done here.
+pub fn parse() -> anyhow::Result<Cli> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let command = of_sealer::known_to(Cli::command());
+    // Before mistakes: what is refused may be the cause of them.
+    let lenient = command.clone().ignore_errors(true).try_get_matches_from(&words);
+    let given = lenient
+        .map(|matches| of_sealer::Given::of(&matches))
+        .unwrap_or_default();
+    given.refuse()?;
+    let matches = command.get_matches_from(&words);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.global.color {
+        Color::Auto => {}
+        Color::Always => ColorChoice::Always.write_global(),
+        Color::Never => ColorChoice::Never.write_global(),
+    }
+    given.tell();
+    Ok(cli)
+}
+
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
@@ -46,6 +74,29 @@ pub struct GlobalArgs {
           env = "GANTRY_SIGNATURE_POLICY", hide_env = true, value_hint = ValueHint::FilePath,
           help_heading = "Global options")]
     pub signature_policy: PathBuf,
+
+    /// Whether what is said has colours
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        help_heading = "Global options"
+    )]
+    pub color: Color,
+}
+
+/// Whether what is said has colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless the environment says otherwise (NO_COLOR, CLICOLOR_FORCE)
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 /// What to do.
@@ -190,10 +241,32 @@ pub enum Command {
     /// Print the JSON Schema of a Clusterfile
     Schema,
     /// Print a completion script for a shell
+    #[command(alias = "completion")]
     Completions(commands::documents::CompletionsArgs),
     /// Write man pages
     #[command(hide = true)]
     Man(commands::documents::ManArgs),
+    /// What sealer keeps apart
+    #[command(hide = true, subcommand)]
+    Alpha(Alpha),
+    /// Print the version, as --version does
+    #[command(hide = true)]
+    Version(commands::documents::VersionArgs),
+}
+
+/// Commands that sealer has below `alpha`.
+#[derive(Debug, Subcommand)]
+pub enum Alpha {
+    /// The same as `gantry manifest`
+    Manifest(commands::manifest::Args),
+    /// The same as `gantry mount`
+    Mount(commands::mount::MountArgs),
+    /// The same as `gantry umount`
+    Umount(commands::mount::UmountArgs),
+    /// The same as `gantry merge`
+    Merge(commands::merge::Args),
+    /// The same as `gantry search`
+    Search(commands::search::Args),
 }
 
 const EXIT_CODES: &str = "\
@@ -211,8 +284,6 @@ const fn styles() -> Styles {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -1,9 +1,8 @@
 //! `gantry`: parse, run, say what went wrong, exit. Nothing else.
 
-use clap::Parser as _;
-use gantry::{cli::Cli, exit, log};
+use gantry::{cli, commands, exit, log};
 
 fn main() -> std::process::ExitCode {
     log::start();
-    exit::report(gantry::commands::run(Cli::parse())).into()
+    exit::report(cli::parse().and_then(commands::run)).into()
 }

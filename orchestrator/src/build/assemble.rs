@@ -91,6 +91,8 @@ impl Assembly {
             cmd: Vec::new(),
             labels: recipe.labels.clone(),
         };
+        settings.labels.extend(options.labels.clone());
+        self.annotations.extend(options.annotations.clone());
         let mut extension = recipe.applications.extension()?;
         match options.image_type {
             None => {}

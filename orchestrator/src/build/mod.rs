@@ -32,12 +32,13 @@ pub mod run;
 mod scope;
 mod tree;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
-use gantry_store::{Image, LayerError, Platform, Store};
+use gantry_store::{Image, LayerError, Platform, Store, StoreError};
 
 use crate::clusterfile::{Mistake, Mistakes};
 use crate::completeness::{IgnoredImages, Place};
@@ -77,6 +78,10 @@ pub struct BuildOptions {
     pub epoch: i64,
     /// Container images that the image has to have inside.
     pub container_images: ContainerImageOptions,
+    /// Labels of the image, over those of the Kubefile.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of its manifest, over those of the base.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Which container images an image has to have inside.
@@ -232,6 +237,24 @@ pub fn build(
             Err(error)
         }
     }
+}
+
+/// What FROM of the Kubefile names, and the platform for which it is needed when `chosen` is built for; none for `FROM scratch`,
+/// and where FROM has mistakes, which a build shows.
+#[must_use]
+pub fn base_of(options: &BuildOptions, chosen: Option<&Platform>) -> Option<(ImageReference, Platform)> {
+    let asked = RefCell::new(None);
+    let find_base = |name: &ImageReference, platform: &Platform| {
+        *asked.borrow_mut() = Some((name.clone(), platform.clone()));
+        Err(StoreError::malformed(
+            format!("image {name}"),
+            "it is not looked for",
+        ))
+    };
+    let mut mistakes = Vec::new();
+    let kubefile = kubefile::parse(&options.kubefile, &mut mistakes);
+    recipe::prepare(&kubefile, &options.build_args, chosen, &find_base, &mut mistakes);
+    asked.into_inner()
 }
 
 /// What every source of every COPY names, in order; `remote` is what was fetched, in the same order.

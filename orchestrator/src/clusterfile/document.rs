@@ -155,6 +155,10 @@ pub struct LocalRegistry {
     /// Its port [default: 5000]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
+    /// As sealer has it: whether it outlives a host. May be true, which agents see to
+    pub ha: Option<bool>,
+    /// As sealer has it: whether it has no TLS. May be false
+    pub insecure: Option<bool>,
 }
 
 /// Which container runtime the image's scripts shall install

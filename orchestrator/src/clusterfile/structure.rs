@@ -88,6 +88,9 @@ impl Walk<'_> {
         for entry in node.entries() {
             let path = join(&place.path, &entry.key);
             let Some(property) = properties.get(&entry.key) else {
+                if says_nothing(&entry.value) && instead_of(&without_indices(&path)).is_some() {
+                    continue;
+                }
                 let known: Vec<&str> = properties
                     .keys()
                     .map(String::as_str)
@@ -215,6 +218,16 @@ impl Walk<'_> {
     }
 }
 
+/// Whether nothing is in it, as in what programs write of fields that are not set.
+fn says_nothing(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::Scalar { text, .. } => text.is_empty(),
+        Value::List(items) => items.is_empty(),
+        Value::Map(entries) => entries.iter().all(|entry| says_nothing(&entry.value)),
+    }
+}
+
 /// What was meant by `- NAME: value` where `- NAME=value` is wanted, or by `- KEY: EFFECT`; or by a mapping where a block
 /// of text is wanted.
 fn pair(node: &Node, place: &Place) -> Option<String> {
@@ -305,6 +318,19 @@ fn lower_first(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_holds_only_what_is_empty_says_nothing() {
+        for (text, nothing) in [
+            ("a: { b: null, c: '', d: [], e: {} }", true),
+            ("a:", true),
+            ("a: { b: { c: 0 } }", false),
+            ("a: [ '' ]", false),
+        ] {
+            let documents = crate::clusterfile::tree::parse(text).0;
+            assert_eq!(says_nothing(documents[0].get("a").unwrap()), nothing, "{text}");
+        }
+    }
 
     #[test]
     fn indices_are_dropped_from_a_path() {

@@ -4,7 +4,7 @@ const LIST_HOSTS: &str = "hosts are not created; list the addresses of running o
 const NETWORK_IS_THE_IMAGES: &str =
     "the image brings the network; change its manifest with a document of kind Config";
 
-/// Fields, by their path, and what to do instead.
+/// Fields, by their path, and what to do instead. One that is empty says nothing, and is passed over.
 const FIELDS: &[(&str, &str)] = &[
     (
         "spec.provider",
@@ -48,14 +48,6 @@ const FIELDS: &[(&str, &str)] = &[
         "leave it out: the registry runs without users",
     ),
     (
-        "spec.registry.localRegistry.ha",
-        "leave it out: `spec.registry.mode: agent` serves every host by itself",
-    ),
-    (
-        "spec.registry.localRegistry.insecure",
-        "leave it out: the image's init-registry.sh decides, and agents always serve over TLS",
-    ),
-    (
         "spec.registry.localRegistry.cert",
         "leave it out: the image's init-registry.sh decides, and agents make their own",
     ),
@@ -63,6 +55,8 @@ const FIELDS: &[(&str, &str)] = &[
         "spec.hosts[].containerRuntime",
         "set `spec.containerRuntime`, for all hosts",
     ),
+    ("status", "leave it out: `gantry status` asks the hosts"),
+    ("metadata.creationTimestamp", "leave it out"),
     ("metadata.annotations", "leave them out"),
     ("metadata.labels", "leave them out"),
     ("metadata.namespace", "leave it out: a cluster has no namespace"),

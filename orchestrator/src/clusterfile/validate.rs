@@ -108,7 +108,7 @@ fn meaning(
         .map(|list| env::variables(list, mistakes, &mut notes))
         .unwrap_or_default();
     let hosts = hosts::hosts(spec.get("hosts"), mistakes, &mut notes);
-    let registry = registry::registry(spec, mistakes);
+    let registry = registry::registry(spec, mistakes, &mut notes);
     let host_aliases = registry::host_aliases(spec, mistakes);
     let runtime = spec
         .get("containerRuntime")

@@ -4,18 +4,29 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ValueHint;
 use gantry_model::{Digest, ExitCode, ImageReference};
+use gantry_registry_client::{Platforms, PullOptions, Settings};
+use gantry_store::extension::{ANNOTATION_CONTAINER_IMAGES, ANNOTATION_EXTENSION};
 use gantry_store::{Platform, Store};
 
+use super::connect;
 use super::container_images::ContainerImageArgs;
-use crate::build::{BuildEvent, BuildOptions, ContainerImageSource, ImageType, build, kubefile, platform};
+use super::registry::{self, registry_error};
+use crate::build::{
+    BuildEvent, BuildOptions, ContainerImageSource, ImageType, base_of, build, kubefile, platform,
+};
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::output;
 use crate::output::bytes;
+use crate::report::transfers::Transfers;
+
+/// Annotations that a build writes.
+const WRITTEN_BY_BUILDS: [&str; 2] = [ANNOTATION_EXTENSION, ANNOTATION_CONTAINER_IMAGES];
 
 /// Name of the Kubefile in a context, unless `-f` gives another.
 const KUBEFILE: &str = "Kubefile";
@@ -41,16 +52,21 @@ Examples:
   gantry build -t kubernetes:v1.31.4 .
   gantry build -t shop:v7 --from-archive images.tar --from-registry 10.0.0.9:5000/mirror .
   gantry build -t shop:v7 --insecure-registry hub.lab:5000 --image-list-with-auth images.yaml .
+  gantry build -t shop:v7 --pull=missing --label release=7 .         the base comes from its registry
   gantry build -t kubernetes:v1.31.4 --platform linux/amd64,linux/arm64 .    one name for both
   gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {
     /// Name of the image, NAME[:TAG]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "imageName", value_name = "NAME")]
     tag: ImageReference,
 
     /// The Kubefile [default: CONTEXT/Kubefile]
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, alias = "kubefile", value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
+
+    /// When to ask a registry for the image that FROM names
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pull: PullBase,
 
     /// Value of an ARG of the Kubefile; without =VALUE taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
@@ -73,8 +89,16 @@ pub struct Args {
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     image_type: Option<ImageType>,
 
+    /// A label of the image, over those of the Kubefile; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    label: Vec<(String, String)>,
+
+    /// An annotation of the image's manifest; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = annotation)]
+    annotation: Vec<(String, String)>,
+
     /// Folder that COPY reads from
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, default_value = ".")]
     context: PathBuf,
 
     #[command(flatten)]
@@ -89,6 +113,20 @@ enum Network {
     None,
     /// The host's
     Host,
+}
+
+/// When a registry is asked for the image that FROM names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum PullBase {
+    /// Never: it has to be in the store
+    #[default]
+    #[value(alias = "false")]
+    Never,
+    /// When no image of this name, for this platform, is in the store
+    Missing,
+    /// Always; what is in the store already does not travel
+    #[value(alias = "ifnewer", alias = "true")]
+    Always,
 }
 
 /// Runs `gantry build`.
@@ -111,8 +149,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         network: args.network == Network::Host,
         epoch: source_date_epoch()?,
         container_images,
+        labels: args.label.into_iter().collect(),
+        annotations: args.annotation.into_iter().collect(),
     };
     let store = Store::open(context.root()).map_err(super::store_error)?;
+    pull_bases(args.pull, &store, &platforms, &options, &settings)?;
     let source = || args.container_images.source(&store, &settings);
     if platforms.len() > 1 {
         let name = options.name.clone();
@@ -124,6 +165,48 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let image = build(&store, &options, &mut source(), &mut show)?;
     output::print(&format!("{}@{}\n", options.name, image.manifest_digest))?;
     Ok(ExitCode::Done)
+}
+
+/// Brings what FROM names in from a registry, for each of `platforms`.
+fn pull_bases(
+    when: PullBase,
+    store: &Store,
+    platforms: &[Platform],
+    options: &BuildOptions,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    if when == PullBase::Never {
+        return Ok(());
+    }
+    let chosen: Vec<Option<&Platform>> = match platforms {
+        [] => vec![None],
+        platforms => platforms.iter().map(Some).collect(),
+    };
+    let bases = chosen.into_iter().filter_map(|chosen| base_of(options, chosen));
+    let bases: BTreeMap<String, (ImageReference, Platform)> = bases
+        .filter(|(name, platform)| when == PullBase::Always || store.image_for(name, platform).is_err())
+        .map(|(name, platform)| (format!("{name} {platform}"), (name, platform)))
+        .collect();
+    let transfers = Arc::new(Transfers::new("pulled", false));
+    for (name, platform) in bases.into_values() {
+        let client = registry::client(settings.clone(), &transfers)?;
+        let options = PullOptions {
+            platforms: Platforms::One(platform),
+        };
+        let shown = transfers.clone();
+        let pulled = connect::block_on(
+            async {
+                let pulled = client
+                    .pull(store, &name, &options, move |event| shown.chunking(event))
+                    .await;
+                pulled.map_err(registry_error)
+            },
+            "what arrived is kept; run the same command again to go on",
+        );
+        transfers.end(pulled.is_ok());
+        pulled.with_context(|| format!("{name}, which FROM names, cannot be pulled"))?;
+    }
+    Ok(())
 }
 
 /// Builds one image after another, each under a name of its own until all are there; then one name leads to all of them.
@@ -267,6 +350,23 @@ fn build_args(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         values.insert(name.to_owned(), value);
     }
     Ok(values)
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} has to be NAME=VALUE")),
+    }
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    let (name, value) = pair(text)?;
+    match WRITTEN_BY_BUILDS.contains(&name.as_str()) {
+        true => Err(format!(
+            "a build itself writes {name}: what it says comes of the Kubefile"
+        )),
+        false => Ok((name, value)),
+    }
 }
 
 /// The time of everything in the image: `SOURCE_DATE_EPOCH` (reproducible-builds.org), else the epoch itself.

@@ -28,6 +28,28 @@ pub struct ManArgs {
     dir: PathBuf,
 }
 
+/// Flags of `gantry version`.
+#[derive(Debug, clap::Args)]
+pub struct VersionArgs {
+    /// The number alone
+    #[arg(short, long)]
+    short: bool,
+}
+
+/// Prints the version.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_version(args: &VersionArgs) -> anyhow::Result<ExitCode> {
+    let command = Cli::command();
+    let number = command.get_version().unwrap_or_default();
+    match args.short {
+        true => print(&format!("{number}\n"))?,
+        false => print(&format!("{} {number}\n", command.get_name()))?,
+    }
+    Ok(ExitCode::Done)
+}
+
 /// Prints the JSON Schema of a Clusterfile.
 ///
 /// # Errors

@@ -11,11 +11,31 @@ use crate::output::{self, OutputFormat, Table, bytes};
 /// Flags of `gantry images`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  gantry images
+  gantry rmi $(gantry images -q)                       every image of the store
+
 SIGNED says that there are signatures, not that they hold: `gantry verify --key FILE IMAGE` does.")]
 pub struct Args {
     /// Form of the list
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputFormat,
+
+    /// Show whole digests in the place of short ids
+    #[arg(long, alias = "no-trunc", overrides_with = "digests")]
+    digests: bool,
+
+    /// Show nothing but whole digests, by which every command finds the images
+    #[arg(short, long, conflicts_with_all = ["output", "json"])]
+    quiet: bool,
+
+    /// The same as -o json, as sealer has it
+    #[arg(long, hide = true, conflicts_with = "output")]
+    json: bool,
+
+    /// No line of headings, as sealer has it
+    #[arg(short, long, hide = true)]
+    noheading: bool,
 }
 
 /// Runs `gantry images`.
@@ -25,10 +45,17 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let images = store.images().map_err(super::store_error)?;
+    if args.quiet {
+        for (name, _) in images {
+            let target = store.target(&name).map_err(super::store_error)?;
+            output::print(&format!("{}\n", target.digest))?;
+        }
+        return Ok(ExitCode::Done);
+    }
     let mut table = Table::new([
         "REPOSITORY",
         "TAG",
-        "IMAGE ID",
+        if args.digests { "DIGEST" } else { "IMAGE ID" },
         "PLATFORM",
         "CREATED",
         "SIZE",
@@ -45,7 +72,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 table.row([
                     repository.clone(),
                     tag.clone(),
-                    image.manifest_digest.short(),
+                    if args.digests {
+                        image.manifest_digest.to_string()
+                    } else {
+                        image.manifest_digest.short()
+                    },
                     platform(&image),
                     created(&image),
                     bytes(image.size()),
@@ -78,8 +109,17 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    match args.output {
-        OutputFormat::Table => output::print(&table.render())?,
+    let format = if args.json {
+        OutputFormat::Json
+    } else {
+        args.output
+    };
+    match format {
+        OutputFormat::Table => {
+            let text = table.render();
+            let (_, without_heading) = text.split_once('\n').unwrap_or_default();
+            output::print(if args.noheading { without_heading } else { &text })?;
+        }
         OutputFormat::Json => output::print_json(&list)?,
     }
     Ok(if damaged {

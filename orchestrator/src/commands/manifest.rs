@@ -96,16 +96,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         }
         ManifestCommand::Remove(args) => {
             let name = store.find_name(&args.name).map_err(super::store_error)?;
-            let before = store.platforms(&name).map_err(super::store_error)?;
-            let is_other = |entry: &Descriptor| entry.platform.as_ref() != Some(&args.platform);
-            let left: Vec<_> = before.iter().filter(|entry| is_other(entry)).cloned().collect();
-            if left.len() == before.len() {
-                return Err(failure_hint(
-                    ExitCode::Input,
-                    format!("image {name} has none for {}", args.platform),
-                    format!("`gantry manifest inspect {name}` lists its platforms"),
-                ));
-            }
+            let left = without(&store, &name, &args.platform)?;
             set(&store, &name, left)?;
         }
         ManifestCommand::Inspect(args) => inspect(&store, &args)?,
@@ -123,7 +114,33 @@ fn entries(store: &Store, images: &[String]) -> anyhow::Result<Vec<Descriptor>> 
     Ok(entries)
 }
 
-fn set(store: &Store, name: &ImageReference, entries: Vec<Descriptor>) -> anyhow::Result<()> {
+/// What `name` leads to besides the image for `platform`.
+///
+/// # Errors
+/// When it leads to none for it.
+pub(super) fn without(
+    store: &Store,
+    name: &ImageReference,
+    platform: &Platform,
+) -> anyhow::Result<Vec<Descriptor>> {
+    let before = store.platforms(name).map_err(super::store_error)?;
+    let is_other = |entry: &&Descriptor| entry.platform.as_ref() != Some(platform);
+    let left: Vec<_> = before.iter().filter(is_other).cloned().collect();
+    if left.len() == before.len() {
+        return Err(failure_hint(
+            ExitCode::Input,
+            format!("image {name} has none for {platform}"),
+            format!("`gantry manifest inspect {name}` lists its platforms"),
+        ));
+    }
+    Ok(left)
+}
+
+/// Makes `name` lead to the images of `entries`, and prints that.
+///
+/// # Errors
+/// When the store cannot be written.
+pub(super) fn set(store: &Store, name: &ImageReference, entries: Vec<Descriptor>) -> anyhow::Result<()> {
     let digest = store.set_platforms(name, entries).map_err(super::store_error)?;
     output::print(&format!("{name}@{digest}\n"))
 }

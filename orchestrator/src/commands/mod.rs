@@ -64,7 +64,7 @@ pub mod which;
 
 use gantry_model::ExitCode;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Alpha, Cli, Command};
 use crate::context::Context;
 use crate::exit::OrExit as _;
 
@@ -128,6 +128,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schema => documents::print_schema(),
         Command::Completions(args) => documents::print_completions(&args),
         Command::Man(args) => documents::write_man_pages(&args),
+        Command::Version(args) => documents::print_version(&args),
+        Command::Alpha(Alpha::Manifest(args)) => manifest::run(args, context),
+        Command::Alpha(Alpha::Mount(args)) => mount::mount(args, context),
+        Command::Alpha(Alpha::Umount(args)) => mount::umount(args, context),
+        Command::Alpha(Alpha::Merge(args)) => merge::run(args, context),
+        Command::Alpha(Alpha::Search(args)) => search::run(args, context),
     }
 }
 

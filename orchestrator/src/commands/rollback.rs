@@ -34,6 +34,10 @@ pub struct Args {
     #[arg(long, value_name = "IMAGE")]
     to: Option<ImageReference>,
 
+    /// The same, as sealer has it
+    #[arg(hide = true, conflicts_with = "to")]
+    image: Option<ImageReference>,
+
     /// Restore the snapshot of etcd that was kept before this, too; what came to the cluster later is lost
     #[arg(long, value_name = "BEFORE")]
     kept: Option<String>,
@@ -60,7 +64,7 @@ pub fn run(mut args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     source.refuse_masked()?;
     let cluster = State::new(context.root()).cluster(&clusterfile.name);
     let mut back = Back { kept: args.kept };
-    let image = match (args.to, cluster.rollback()?) {
+    let image = match (args.to.or(args.image), cluster.rollback()?) {
         (Some(image), begun) => {
             if let Some(begun) = begun.filter(|begun| begun.to.reference == image) {
                 back.kept = back.kept.or(begun.back.kept);

@@ -1,7 +1,7 @@
 //! `gantry run`: an image and hosts become a cluster, by a Clusterfile that is made of both and applied.
 
 pub(super) mod default_clusterfile;
-mod of_sealer;
+mod ranges;
 mod same_cluster;
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::exit::{OrExit as _, failure_hint};
 use crate::output::print;
 use crate::state::State;
-use of_sealer::SealerArgs;
+use ranges::RangeArgs;
 
 /// Flags of `gantry run`.
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,7 @@ pub struct Args {
     print: bool,
 
     #[command(flatten)]
-    sealer: SealerArgs,
+    ranges: RangeArgs,
 
     #[command(flatten)]
     apply: ApplyArgs,
@@ -98,8 +98,7 @@ pub struct Args {
 /// # Errors
 /// When there is no such image or it has mistakes; when a cluster of this name has other hosts; see [`apply::run`].
 pub fn run(mut args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    args.env.extend(args.sealer.variables());
-    args.sealer.tell_or_refuse()?;
+    args.env.extend(args.ranges.variables());
     let choices = args.choices(context)?;
     let base = args.base(&choices, context)?;
     let source = if choices == Choices::default() {

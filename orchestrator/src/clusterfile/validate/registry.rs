@@ -8,7 +8,7 @@ use crate::clusterfile::mistake::Mistake;
 use crate::clusterfile::tree::Node;
 use crate::clusterfile::{Registry, RegistryMode};
 
-pub(super) fn registry(spec: &Node, mistakes: &mut Vec<Mistake>) -> Registry {
+pub(super) fn registry(spec: &Node, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) -> Registry {
     let mut registry = Registry::default();
     let Some(node) = spec.get("registry") else {
         return registry;
@@ -27,7 +27,46 @@ pub(super) fn registry(spec: &Node, mistakes: &mut Vec<Mistake>) -> Registry {
     if let Some(port) = local.get("port").and_then(|port| port.text()?.parse().ok()) {
         registry.port = port;
     }
+    of_sealer(local, registry.mode, mistakes, notes);
     registry
+}
+
+/// What sealer's users say of the registry, and what holds.
+fn of_sealer(local: &Node, mode: Option<RegistryMode>, mistakes: &mut Vec<Mistake>, notes: &mut Vec<String>) {
+    match (local.get("ha").and_then(Node::text), mode) {
+        (Some("true"), Some(RegistryMode::Agent))
+        | (Some("false"), Some(RegistryMode::Image))
+        | (None, _) => {}
+        (Some("false"), Some(RegistryMode::Agent)) => {
+            notes.push("`localRegistry.ha: false` is not used: every agent serves its own host".into());
+        }
+        (Some(word), mode) => {
+            let scripts = match mode {
+                Some(_) => "the image's init-registry.sh serves on the first master alone",
+                None => {
+                    "an image's init-registry.sh, where there is one, serves on the first master alone, agents each their own host"
+                }
+            };
+            notes.push(format!(
+                "`localRegistry.ha: {word}` is not used: {scripts}; `registry.mode: agent` makes it outlive any host"
+            ));
+        }
+    }
+    let Some(insecure) = local.get("insecure") else {
+        return;
+    };
+    match insecure.text() {
+        Some("true") => {
+            let message = "`spec.registry.localRegistry.insecure` cannot be true";
+            let help = "leave it out: agents always serve over TLS, and an image's init-registry.sh decides for itself";
+            mistakes.push(Mistake::new(insecure.span.clone(), message).help(help));
+        }
+        Some("false") if mode != Some(RegistryMode::Agent) => notes.push(
+            "`localRegistry.insecure: false` is not used: agents always serve over TLS, an image's init-registry.sh decides for itself"
+                .into(),
+        ),
+        _ => {}
+    }
 }
 
 pub(super) fn host_aliases(spec: &Node, mistakes: &mut Vec<Mistake>) -> Vec<HostsEntry> {
