@@ -507,7 +507,11 @@ fn no_connection_ends_with_the_agent(worker: &Host) {
     worker.install_agent().unwrap();
     worker.wait_for_agent().unwrap();
     assert_eq!(worker.must(balancer).unwrap(), before);
-    assert_eq!(worker.must(connected).unwrap(), connections);
+    // kubectl may have opened another one since.
+    let now = worker.must(connected).unwrap();
+    for connection in connections.lines() {
+        assert!(now.lines().any(|line| line == connection), "{connection}: {now}");
+    }
     worker.must("systemctl stop watch").unwrap();
 }
 
