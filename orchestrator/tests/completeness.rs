@@ -226,6 +226,33 @@ fn a_blob_that_was_lost_on_the_way_is_found() {
 }
 
 #[test]
+fn lines_that_are_no_yaml_are_looked_at_one_by_one() {
+    let desk = Desk::new();
+    desk.file(
+        "app/manifests/odd.yaml",
+        "a: [\n  vmagent-image: \"hello.example/agent:v1\"\n # image: hello.example/comment:v1\n#image: hello.example/other:v1\n\
+         - image: \"hello.example/x:v\"\nimage: hello.example/twice:v1\nimage: hello.example/twice:v1\n",
+    );
+    desk.file("app/Kubefile", "FROM scratch\nCOPY manifests manifests\n");
+    let built = desk.run(&["build", "-t", "app:v1", "--build-mode", "lite", "app"]);
+    let said = String::from_utf8(built.stderr).unwrap();
+    assert!(built.status.success(), "{said}");
+    let report = desk.run(&["check", "-o", "json", "app:v1"]);
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    let missing = report["missing"].as_array().unwrap();
+    let missing: Vec<_> = missing.iter().map(|one| one["image"].as_str().unwrap()).collect();
+    assert_eq!(
+        missing,
+        [
+            "hello.example/agent:v1",
+            "hello.example/twice:v1",
+            "hello.example/x:v"
+        ],
+        "{said}"
+    );
+}
+
+#[test]
 fn templates_are_looked_at_with_what_the_image_says() {
     let desk = Desk::new();
     desk.file(

@@ -134,6 +134,48 @@ fn applications_are_laid_into_the_image_and_launched() {
 }
 
 #[test]
+fn blanks_around_from_a_storage_and_the_last_word_of_an_application() {
+    let desk = Desk::new();
+    applications(&desk);
+    desk.file(
+        "apps/Kubefile",
+        "  FROM   scratch \t\n\
+         CSI disks local://calico/operator.yaml\n\
+         APP web local://charts/web\n\
+         APPENV web key1=a key2=b key3=c\n\
+         APPENV web key1=value3 key2=value3\n\
+         LAUNCH disks web\n",
+    );
+    desk.ok(&["build", "-t", "apps:1", "apps"]);
+    let extension = extension(&desk, "apps:1");
+    assert_eq!(
+        extension["labels"],
+        json!({ "cluster.alpha.sealer.io/kube-csi-disks": "true" })
+    );
+    assert_eq!(extension["launch"]["app_names"], json!(["disks", "web"]));
+    assert_eq!(
+        extension["applications"][1]["env"],
+        json!({ "key1": "value3", "key2": "value3", "key3": "c" })
+    );
+    assert_eq!(
+        commands(&desk, "apps:1"),
+        json!([
+            "kubectl apply -f application/apps/disks/operator.yaml",
+            "export key1=value3 key2=value3 key3=c && helm upgrade --install web application/apps/web/",
+        ])
+    );
+    assert_eq!(
+        desk.ok(&[
+            "inspect",
+            "-f",
+            "{{index .Labels \"cluster.alpha.sealer.io/kube-csi-disks\"}}",
+            "apps:1"
+        ]),
+        "true\n"
+    );
+}
+
+#[test]
 fn annotations_go_on_from_image_to_image_and_through_archives() {
     let (desk, there) = (Desk::new(), Desk::new());
     applications(&desk);

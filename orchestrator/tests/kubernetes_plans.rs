@@ -191,6 +191,89 @@ fn the_operators_documents_go_over_the_images() {
 }
 
 #[test]
+fn the_cgroup_driver_of_the_environment_is_kubelets() {
+    let driver = |env: &str, of_image: Option<&str>, documents: &str| {
+        let (mut clusterfile, mut image) = kubernetes(1, 0, documents);
+        if let Some((name, value)) = env.split_once('=') {
+            clusterfile.env.insert(name.into(), value.into());
+        }
+        image
+            .env
+            .extend(of_image.map(|driver| ("CgroupDriver".to_owned(), driver.to_owned())));
+        let kubernetes = image.kubernetes.as_mut().unwrap();
+        kubernetes.config.as_mut().unwrap().text =
+            "kind: KubeletConfiguration\ncgroupDriver: cgroupfs\n".into();
+        let text = kubeadm_config(&plan(&clusterfile, &image, &fresh(&clusterfile)), "10.0.0.2");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("cgroupDriver"))
+            .unwrap();
+        line.to_owned()
+    };
+    assert_eq!(driver("", None, ""), "cgroupDriver: cgroupfs", "the image's file");
+    assert_eq!(driver("CgroupDriver=systemd", None, ""), "cgroupDriver: systemd");
+    assert_eq!(driver("", Some("systemd"), ""), "cgroupDriver: systemd");
+    assert_eq!(driver("", Some("/some/path"), ""), "cgroupDriver: cgroupfs");
+    let own = "---\nkind: KubeletConfiguration\ncgroupDriver: cgroupfs\n";
+    assert_eq!(
+        driver("", Some("systemd"), own),
+        "cgroupDriver: cgroupfs",
+        "the operator's word"
+    );
+}
+
+#[test]
+fn a_cluster_check_waits_for_the_clusters_own_pods_before_commands() {
+    let check = "---\nkind: Plugin\napiVersion: sealer.aliyun.com/v1alpha1\nmetadata: { name: check }\n\
+                 spec: { type: CLUSTERCHECK, action: PreGuest }\n\
+                 ---\nkind: Plugin\napiVersion: sealer.aliyun.com/v1alpha1\nmetadata: { name: before }\n\
+                 spec: { type: SHELL, action: PreGuest, 'on': master0, data: echo }\n";
+    let (clusterfile, image) = kubernetes(1, 1, check);
+    let mut inventory = fresh(&clusterfile);
+    let first = plan(&clusterfile, &image, &inventory);
+    let waves: Vec<&str> = first.waves.iter().map(|wave| wave.title.as_str()).collect();
+    let at = |title: &str| waves.iter().position(|wave| *wave == title).unwrap();
+    assert!(at("workers") < at("cluster check"), "{waves:?}");
+    assert!(at("cluster check") < at("before commands"), "{waves:?}");
+    let wait = first
+        .steps()
+        .find(|step| step.title == "system pods ready")
+        .unwrap();
+    assert_eq!(wait.host.to_string(), "10.0.0.2");
+    let StepAction::WaitForSystemPods { time_limit_s, .. } = &wait.step.action else {
+        panic!("{:?}", wait.step);
+    };
+    assert_eq!(*time_limit_s, 900);
+    // One that failed runs again, and what comes after it does then.
+    let fails = |_: &str, title: &str| {
+        (title == "system pods ready").then(|| StepOutcome::Failed("pods are not ready".into()))
+    };
+    execute(&first, &mut inventory, fails);
+    let again = plan(&clusterfile, &image, &inventory);
+    assert!(
+        to_run(&again).contains(&"system pods ready".to_owned()),
+        "{:?}",
+        to_run(&again)
+    );
+    execute(&again, &mut inventory, well);
+    assert!(to_run(&plan(&clusterfile, &image, &inventory)).is_empty());
+
+    let without = PlanImage {
+        kubernetes: None,
+        ..image
+    };
+    let error = planner::plan(
+        &clusterfile,
+        &without,
+        &fresh(&clusterfile),
+        &[],
+        NonZeroUsize::MIN,
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("plugin check of type CLUSTERCHECK"), "{error}");
+}
+
+#[test]
 fn hosts_leave_their_cluster_before_their_scripts_clean_up() {
     let (clusterfile, image) = kubernetes(1, 1, "");
     let mut inventory = fresh(&clusterfile);

@@ -138,6 +138,49 @@ fn a_file_behind_an_address_becomes_a_file_of_the_image() {
 }
 
 #[test]
+fn an_application_may_lie_behind_an_address() {
+    let (desk, served) = desk();
+    fs::write(served.join("web.yaml"), "kind: Namespace\n").unwrap();
+    let server = Server::of(&served);
+    desk.file("context/db.yaml", "kind: Namespace\n");
+    kubefile(
+        &desk,
+        &format!("APP web {} local://db.yaml\nLAUNCH web", server.url("web.yaml")),
+    );
+    let error = desk.fails(2, &["build", "-t", "app:v1", "context"]);
+    assert!(
+        error.contains("Kubefile:2:9") && error.contains("--network host"),
+        "{error}"
+    );
+    assert_eq!(server.requests.load(Ordering::SeqCst), 0);
+    desk.ok(&BUILD);
+    assert_eq!(
+        desk.ok(&["cat", "app:v1", "application/apps/web/web.yaml"]),
+        "kind: Namespace\n"
+    );
+    let image = desk.json(&["inspect", "-f", "json", "app:v1"]);
+    assert_eq!(image["Applications"][0]["type"], "kube");
+    let commands = image["Commands"][0].as_str().unwrap();
+    assert!(
+        commands.contains("kubectl apply -f application/apps/web/web.yaml") && commands.contains("db.yaml"),
+        "{commands}"
+    );
+
+    // Of one that cannot be had, nothing is built.
+    kubefile(
+        &desk,
+        &format!("APP web {}\nLAUNCH web", server.url("missing.yaml")),
+    );
+    desk.ok(&["rmi", "app:v1"]);
+    let error = String::from_utf8(desk.run(&BUILD).stderr).unwrap();
+    assert!(
+        error.contains("missing.yaml cannot be had; nothing was built"),
+        "{error}"
+    );
+    desk.fails(2, &["inspect", "app:v1"]);
+}
+
+#[test]
 fn a_build_asks_nobody_unless_it_may() {
     let (desk, served) = desk();
     let server = Server::of(&served);

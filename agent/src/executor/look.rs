@@ -139,6 +139,7 @@ pub(super) fn already_done(
         | StepAction::LaunchApplication(_)
         | StepAction::RunImagePlugin(_)
         | StepAction::WaitForNodes { .. }
+        | StepAction::WaitForSystemPods { .. }
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. }
         | StepAction::RenewCertificates { .. }

@@ -148,6 +148,13 @@ pub(super) async fn perform(
             )
             .await
         }
+        StepAction::WaitForSystemPods {
+            cluster,
+            time_limit_s,
+        } => {
+            let limit = Duration::from_secs(time_limit_s.into());
+            unless_cancelled(&cancel, kubeadm::wait_for_system_pods(&host, &cluster, limit)).await
+        }
         StepAction::CheckQuorum { address, .. } => ended(etcd::check(address, Absence::ForGood).await),
         StepAction::CheckQuorumMeanwhile { address, .. } => {
             ended(etcd::check(address, Absence::Meanwhile).await)

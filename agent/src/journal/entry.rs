@@ -121,6 +121,8 @@ pub enum StepKind {
     WithdrawClusterCa,
     /// Looks whether a script did what it is there for.
     CheckScriptEffect,
+    /// Waits until the cluster's own pods are ready.
+    WaitForSystemPods,
 }
 
 impl StepKind {
@@ -177,6 +179,7 @@ impl StepKind {
             StepAction::RenewKubeletCertificate { .. } => Self::RenewKubeletCertificate,
             StepAction::WithdrawClusterCa { .. } => Self::WithdrawClusterCa,
             StepAction::CheckScriptEffect(_) => Self::CheckScriptEffect,
+            StepAction::WaitForSystemPods { .. } => Self::WaitForSystemPods,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

@@ -132,7 +132,7 @@ fn lacks(node: &Value, pods: &[Value], version: &str) -> Option<String> {
 /// Whether every container of `pod` runs, has started as its startup probe wants it, and is ready as its readiness probe wants it.
 /// The pod's own condition lags behind: kubelets forget it when they start anew, and without a readiness probe they set it only
 /// when they next look at the pod, after a minute or more.
-fn is_up(pod: &Value) -> bool {
+pub(super) fn is_up(pod: &Value) -> bool {
     let containers = pod["spec"]["containers"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);

@@ -5,6 +5,7 @@
 //! control plane ─▶ marks: labels and taints of nodes
 //! control plane ─▶ cordon: keeps pods away from a node while it is upgraded · kubelet: starts it anew
 //! control plane ─▶ renew: new certificates · static_pods: starts its pods anew and waits for them
+//! control plane ─▶ system_pods: waits until the cluster's own pods are ready
 //! control plane ─▶ api_server: stops and starts it around a restore of etcd
 //! every member ─▶ cluster_ca: replaces the cluster's own CA
 //! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
@@ -25,6 +26,7 @@ mod pass;
 mod renew;
 mod static_pods;
 mod statics;
+mod system_pods;
 mod traces;
 
 pub(crate) use api_server::{start as start_api_server, stop as stop_api_server};
@@ -43,6 +45,7 @@ pub(crate) use marks::{check_groups, mark_nodes};
 pub(crate) use pass::{PassError, issue};
 pub(crate) use renew::renew;
 pub(crate) use statics::{place as place_statics, remove as remove_statics};
+pub(crate) use system_pods::wait as wait_for_system_pods;
 pub(crate) use traces::traces;
 
 /// kubeadm, below the rootfs.

@@ -18,7 +18,9 @@ use crate::host::Host;
 use crate::rootfs::RootfsError;
 use crate::scripts::ProofError;
 
-/// How many nodes are asked for at a time: an answer with more might be longer than what is kept of it.
+/// Most pods of the cluster itself that are looked at: several for each node that Kubernetes is made for.
+const MAX_SYSTEM_PODS: usize = 50_000;
+/// How many nodes or pods are asked for at a time: an answer with more might be longer than what is kept of it.
 const PAGE: usize = 16;
 /// How long one call of kubectl may take.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
@@ -59,6 +61,17 @@ pub(crate) enum NodeError {
         /// What it lacks.
         reason: String,
     },
+    /// Pods of the cluster itself are not ready.
+    #[error(
+        "pods of kube-system are not ready after {limit_s} s: {pods}; `kubectl -n kube-system describe pod` says more. \
+         What the image's commands bring, its network too, comes after this check"
+    )]
+    PodsNotReady {
+        /// How long was waited.
+        limit_s: u64,
+        /// The first of them, each with what it lacks.
+        pods: String,
+    },
 }
 
 /// kubectl of the image, as the cluster's administrator.
@@ -93,19 +106,40 @@ impl NodeApi {
     /// Every node of the cluster, as the API has it.
     pub(super) async fn nodes(&self) -> Result<Vec<Value>, NodeError> {
         let mut nodes = Vec::new();
-        let mut next = String::new();
+        self.each("/api/v1/nodes", "list nodes", MAX_MARKED_NODES, |node| {
+            nodes.push(node);
+        })
+        .await?;
+        Ok(nodes)
+    }
+
+    /// Gives `take` every pod of the cluster itself, as the API has it.
+    pub(super) async fn system_pods(&self, take: impl FnMut(Value)) -> Result<(), NodeError> {
+        let path = "/api/v1/namespaces/kube-system/pods";
+        self.each(path, "list pods of kube-system", MAX_SYSTEM_PODS, take)
+            .await
+    }
+
+    /// Gives `take` what a list has, page by page, until there were more than `most`.
+    async fn each(
+        &self,
+        list: &str,
+        what: &str,
+        most: usize,
+        mut take: impl FnMut(Value),
+    ) -> Result<(), NodeError> {
+        let (mut next, mut count) = (String::new(), 0);
         loop {
-            let path = format!("/api/v1/nodes?limit={PAGE}{next}");
-            let mut page = self.get(&path, "list nodes".into()).await?;
+            let path = format!("{list}?limit={PAGE}{next}");
+            let mut page = self.get(&path, what.to_owned()).await?;
             let Value::Array(items) = page["items"].take() else {
                 return Err(NodeError::Answer("it has no items".into()));
             };
-            nodes.extend(items);
+            count += items.len();
+            items.into_iter().for_each(&mut take);
             match page["metadata"]["continue"].as_str() {
-                Some(token) if !token.is_empty() && nodes.len() <= MAX_MARKED_NODES => {
-                    next = format!("&continue={token}");
-                }
-                _ => return Ok(nodes),
+                Some(token) if !token.is_empty() && count <= most => next = format!("&continue={token}"),
+                _ => return Ok(()),
             }
         }
     }

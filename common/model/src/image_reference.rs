@@ -260,6 +260,25 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_before_the_first_slash_is_a_registry_if_it_looks_like_one() {
+        for (text, domain, path) in [
+            ("x", None, "x"),
+            ("a/x", None, "a/x"),
+            ("localhost/x", Some("localhost"), "x"),
+            ("localhost:5000/x", Some("localhost:5000"), "x"),
+            ("a.b/x", Some("a.b"), "x"),
+            ("a:1/x", Some("a:1"), "x"),
+            ("a.b:1/c/x", Some("a.b:1"), "c/x"),
+            ("127.0.0.1/x", Some("127.0.0.1"), "x"),
+            ("a/b.c/x", None, "a/b.c/x"),
+            ("a:1", None, "a"),
+        ] {
+            let reference: ImageReference = text.parse().unwrap();
+            assert_eq!((reference.domain(), reference.path()), (domain, path), "{text}");
+        }
+    }
+
+    #[test]
     fn a_wrong_name_says_what_is_wrong() {
         for (text, reason) in [
             ("", "empty"),

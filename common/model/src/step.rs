@@ -349,6 +349,13 @@ pub enum StepAction {
     },
     /// Make sure that a script of the image did what it is there for. Changes nothing.
     CheckScriptEffect(EffectCheck),
+    /// Wait until every pod of the namespace `kube-system` runs and is ready, or has ended well. Done on a control plane.
+    WaitForSystemPods {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Seconds after which a pod that is not ready is a failure.
+        time_limit_s: u32,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -416,7 +423,8 @@ impl StepAction {
             | Self::SignByClusterCa { cluster, .. }
             | Self::RenewKubeletCertificate { cluster, .. }
             | Self::WithdrawClusterCa { cluster, .. }
-            | Self::CheckQuorumMeanwhile { cluster, .. } => Some(cluster),
+            | Self::CheckQuorumMeanwhile { cluster, .. }
+            | Self::WaitForSystemPods { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
             Self::RunShellCommand(command) => Some(&command.cluster),
@@ -454,6 +462,7 @@ impl StepAction {
                         | CommandMoment::AfterScaleUp,
                     ..
                 })
+                | Self::WaitForSystemPods { .. }
         )
     }
 
@@ -517,6 +526,7 @@ impl StepAction {
             Self::RenewKubeletCertificate { .. } => "kubelet certificate".into(),
             Self::WithdrawClusterCa { .. } => "withdraw new CA".into(),
             Self::CheckScriptEffect(check) => format!("check {}", check.script_name()),
+            Self::WaitForSystemPods { .. } => "system pods ready".into(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{TryStreamExt as _, stream};
 use gantry_model::{Digest, ImageReference};
-use gantry_store::manifest::{Index, MAX_LAYERS, Manifest};
+use gantry_store::manifest::{Index, MAX_CONFIG_LEN, MAX_LAYERS, Manifest};
 use gantry_store::{Descriptor, LoadEvent, LoadedImage, Platform, Store};
 
 pub use self::find::FoundImage;
@@ -50,6 +50,8 @@ struct Plan {
     /// Manifests and indexes that there may be signatures over.
     signable: Vec<Digest>,
     blobs: Vec<Descriptor>,
+    /// Configs of images, and how many layers each has to tell of.
+    configs: Vec<(Descriptor, usize)>,
 }
 
 impl RegistryClient {
@@ -131,8 +133,31 @@ impl RegistryClient {
             guarded.ask_guard(&asked_for, &at)
         })
         .await?;
+        self.fetch_configs(store, endpoint, &plan).await?;
         self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
         Ok(target)
+    }
+
+    /// Fetches what images say about themselves, and makes sure that it is about their layers before any of these travels.
+    async fn fetch_configs(
+        &self,
+        store: &Store,
+        endpoint: &Endpoint,
+        plan: &Plan,
+    ) -> Result<(), RegistryError> {
+        for (config, layers) in &plan.configs {
+            if config.size > MAX_CONFIG_LEN {
+                return Err(RegistryError::TooLarge {
+                    registry: endpoint.repository.registry().name().to_owned(),
+                    what: format!("config {} of {}", config.digest.short(), endpoint.repository),
+                    limit: MAX_CONFIG_LEN,
+                    why: "the most that is accepted",
+                });
+            }
+            self.fetch_blob(endpoint, config, store).await?;
+            store.check_config(&config.digest, *layers, &format!("image {}", endpoint.repository))?;
+        }
+        Ok(())
     }
 
     /// Reads what an image consists of.
@@ -155,7 +180,7 @@ impl RegistryClient {
                 };
                 // An index within an index names nothing that could be run here.
                 if !manifest.is_index() {
-                    plan.add(&manifest, endpoint)?;
+                    plan.add(&manifest, entry.is_image(), endpoint)?;
                 }
                 if entry.is_image() {
                     plan.signable.push(entry.digest);
@@ -163,7 +188,7 @@ impl RegistryClient {
                 plan.documents.push(manifest);
             }
         } else {
-            plan.add(&top, endpoint)?;
+            plan.add(&top, true, endpoint)?;
         }
         let target = top.descriptor.clone();
         plan.signable.push(target.digest);
@@ -248,8 +273,13 @@ impl RegistryClient {
 }
 
 impl Plan {
-    /// Adds the blobs of a manifest.
-    fn add(&mut self, manifest: &RemoteManifest, endpoint: &Endpoint) -> Result<(), RegistryError> {
+    /// Adds the blobs of a manifest, which may be no image's.
+    fn add(
+        &mut self,
+        manifest: &RemoteManifest,
+        is_image: bool,
+        endpoint: &Endpoint,
+    ) -> Result<(), RegistryError> {
         let parsed: Manifest = manifest.parse(endpoint)?;
         if parsed.layers.len() > MAX_LAYERS {
             let reason = format!(
@@ -257,6 +287,10 @@ impl Plan {
                 parsed.layers.len()
             );
             return Err(manifest.malformed(endpoint, reason));
+        }
+        // Statements about an image have layers that are none.
+        if !parsed.layers.is_empty() && is_image {
+            self.configs.push((parsed.config.clone(), parsed.layers.len()));
         }
         self.blobs.push(parsed.config);
         self.blobs.extend(parsed.layers);

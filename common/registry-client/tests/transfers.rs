@@ -6,8 +6,11 @@ mod support;
 
 use std::time::Duration;
 
+use gantry_model::Digest;
 use gantry_registry_client::{Event, How, Platforms, PullOptions, PushOptions, RegistryError};
 use gantry_store::Platform;
+use gantry_store::manifest::{MEDIA_TYPE_DOCKER_INDEX, MEDIA_TYPE_DOCKER_MANIFEST, MEDIA_TYPE_MANIFEST};
+use serde_json::{Value, json};
 
 use self::support::{Desk, FakeRegistry, Fault, name, noise};
 
@@ -101,6 +104,98 @@ async fn a_blob_of_another_repository_is_taken_from_there() {
     assert_eq!(mounted.count(), 2, "config and layer are mounted");
     let other = Desk::new();
     pull(&other, &elsewhere.to_string()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_whose_sizes_are_wrong_is_read_by_its_digests() {
+    let (registry, desk, image) = with_image(100_000).await;
+    let pushed = desk.store.image(&name(&image)).unwrap();
+    let platform = json!({ "os": "linux", "architecture": Platform::host().architecture });
+    for (tag, size) in [("small", 100), ("none", 0), ("large", 1_u64 << 40)] {
+        let entry = json!({
+            "mediaType": MEDIA_TYPE_MANIFEST, "digest": pushed.manifest_digest, "size": size, "platform": platform,
+        });
+        let list = json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_DOCKER_INDEX, "manifests": [entry] });
+        registry.set_manifest("team/a", tag, MEDIA_TYPE_DOCKER_INDEX, list.to_string());
+        let (other, listed) = (Desk::new(), image.replace("v1", tag));
+        pull(&other, &listed).await.unwrap();
+        assert_eq!(
+            other.store.image(&name(&listed)).unwrap().manifest_digest,
+            pushed.manifest_digest
+        );
+        // And goes on as it came.
+        let archive = other.dir.path().join("saved.tar");
+        let file = std::fs::File::create(&archive).unwrap();
+        other
+            .store
+            .save(&[name(&listed)], None, file, &mut |_| {})
+            .unwrap();
+        let third = Desk::new();
+        third.store.load(&archive, None, &mut |_| {}).unwrap();
+        assert!(third.store.check().unwrap().damage.is_empty(), "{tag}");
+        third
+            .client()
+            .push(
+                &third.store,
+                &name(&listed),
+                &name(&listed),
+                &PushOptions::default(),
+            )
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_early_sealer_pushed_is_named_before_its_layers_travel() {
+    let (registry, desk, image) = with_image(100_000).await;
+    let pushed = desk.store.image(&name(&image)).unwrap();
+    // As sealer 0.8 has it: its own document, with what registries want beside it.
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "kind": "Image", "metadata": { "name": "kubernetes:v1.19.8" },
+        "spec": { "id": "7a", "sealer_version": "0.8.6", "image_config": { "image_type": "" },
+                  "layers": [{ "id": format!("sha256:{}", "a".repeat(64)), "type": "COPY", "value": "rootfs ." }] },
+    });
+    let config = config.to_string().into_bytes();
+    registry.set_blob("team/a", config.clone());
+    let mut manifest: Value = serde_json::from_slice(&pushed.manifest_bytes).unwrap();
+    manifest["mediaType"] = MEDIA_TYPE_DOCKER_MANIFEST.into();
+    manifest["config"] = json!({
+        "mediaType": "application/vnd.docker.container.image.v1+json", "size": config.len(), "digest": Digest::of(&config),
+    });
+    registry.set_manifest(
+        "team/a",
+        "early",
+        MEDIA_TYPE_DOCKER_MANIFEST,
+        manifest.to_string(),
+    );
+    registry.seen();
+    let other = Desk::new();
+    let error = pull(&other, &image.replace("v1", "early")).await.unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("sealer 0.8 or an older one")
+            && said.contains("`sealer save")
+            && said.contains("`gantry load"),
+        "{said}"
+    );
+    let layer = pushed.layers[0].digest.to_string();
+    assert!(registry.seen().iter().all(|seen| !seen.path.contains(&layer)));
+    assert!(other.store.images().unwrap().is_empty());
+
+    // Anything else that does not fit is not taken for one.
+    let config = json!({ "architecture": "amd64", "os": "linux" })
+        .to_string()
+        .into_bytes();
+    registry.set_blob("team/a", config.clone());
+    manifest["config"]["digest"] = Digest::of(&config).to_string().into();
+    manifest["config"]["size"] = config.len().into();
+    registry.set_manifest("team/a", "odd", MEDIA_TYPE_DOCKER_MANIFEST, manifest.to_string());
+    let said = pull(&other, &image.replace("v1", "odd"))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("1 layers, its config 0"), "{said}");
 }
 
 #[tokio::test]

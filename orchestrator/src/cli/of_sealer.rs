@@ -350,7 +350,7 @@ impl Given {
         let id = id(number);
         // Never shown: it may be a password.
         let value = match matches.try_get_many::<String>(&id) {
-            Ok(Some(values)) => values.last().cloned(),
+            Ok(Some(mut values)) => values.next_back().cloned(),
             Ok(None) => return,
             Err(_) if matches.get_flag(&id) => None,
             Err(_) => return,

@@ -39,6 +39,7 @@ pub use config::Config;
 pub use image_plugins::WithPlugins;
 pub use kubernetes::KubernetesDocuments;
 pub use mistake::{Mistake, Mistakes};
+pub(crate) use validate::known_variables;
 
 /// What one cluster shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Clusterfile {
     pub commands: Vec<Command>,
     /// Names of its plugins, of whatever type.
     pub plugins: BTreeSet<String>,
+    /// The plugin that wants the cluster's own pods ready before commands run, by name.
+    pub cluster_check: Option<String>,
     /// Values of variables that the commands in the place of the image's, or the image's, name.
     pub command_arguments: BTreeMap<String, String>,
     /// What it says about the applications of the image.

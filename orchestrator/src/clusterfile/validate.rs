@@ -6,6 +6,7 @@ mod config;
 mod env;
 pub(super) mod first_version;
 mod hosts;
+pub(crate) mod known_variables;
 mod kubeadm_config;
 mod kubernetes;
 mod marks;
@@ -82,6 +83,9 @@ pub(super) fn clusterfile(
         mistakes.extend(structure::check(cluster, &schema::cluster()));
         cluster
     };
+    if let Some(spec) = cluster.get("spec") {
+        known_variables::check(spec, documents, &of_kubernetes, mistakes, &mut notes);
+    }
     let (mut clusterfile, mut notes) =
         meaning(cluster, of_kubernetes, configs, applications, mistakes, notes)?;
     clusterfile.plugins = plugins.iter().map(plugin::Plugin::name).collect();
@@ -135,6 +139,7 @@ fn meaning(
         configs: configs.list,
         commands,
         plugins: Default::default(),
+        cluster_check: None,
         command_arguments,
         applications,
     };

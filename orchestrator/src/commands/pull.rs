@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use gantry_model::{ExitCode, ImageReference};
-use gantry_registry_client::{Platforms, PullOptions};
+use gantry_registry_client::{Platforms, PullOptions, RegistryError};
 use gantry_store::Platform;
 
 use super::connect;
 use super::registry::{RegistryArgs, registry_error};
 use crate::context::Context;
+use crate::exit::OrExit as _;
 use crate::output;
 use crate::report::transfers::Transfers;
 
@@ -16,8 +17,8 @@ use crate::report::transfers::Transfers;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Names: what has no registry before its first / is looked up in registries.conf (aliases, then
-  unqualified-search-registries), else at docker.io. Mirrors, insecure and blocked registries are
-  taken from there, too.
+  unqualified-search-registries), else at docker.io, where sealer looked at docker.io/sealerio.
+  Mirrors, insecure and blocked registries are taken from registries.conf, too.
 
 Examples:
   gantry pull sea.hub:5000/kubernetes:v1.31.4
@@ -92,7 +93,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             let pulled = client
                 .pull(&store, &args.image, &options, move |event| shown.chunking(event))
                 .await;
-            pulled.map_err(registry_error)
+            pulled.map_err(|error| not_pulled(error, &args.image))
         },
         "what arrived is kept; run the same command again to go on",
     );
@@ -100,4 +101,26 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let pulled = pulled?;
     output::print(&format!("{}@{}\n", pulled.image.reference, pulled.image.digest))?;
     Ok(ExitCode::Done)
+}
+
+/// The error of a pull. A name without a registry may have been meant for another one than it leads to.
+fn not_pulled(error: RegistryError, image: &ImageReference) -> anyhow::Error {
+    // Registries that know nobody refuse what they do not have.
+    let is_elsewhere = matches!(
+        error,
+        RegistryError::NotFound { .. } | RegistryError::NotLoggedIn { .. } | RegistryError::Denied { .. }
+    );
+    if image.domain().is_some() || !is_elsewhere {
+        return registry_error(error);
+    }
+    let of_sealer = if image.name().contains('/') {
+        String::new()
+    } else {
+        format!(" (sealer took such names from docker.io/sealerio: `gantry pull docker.io/sealerio/{image}`)")
+    };
+    let hint =
+        format!("name its registry, or write into registries.conf where names without one lead{of_sealer}");
+    let code = error.exit_code();
+    let failed: Result<(), _> = Err(error).or_exit_hint(code, hint);
+    failed.expect_err("it is an error")
 }

@@ -51,7 +51,8 @@ pub(super) fn lines(
 ) {
     let mut start = 0;
     for one in text.split_inclusive('\n') {
-        if let Some((key, value)) = one.split_once(':') {
+        let is_comment = one.trim_start().starts_with('#');
+        if let Some((key, value)) = one.split_once(':').filter(|_| !is_comment) {
             let key = key
                 .trim_start()
                 .trim_start_matches("- ")

@@ -225,6 +225,7 @@ fn make(
     waves.extend(scaled(CommandMoment::AfterScaleUp));
     waves.push(came(CommandMoment::AfterUpgrade, Way::Upgrade));
     waves.push(came(CommandMoment::AfterRollback, Way::Back));
+    waves.extend(kubeadm::cluster_check(clusterfile, image, inventory, base)?);
     waves.push(shell(CommandMoment::BeforeCommands));
     let own = shell(CommandMoment::Commands);
     if own.steps.is_empty() {

@@ -1,5 +1,7 @@
 //! A registry of this machine, over plain HTTP, that has exactly what a test gives it.
 
+#![allow(dead_code, reason = "every test program uses some of it")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -531,6 +531,13 @@ fn actions() -> Vec<(&'static str, StepAction)> {
             },
         ),
         (
+            "Run/WaitForSystemPods",
+            StepAction::WaitForSystemPods {
+                cluster: cluster.clone(),
+                time_limit_s: 900,
+            },
+        ),
+        (
             "Run/RenderTemplates",
             StepAction::RenderTemplates {
                 cluster,

@@ -44,7 +44,8 @@ struct Shape {
 }
 
 impl RegistryClient {
-    /// Fetches a manifest by tag or digest. `expected` is what an index says about it.
+    /// Fetches a manifest by tag or digest. `expected` is what an index says about it: its digest has to be that, its size need not
+    /// be, for there are programs that write wrong ones (sealer 0.8).
     pub(crate) async fn manifest(
         &self,
         endpoint: &Endpoint,
@@ -55,12 +56,11 @@ impl RegistryClient {
             .manifest_ask(endpoint, Method::GET, reference, "pull")
             .await?;
         let registry = endpoint.repository.registry().name();
-        let limit = expected.map_or(MAX_MANIFEST_LEN, |expected| expected.size.min(MAX_MANIFEST_LEN));
         let mut tries = 0;
         let (headers, bytes) = loop {
             let response = self.ask(&ask).await?;
             let headers = response.headers().clone();
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            let limit = usize::try_from(MAX_MANIFEST_LEN).unwrap_or(usize::MAX);
             match read_bounded(response, limit, registry, &ask.what).await {
                 Ok(bytes) => break (headers, bytes),
                 Err(error @ RegistryError::BrokenOff { .. }) => {

@@ -68,7 +68,7 @@ pub enum PluginType {
     /// Nodes get taints
     #[serde(rename = "TAINT")]
     Taint,
-    /// Nothing more than is done anyway: `gantry apply` waits until every node is ready
+    /// Waits until every pod of kube-system is ready, before commands run
     #[serde(rename = "CLUSTERCHECK")]
     ClusterCheck,
 }

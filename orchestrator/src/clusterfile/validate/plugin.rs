@@ -94,10 +94,12 @@ pub(in crate::clusterfile) fn take(
             "LABEL" => by_line::mark(plugin, text, clusterfile, mistakes, marks::put_label),
             "HOSTNAME" => by_line::rename(plugin, text, clusterfile, mistakes),
             "TAINT" => by_line::mark(plugin, text, clusterfile, mistakes, marks::put_taint),
-            _ => notes.push(format!(
-                "plugin {} of type {} adds nothing: `gantry apply` waits until every node is ready",
-                plugin.name, plugin.kind
-            )),
+            _ => {
+                // One wait is as good as two.
+                clusterfile
+                    .cluster_check
+                    .get_or_insert_with(|| plugin.name.to_owned());
+            }
         }
     }
     for plugin in in_order(shell) {

@@ -13,6 +13,7 @@ use super::super::configs;
 use super::super::environment::environment;
 use super::super::planner::{API_SERVER, API_SERVER_PORT};
 use super::super::scripts;
+use crate::clusterfile::known_variables::{CGROUP_DRIVER, CGROUP_DRIVERS};
 use crate::clusterfile::kubernetes::{KubernetesDocuments, KubernetesKind, plain_data};
 use crate::clusterfile::{Clusterfile, Host, Role, tree};
 use crate::exit::failure;
@@ -108,10 +109,13 @@ pub(super) fn documents(
     let mut documents = KubernetesDocuments::new();
     for &kind in kinds {
         let mut document = Json::Object(Map::new());
-        for layer in [of_image.get(&kind), clusterfile.kubernetes.get(&kind)]
-            .into_iter()
-            .flatten()
-        {
+        if let Some(layer) = of_image.get(&kind) {
+            merge(&mut document, layer);
+        }
+        if kind == KubernetesKind::KubeletConfiguration {
+            cgroup_driver(&mut document, clusterfile, image, host);
+        }
+        if let Some(layer) = clusterfile.kubernetes.get(&kind) {
             merge(&mut document, layer);
         }
         match (kind, act) {
@@ -171,6 +175,16 @@ fn join(document: &mut Json, host: &Host, from: IpAddr, control_plane: bool) {
     } else if let Some(fields) = document.as_object_mut() {
         // With it, whatever it says, the host would become a control plane.
         fields.remove("controlPlane");
+    }
+}
+
+/// What the environment says of kubelets: more than the image's file, less than the operator's document.
+fn cgroup_driver(document: &mut Json, clusterfile: &Clusterfile, image: &PlanImage, host: &Host) {
+    let env = environment(clusterfile, image, host);
+    let driver = env.get(CGROUP_DRIVER);
+    // An image's own variable may be meant for something else.
+    if let Some(driver) = driver.filter(|driver| CGROUP_DRIVERS.contains(&driver.as_str())) {
+        merge(document, &json!({ "cgroupDriver": driver }));
     }
 }
 

@@ -48,6 +48,8 @@ const BALANCER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), AP
 const TIME_LIMIT_S: u32 = 1800;
 /// How long nodes may take to become ready, in seconds.
 const NODES_LIMIT_S: u32 = 600;
+/// How long the cluster's own pods may take to become ready, in seconds: as long as sealer waits.
+const SYSTEM_PODS_LIMIT_S: u32 = 900;
 /// What the step is called by which a plan ends.
 pub(super) const NODES_READY: &str = "nodes ready";
 /// What kubeadm goes without when the image has no DNS server.
@@ -310,6 +312,48 @@ pub(super) fn latest<'a>(cluster: &ClusterName, report: &'a HostReport) -> Optio
     report
         .records(cluster)
         .rfind(|record| titles.contains(&record.title.as_str()))
+}
+
+/// The wave that waits for the cluster's own pods, where a plugin wants it; `after` are the steps that made the rootfs of the
+/// control plane that is asked.
+///
+/// # Errors
+/// When the image cannot ask.
+pub(super) fn cluster_check(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    inventory: &ClusterInventory,
+    after: impl Fn(IpAddr) -> Vec<StepId>,
+) -> anyhow::Result<Option<Wave>> {
+    let Some(plugin) = &clusterfile.cluster_check else {
+        return Ok(None);
+    };
+    if !image
+        .kubernetes
+        .as_ref()
+        .is_some_and(|kubernetes| kubernetes.kubectl)
+    {
+        return Err(failure_hint(
+            ExitCode::Input,
+            format!(
+                "plugin {plugin} of type CLUSTERCHECK asks the cluster, and image {} has no bin/kubeadm and bin/kubectl",
+                image.reference
+            ),
+            "leave the plugin out, or take an image that brings Kubernetes",
+        ));
+    }
+    let host = anchor(clusterfile, inventory).address;
+    let step = Step {
+        action: StepAction::WaitForSystemPods {
+            cluster: clusterfile.name.clone(),
+            time_limit_s: SYSTEM_PODS_LIMIT_S,
+        },
+        after: after(host),
+    };
+    let shown = format!("plugin {plugin}");
+    let report = inventory.report(host);
+    let planned = super::shell_commands::planned(host, step, report, shown);
+    Ok(Some(wave("cluster check", vec![planned])))
 }
 
 fn nodes_step(
