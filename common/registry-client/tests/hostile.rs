@@ -429,24 +429,24 @@ async fn wrong_sizes() {
             let tag = format!("{what}-{kind}");
             registry.set_manifest("evil", &tag, MANIFEST, document);
             let error = guarded.refuses(&at(&tag)).await;
+            // How large a config may be is bounded; a layer may have what the disk has.
+            let reason = if tag == "config-endless" {
+                "the most that is accepted"
+            } else {
+                reason
+            };
             assert!(error.to_string().contains(reason), "{tag}: {error}");
         }
     }
+    // What a list says of the size of a manifest is not believed, nor held against it: its digest tells which one it is.
     let whole = manifest(&said, &[gzipped]);
     registry.set_manifest("evil", "whole", MANIFEST, whole.clone());
     let digest = Digest::of(whole.as_bytes());
-    for (tag, size, reason) in [
-        ("short", 3, "larger than 3 bytes"),
-        ("long", whole.len() + 1, "is announced with"),
-        ("endless", usize::MAX, "is announced with"),
-    ] {
+    for (tag, size) in [("short", 3), ("long", whole.len() + 1), ("endless", usize::MAX)] {
         let list = index(&[entry(MANIFEST, digest, size)]);
         registry.set_manifest("evil", tag, INDEX, list);
-        let error = guarded.refuses(&at(tag)).await;
-        assert!(error.to_string().contains(reason), "{tag}: {error}");
-        assert_eq!(error.exit_code(), ExitCode::Verification, "{tag}");
+        pull(&Desk::new(), &at(tag)).await.unwrap();
     }
-    // The same image, as it is.
     pull(&guarded.desk, &at("whole")).await.unwrap();
 }
 

@@ -93,13 +93,6 @@ impl RegistryClient {
             },
             bytes: bytes.into(),
         };
-        if let Some(expected) = expected.filter(|expected| expected.size != manifest.descriptor.size) {
-            let reason = format!(
-                "it is announced with {} bytes and has {}",
-                expected.size, manifest.descriptor.size
-            );
-            return Err(manifest.malformed(endpoint, reason));
-        }
         let sent_as = headers
             .get(CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
