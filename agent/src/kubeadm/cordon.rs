@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::node_api::{NodeApi, NodeError};
+use super::pods::is_up;
 use crate::host::Host;
 
 /// The annotation of a node that pods are kept away from by Gantry.
@@ -127,26 +128,6 @@ fn lacks(node: &Value, pods: &[Value], version: &str) -> Option<String> {
     let waiting = pods.iter().find(|pod| !is_up(pod))?;
     let name = waiting["metadata"]["name"].as_str().unwrap_or("a pod");
     Some(format!("{name} is not ready"))
-}
-
-/// Whether every container of `pod` runs, has started as its startup probe wants it, and is ready as its readiness probe wants it.
-/// The pod's own condition lags behind: kubelets forget it when they start anew, and without a readiness probe they set it only
-/// when they next look at the pod, after a minute or more.
-pub(super) fn is_up(pod: &Value) -> bool {
-    let containers = pod["spec"]["containers"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let statuses = pod["status"]["containerStatuses"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let is_up = |container: &Value| {
-        let status = statuses.iter().find(|status| status["name"] == container["name"]);
-        status.is_some_and(|status| {
-            let is_ready = status["ready"] == true || container["readinessProbe"].is_null();
-            !status["state"]["running"].is_null() && status["started"] == true && is_ready
-        })
-    };
-    !containers.is_empty() && containers.iter().all(is_up)
 }
 
 fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {

@@ -23,6 +23,7 @@ mod marks;
 mod node_api;
 mod node_patch;
 mod pass;
+mod pods;
 mod renew;
 mod static_pods;
 mod statics;

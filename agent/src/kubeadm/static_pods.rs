@@ -15,6 +15,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::pass::{io, proved};
+use super::pods::is_up;
 use super::{ADMIN, KUBECTL, PassError};
 use crate::etcd;
 use crate::executor::chain;
@@ -157,8 +158,8 @@ fn serve(found: &[Value], mark: &str, pods: usize) -> Result<(), String> {
     let of_the_control_plane = found
         .iter()
         .filter(|pod| pod["metadata"]["labels"]["tier"] == "control-plane");
-    let is_up = |pod: &&Value| pod["metadata"]["annotations"][MARK] == mark && is_ready(pod);
-    let (up, waiting): (Vec<&Value>, Vec<&Value>) = of_the_control_plane.partition(is_up);
+    let serves = |pod: &&Value| pod["metadata"]["annotations"][MARK] == mark && is_up(pod);
+    let (up, waiting): (Vec<&Value>, Vec<&Value>) = of_the_control_plane.partition(serves);
     if up.len() >= pods {
         return Ok(());
     }
@@ -171,22 +172,6 @@ fn serve(found: &[Value], mark: &str, pods: usize) -> Result<(), String> {
         up.len(),
         waiting.join(", ")
     ))
-}
-
-/// Whether every container of a pod serves. One without a readiness probe does once it has started; kubelet v1.20 says of it that
-/// it is ready a minute later, for it counts that anew only when it goes through all pods.
-fn is_ready(pod: &Value) -> bool {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let states = list(&pod["status"]["containerStatuses"]);
-    let containers = list(&pod["spec"]["containers"]);
-    let serves = |container: &Value| {
-        let state = states.iter().find(|state| state["name"] == container["name"]);
-        state.is_some_and(|state| {
-            let has_started = state["started"] == true && state["state"]["running"].is_object();
-            state["ready"] == true || (container["readinessProbe"].is_null() && has_started)
-        })
-    };
-    !containers.is_empty() && containers.iter().all(serves)
 }
 
 #[cfg(test)]
@@ -241,20 +226,5 @@ mod tests {
         found.push(pod("kube-scheduler-a", "control-plane", "2", true));
         found.push(pod("kube-controller-manager-a", "control-plane", "2", true));
         assert_eq!(serve(&found, "2", 3), Ok(()));
-    }
-
-    #[test]
-    fn a_container_without_a_readiness_probe_serves_once_it_has_started() {
-        let pod = |container: Value, state: Value| {
-            is_ready(&json!({"spec": {"containers": [container]}, "status": {"containerStatuses": [state]}}))
-        };
-        let state = |started: bool| json!({"name": "a", "ready": false, "started": started, "state": {"running": {}}});
-        assert!(pod(json!({"name": "a"}), state(true)));
-        assert!(!pod(json!({"name": "a"}), state(false)));
-        assert!(!pod(json!({"name": "a", "readinessProbe": {}}), state(true)));
-        assert!(!pod(json!({"name": "b"}), state(true)));
-        let ended = json!({"name": "a", "ready": false, "started": true, "state": {"terminated": {}}});
-        assert!(!pod(json!({"name": "a"}), ended));
-        assert!(!is_ready(&json!({})));
     }
 }

@@ -6,8 +6,8 @@ use gantry_model::ClusterName;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::cordon::is_up;
 use super::node_api::{NodeApi, NodeError};
+use super::pods::is_up;
 use crate::host::Host;
 
 /// Between two looks at the pods.
