@@ -6,7 +6,7 @@
 #   make long-test  what takes too long for every change: three control planes through their whole life (root)
 #   make demo     three hosts, one Clusterfile, a running container (root)
 #   make bench    Gantry's figures beside other tools', measured in one run (root); ARGS="stage-tree --rounds 3"
-#   make chaos    a fault at every step of a cluster's life, and the same command again (root); ARGS="--kubernetes join/"
+#   make chaos    a fault at every step of a cluster's life, and the same command again (root); ARGS="--kubernetes --life"
 #   make fuzz     everything that reads what others wrote, given to libFuzzer for a while; ARGS="kubefile --seconds 60"
 #   make lint     format, clippy, docs, rules of the repository, dependencies
 
