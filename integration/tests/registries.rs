@@ -48,7 +48,7 @@ fn what_gantry_pushed_skopeo_and_podman_read() {
         printed.starts_with(&format!("{host}/team/demo:v1@sha256:")),
         "{printed}"
     );
-    assert!(pushed.stderr.contains("2 blobs pushed"), "{pushed}");
+    assert!(pushed.stderr.contains("3 blobs pushed"), "{pushed}");
 
     let seen = desk.sh(&format!(
         "skopeo inspect --tls-verify=false --format '{{{{.Digest}}}}' docker://{host}/team/demo:v1"
@@ -96,6 +96,49 @@ fn what_gantry_pushed_skopeo_and_podman_read() {
         .gantry(&format!("pull {host}/team/demo:v9 --insecure"))
         .unwrap();
     assert_eq!(missing.status, Some(2), "{missing}");
+}
+
+/// Whether the tree is built anew or a file is put over it: what the registry holds more afterwards is what travelled.
+#[test]
+fn of_an_image_that_changed_in_one_file_less_than_a_megabyte_is_pushed() {
+    let desk = ImageDesk::new().unwrap();
+    let mut tree = ImageTree::with_scripts(&desk.folder().join("context")).unwrap();
+    for (number, name) in (1..).zip(["kubelet", "kubeadm", "kubectl"]) {
+        tree = tree
+            .incompressible(&format!("bin/{name}"), 20_000_000, number)
+            .unwrap();
+    }
+    let tree = tree.incompressible("etc/changed", 100_000, 10).unwrap();
+    let folder = desk.folder().join("registry");
+    let registry = Registry::start(&folder, &Guard::default()).unwrap();
+    let push = |context: &str| {
+        let held = || -> u64 {
+            let words = format!("du --summarize --bytes {}/data | cut -f1", folder.display());
+            desk.sh(&words).unwrap().trim().parse().unwrap()
+        };
+        let before = held();
+        desk.gantry(&format!("build -t demo:v1 {context}"))
+            .unwrap()
+            .ok()
+            .unwrap();
+        let words = format!("push demo:v1 {}/team/demo:v1 --insecure", registry.host());
+        desk.gantry(&words).unwrap().ok().unwrap();
+        held() - before
+    };
+    let all = push("context");
+    assert!(all > 60_000_000, "{all}");
+    tree.incompressible("etc/changed", 100_000, 11).unwrap();
+    let anew = push("context");
+    assert!((100_000..1_000_000).contains(&anew), "{anew} bytes of {all}");
+
+    ImageTree::at(&desk.folder().join("above"))
+        .unwrap()
+        .file("Kubefile", "FROM demo:v1\nCOPY changed etc/\n")
+        .unwrap()
+        .incompressible("changed", 100_000, 12)
+        .unwrap();
+    let above = push("above");
+    assert!((100_000..1_000_000).contains(&above), "{above} bytes of {all}");
 }
 
 #[test]

@@ -79,6 +79,48 @@ fn only_what_changed_is_built_again() {
 }
 
 #[test]
+fn a_changed_script_is_one_small_layer_and_large_files_stay_where_they_are() {
+    let desk = Desk::of_an_ordinary_user();
+    for name in ["kubelet", "kubectl"] {
+        desk.file(&format!("context/bin/{name}"), name.repeat(300_000));
+    }
+    desk.file("context/scripts/init.sh", "echo 1\n");
+    desk.file("context/Kubefile", "FROM scratch\nCOPY . .\n");
+    assert_eq!(build(&desk, &[]).1, "...");
+    desk.file("context/scripts/init.sh", "echo 2\n");
+    assert_eq!(build(&desk, &[]).1, ".cc");
+    assert_eq!(desk.ok(&["cat", "x:1", "scripts/init.sh"]), "echo 2\n");
+    assert_eq!(desk.ok(&["cat", "x:1", "bin/kubelet"]).len(), 7 * 300_000);
+    let history = desk.ok(&["history", "x:1"]);
+    assert_eq!(history.matches("(large files)").count(), 2, "{history}");
+
+    // What has two names stays one file.
+    fs::hard_link(
+        desk.path("context/bin/kubelet"),
+        desk.path("context/bin/hyperkube"),
+    )
+    .unwrap();
+    build(&desk, &[]);
+    let document = desk.json(&["inspect", "--no-unpack", "-o", "json", "x:1"]);
+    assert_eq!(document["layers"].as_array().unwrap().len(), 2);
+
+    // One large file alone is one layer: its folder needs none of its own.
+    desk.file("context/Kubefile", "FROM scratch\nCOPY bin/kubectl bin/\n");
+    assert_eq!(build(&desk, &[]).1.len(), 1);
+
+    // Many share layers, by their paths.
+    for number in 0..40 {
+        desk.file(&format!("context/images/{number}.tar"), vec![number; 1 << 20]);
+    }
+    desk.file("context/Kubefile", "FROM scratch\nCOPY images images\n");
+    build(&desk, &[]);
+    desk.file("context/images/7.tar", vec![77; 1 << 20]);
+    let (_, cached) = build(&desk, &[]);
+    assert_eq!(cached.matches('.').count(), 1, "{cached}");
+    assert!(cached.len() <= 16, "{cached}");
+}
+
+#[test]
 fn another_container_image_is_another_layer_and_not_all_of_the_registry() {
     let desk = Desk::of_an_ordinary_user();
     let blob = |number: u8| {

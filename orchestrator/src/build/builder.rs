@@ -228,17 +228,14 @@ impl<'a> Builder<'a> {
             return self.put(&step.text, made, event);
         }
         let parts = self.plan(step, &found)?.split(self.room);
-        for (number, plan) in parts.into_iter().enumerate() {
+        for (number, (part, plan)) in parts.into_iter().enumerate() {
             let source = plan.source().map_err(|error| self.at(step, layer_error(error)))?;
             let digest = source
                 .digest()
                 .map_err(|error| self.at(step, layer_error(error)))?;
             let made = self.write(step, self.cache.key(&("COPY", digest)), &source, |_| Ok(plan))?;
-            let text = if number == 0 {
-                step.text.clone()
-            } else {
-                format!("{} (blobs of registry/)", step.text)
-            };
+            let note = if number == 0 { "" } else { part.note() };
+            let text = format!("{}{note}", step.text);
             self.put(&text, made, event)?;
         }
         Ok(())

@@ -1,9 +1,11 @@
-//! One COPY, several layers: blobs of a `registry/` get layers of their own, so that another container image in it is one
-//! more small layer to build, push and pull, not another copy of all of them.
+//! One COPY, several layers: blobs of a `registry/`, and other large files, get layers of their own. So another container image, or
+//! another kubelet, is one more layer to build, push and pull, and a changed script is one small layer: not another copy of all.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+
+use gantry_model::Digest;
 
 use super::{CopyPlan, Item};
 
@@ -11,10 +13,34 @@ use super::{CopyPlan, Item};
 const BLOBS: &str = "registry/docker/registry/v2/blobs/sha256/";
 /// The file of a blob in its folder.
 const DATA: &str = "/data";
-/// Smaller blobs (configs, manifests) are not worth a layer. Bytes.
+/// Smaller blobs (configs, manifests) and files are not worth a layer. Bytes.
 pub(in super::super) const MIN_BLOB_LEN: u64 = 1 << 20;
 /// Most layers for the blobs of one COPY. Of the 128 that an image may have, it leaves enough for everything else.
 const MAX_BLOB_LAYERS: usize = 32;
+/// Most layers for other large files of one COPY.
+const MAX_FILE_LAYERS: usize = 16;
+
+/// What is in a layer of one COPY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Part {
+    /// Everything that has no layer of its own.
+    Rest,
+    /// Blobs of a `registry/`.
+    Blobs,
+    /// Other large files.
+    Files,
+}
+
+impl Part {
+    /// What history says of it behind the words of the step.
+    pub(in super::super) const fn note(self) -> &'static str {
+        match self {
+            Self::Rest => "",
+            Self::Blobs => " (blobs of registry/)",
+            Self::Files => " (large files)",
+        }
+    }
+}
 
 /// The large blobs of a `registry/`, by where they lie in the rootfs.
 #[derive(Debug)]
@@ -27,41 +53,61 @@ impl LargeBlobs {
     }
 
     /// The blobs in groups that are layers of their own; none if there is nothing to group, or no `room` for as many layers.
-    /// Each blob decides by itself where it goes, so that it is in the same layer whatever lies beside it.
     pub(in super::super) fn groups(self, room: usize) -> Option<Vec<Vec<String>>> {
-        // A layer each, as long as there are few; else those that begin alike together.
-        let together = self.0.len() > MAX_BLOB_LAYERS;
-        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for path in self.0 {
-            let name = if together { group(&path) } else { path.clone() };
-            groups.entry(name).or_default().push(path);
-        }
-        (!groups.is_empty() && groups.len() < room).then(|| groups.into_values().collect())
+        groups(self.0, MAX_BLOB_LAYERS, of_blob, room)
     }
+}
+
+/// `paths` in at most `most` groups, by the number that `number` gives each. Each decides by itself where it goes, so that it is
+/// in the same layer whatever lies beside it.
+fn groups(
+    paths: Vec<String>,
+    most: usize,
+    number: impl Fn(&str) -> u8,
+    room: usize,
+) -> Option<Vec<Vec<String>>> {
+    // A layer each, as long as there are few; else those with like numbers together.
+    let together = paths.len() > most;
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in paths {
+        let name = if together {
+            format!("{:02}", usize::from(number(&path)) % most)
+        } else {
+            path.clone()
+        };
+        groups.entry(name).or_default().push(path);
+    }
+    (!groups.is_empty() && groups.len() < room).then(|| groups.into_values().collect())
 }
 
 impl CopyPlan {
     /// The plan in parts that are layers of their own, bottom first; in one if there is no `room` for as many layers.
-    pub(in super::super) fn split(mut self, room: usize) -> Vec<Self> {
-        let blobs = self.items.iter().filter(|(path, item)| is_large_blob(path, item));
-        let blobs = LargeBlobs::new(blobs.map(|(path, _)| path.clone()).collect());
-        let Some(groups) = blobs.groups(room) else {
-            return vec![self];
-        };
+    pub(in super::super) fn split(mut self, room: usize) -> Vec<(Part, Self)> {
+        let large = self.items.iter().filter(|(_, item)| is_large(item));
+        let large = large.map(|(path, _)| path.clone());
+        let (blobs, files): (Vec<String>, Vec<String>) = large.partition(|path| is_blob(path));
+        let blobs = LargeBlobs::new(blobs).groups(room).unwrap_or_default();
+        let files = groups(files, MAX_FILE_LAYERS, of_file, room.saturating_sub(blobs.len()));
+        let parts = blobs.into_iter().map(|paths| (Part::Blobs, paths));
+        let parts = parts.chain(files.into_iter().flatten().map(|paths| (Part::Files, paths)));
+        let parts: Vec<(Part, Vec<String>)> = parts.collect();
         let mut plans = Vec::new();
-        for paths in &groups {
+        for (part, paths) in &parts {
             let mut plan = Self::default();
             for path in paths {
                 let item = self.items.get(path).cloned();
                 plan.items.extend(item.map(|item| (path.clone(), item)));
                 plan.add_folders_of(path, &self);
             }
-            plans.push(plan);
+            plans.push((*part, plan));
         }
-        for path in groups.iter().flatten() {
+        for path in parts.iter().flat_map(|(_, paths)| paths) {
             self.items.remove(path);
         }
-        let rest = (!self.items.is_empty()).then_some(self);
+        // Folders on the way are in the parts, too.
+        let is_carried = |path: &String| plans.iter().any(|(_, plan)| plan.items.contains_key(path));
+        let is_needed = plans.is_empty() || !self.items.keys().all(is_carried);
+        let rest = is_needed.then_some((Part::Rest, self));
         rest.into_iter().chain(plans).collect()
     }
 
@@ -77,24 +123,32 @@ impl CopyPlan {
     }
 }
 
-/// The part that a blob is in when there are many: one of [`MAX_BLOB_LAYERS`], by its digest.
-fn group(path: &str) -> String {
-    let first = path
-        .rsplit_once(BLOBS)
+/// What tells which blobs lie together: how their digest begins.
+fn of_blob(path: &str) -> u8 {
+    path.rsplit_once(BLOBS)
         .and_then(|(_, rest)| u8::from_str_radix(rest.get(..2)?, 16).ok())
-        .unwrap_or(0);
-    format!("{:02}", usize::from(first) % MAX_BLOB_LAYERS)
+        .unwrap_or(0)
 }
 
-fn is_large_blob(path: &str, item: &Item) -> bool {
-    let is_blob = path.strip_suffix(DATA).is_some_and(|folder| {
-        folder.split_once(BLOBS).is_some_and(|(root, rest)| {
-            // Of the image's own registry, not of a folder that looks like one.
-            root.is_empty() && rest.split('/').count() == 2
-        })
-    });
-    let is_large = |file: &Path| {
-        fs::symlink_metadata(file).is_ok_and(|found| found.is_file() && found.len() >= MIN_BLOB_LEN)
+/// What tells which files lie together: their path, for they are others when their content changes.
+fn of_file(path: &str) -> u8 {
+    Digest::of(path.as_bytes()).as_bytes()[0]
+}
+
+/// Whether it is a blob of the image's own registry, not of a folder that looks like one.
+fn is_blob(path: &str) -> bool {
+    path.strip_suffix(DATA).is_some_and(|folder| {
+        folder
+            .split_once(BLOBS)
+            .is_some_and(|(root, rest)| root.is_empty() && rest.split('/').count() == 2)
+    })
+}
+
+/// Whether it may have a layer of its own. A file with several names stays with them.
+fn is_large(item: &Item) -> bool {
+    let Item::Source(file) = item else {
+        return false;
     };
-    is_blob && matches!(item, Item::Source(file) if is_large(file))
+    fs::symlink_metadata(file)
+        .is_ok_and(|found| found.is_file() && found.len() >= MIN_BLOB_LEN && found.nlink() == 1)
 }
