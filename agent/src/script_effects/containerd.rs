@@ -1,127 +1,72 @@
-//! Whether containerd answers, by its gRPC API: one call, of a message without fields.
+//! Whether containerd answers: its gRPC server greets whoever connects, as every server of HTTP/2 does.
+//!
+//! More than the greeting would take an implementation of HTTP/2 in the agent, which is carried to every host. containerd listens
+//! only when its plugins are loaded, so the greeting says as much.
 
 use std::io;
 use std::path::Path;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http2;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio_util::task::AbortOnDropHandle;
-
-use super::answer;
-use crate::https::SHORT_ANSWER_LEN;
 
 /// Where containerd listens, and kubelet looks for it.
 pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
-/// What is asked (containerd, `api/services/version/v1/version.proto`).
-const VERSION: &str = "http://localhost/containerd.services.version.v1.Version/Version";
-/// An empty message behind its prefix: not compressed, no bytes (gRPC over HTTP/2, "Length-Prefixed-Message").
-const NO_FIELDS: &[u8] = &[0; 5];
-/// What a call that went well ends with.
-const OK: &[u8] = b"0";
+/// What a client says first, with settings that are all as they are without it (RFC 9113, sections 3.4 and 6.5).
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// Head of a frame: its length, type, flags and stream (RFC 9113, section 4.1).
+const HEAD_LEN: usize = 9;
+/// Type of the frame that a server says first.
+const SETTINGS: u8 = 4;
 
-/// Asks containerd at `socket` for its version.
+/// Connects to containerd at `socket`, and waits for its greeting.
 ///
 /// # Errors
-/// When it does not answer, or refuses.
+/// When nothing answers, or something that speaks no HTTP/2.
 pub(super) async fn ask(socket: &Path) -> io::Result<()> {
-    let stream = UnixStream::connect(socket).await?;
-    let (mut requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    // How it ends is seen by the request.
-    let _driver = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
-    let request = Request::post(VERSION)
-        .header(CONTENT_TYPE, "application/grpc")
-        .header(TE, "trailers")
-        .body(Full::new(Bytes::from_static(NO_FIELDS)))
-        .map_err(io::Error::other)?;
-    let answer = requests.send_request(request).await.map_err(io::Error::other)?;
-    let (head, body) = answer.into_parts();
-    if head.status != StatusCode::OK {
-        return Err(answer::other(head.status.as_u16(), b""));
-    }
-    let body = Limited::new(body, SHORT_ANSWER_LEN).collect().await;
-    let body = body.map_err(io::Error::other)?;
-    // Where there is no message, the head is the end, too.
-    let end = body.trailers().unwrap_or(&head.headers);
-    outcome(end)
-}
-
-fn outcome(end: &HeaderMap) -> io::Result<()> {
-    let status = end.get("grpc-status").map(HeaderValue::as_bytes);
-    if status == Some(OK) {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(GREETING).await?;
+    let mut head = [0; HEAD_LEN];
+    stream.read_exact(&mut head).await?;
+    let (kind, stream_id) = (head[3], &head[5..]);
+    if kind == SETTINGS && stream_id == [0; 4] {
         return Ok(());
     }
-    let word = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"none")).into_owned();
-    let message = end.get("grpc-message").map(HeaderValue::as_bytes);
-    let (status, message) = (word(status), word(message));
-    Err(io::Error::other(format!(
-        "it answers with gRPC status {status}, message {message}"
-    )))
+    let said = head.escape_ascii();
+    Err(io::Error::other(format!("it speaks no gRPC: `{said}`")))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use futures_util::stream;
-    use http_body_util::StreamBody;
-    use hyper::Response;
-    use hyper::body::{Frame, Incoming};
-    use hyper::server::conn::http2 as server;
-    use hyper::service::service_fn;
     use tokio::net::UnixListener;
 
     use super::*;
 
-    /// What becomes of a question to a server of gRPC that ends the call so.
-    async fn asked(status: &'static str) -> io::Result<()> {
+    /// What becomes of a question to a server that says this.
+    async fn answered(greeting: &'static [u8]) -> io::Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("containerd.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let serve = service_fn(move |request: Request<Incoming>| async move {
-            assert_eq!(
-                request.uri().path(),
-                "/containerd.services.version.v1.Version/Version"
-            );
-            let message = request.into_body().collect().await.unwrap().to_bytes();
-            assert_eq!(&message[..], NO_FIELDS);
-            let mut end = HeaderMap::new();
-            end.insert("grpc-status", status.parse().unwrap());
-            // Field 1: "1.7".
-            let answer = Bytes::from_static(b"\0\0\0\0\x05\x0a\x031.7");
-            let frames = [Ok::<_, Infallible>(Frame::data(answer)), Ok(Frame::trailers(end))];
-            Ok::<_, Infallible>(Response::new(StreamBody::new(stream::iter(frames))))
-        });
-        let server = tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let server = server::Builder::new(TokioExecutor::new());
-            drop(server.serve_connection(TokioIo::new(stream), serve).await);
-        });
-        let answer = ask(&socket).await;
-        server.abort();
-        answer
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; GREETING.len()];
+            stream.read_exact(&mut asked).await.unwrap();
+            assert_eq!(asked, GREETING);
+            stream.write_all(greeting).await.unwrap();
+        };
+        tokio::join!(ask(&socket), serve).0
     }
 
     #[tokio::test]
-    async fn containerd_tells_its_version_or_why_it_does_not() {
-        asked("0").await.unwrap();
-        let error = asked("12").await.unwrap_err().to_string();
-        assert_eq!(error, "it answers with gRPC status 12, message none");
+    async fn a_server_of_grpc_greets() {
+        // Six bytes of settings: at most 250 streams (grpc-go).
+        answered(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\xfa").await.unwrap();
     }
 
     #[tokio::test]
     async fn what_speaks_no_grpc_is_no_containerd() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("containerd.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let close = async { drop(listener.accept().await.unwrap()) };
-        let (answer, ()) = tokio::join!(ask(&socket), close);
-        answer.unwrap_err();
+        let error = answered(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap_err();
+        assert_eq!(error.to_string(), "it speaks no gRPC: `HTTP/1.1 `");
+        let error = answered(b"").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }
