@@ -63,6 +63,22 @@ impl ImageDesk {
         command::run(self.at_home(&mut gantry))
     }
 
+    /// Lays the layers of an image in the store `root` over each other in a folder of the desk, and gives its name. No layer of it
+    /// takes anything away.
+    ///
+    /// # Errors
+    /// When there is no such image, or it cannot be copied.
+    pub fn merged(&self, root: &str, image: &str) -> Result<String> {
+        let inspected = self.gantry_in(root, &format!("inspect {image} -o json"))?.ok()?;
+        let document: serde_json::Value = serde_json::from_str(&inspected)?;
+        let layers = document["layers"].as_array().into_iter().flatten();
+        let folder = self.sh("mktemp --directory merged-XXXXXX")?.trim().to_owned();
+        for path in layers.filter_map(|layer| layer["path"].as_str()) {
+            self.sh(&format!("cp -a {path}/. {folder}/"))?;
+        }
+        Ok(folder)
+    }
+
     /// Runs shell words that have to succeed; gives their output. They find `gantry`, with the same store.
     ///
     /// # Errors
