@@ -30,4 +30,10 @@ if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /et
         [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
     done
     ip link delete docker0 2>/dev/null
+    # Its rules, and that nothing passes which it does not know.
+    for family in iptables ip6tables; do
+        rules=$("$family-save" 2>/dev/null)
+        grep -q DOCKER <<<"$rules" || continue
+        grep -Ev 'DOCKER|docker0' <<<"$rules" | sed 's/^:FORWARD DROP/:FORWARD ACCEPT/' | "$family-restore"
+    done
 fi
