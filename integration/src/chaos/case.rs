@@ -73,22 +73,7 @@ impl Case {
         operator
             .must(&command)
             .context("the same command, run again, does not succeed")?;
-        for host in bed.hosts() {
-            let twice = History::of(host)?.ran_twice();
-            ensure!(
-                twice.is_empty(),
-                "ran again on {} although finished: {twice:?}",
-                host.name()
-            );
-        }
-        if self.act != Act::Reset {
-            let third = operator.apply()?.ok()?;
-            ensure!(
-                third.steps() == 0,
-                "a third run finds something to do: {}",
-                third.finished
-            );
-        }
+        nothing_is_left_to_do(bed, self.act)?;
         self.scenario.check(bed, self.act, &bare)
     }
 
@@ -115,6 +100,27 @@ impl Case {
         }
         Ok(steps)
     }
+}
+
+/// That no finished program ran again, and another run has nothing to do.
+pub(super) fn nothing_is_left_to_do(bed: &Testbed, act: Act) -> Result<()> {
+    for host in bed.hosts() {
+        let twice = History::of(host)?.ran_twice();
+        ensure!(
+            twice.is_empty(),
+            "ran again on {} although finished: {twice:?}",
+            host.name()
+        );
+    }
+    if act != Act::Reset {
+        let third = bed.operator().apply()?.ok()?;
+        ensure!(
+            third.steps() == 0,
+            "a third run finds something to do: {}",
+            third.finished
+        );
+    }
+    Ok(())
 }
 
 impl fmt::Display for Case {

@@ -2,25 +2,13 @@
 
 use std::fmt;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 
+use super::case::nothing_is_left_to_do;
 use super::fault::{Fault, Scene};
 use super::history::{History, StartedStep};
 use super::scenario::{Act, Scenario, alike, snapshots};
 use crate::{Host, Running, Snapshot, Testbed, wait_until};
-
-/// Acts in the order of a life: every one begins where the one before it ended.
-const ORDER: [Act; 9] = [
-    Act::Create,
-    Act::Leave,
-    Act::Join,
-    Act::Upgrade,
-    Act::Rollback,
-    Act::Restore,
-    Act::Renew,
-    Act::RotateCa,
-    Act::Reset,
-];
 
 /// A cluster's life with one kind of fault. A [`Case`](super::Case) has hosts of its own and one fault; here the next fault finds
 /// what the last one left, and hours of cases become one.
@@ -53,7 +41,8 @@ impl Life {
     pub fn run(self, acts: &[Act]) -> Result<Struck> {
         let bed = self.scenario.start()?;
         let bare = snapshots(&bed)?;
-        let acts: Vec<Act> = ORDER.into_iter().filter(|act| acts.contains(act)).collect();
+        let all = self.scenario.acts().iter().copied();
+        let acts: Vec<Act> = all.filter(|act| acts.contains(act)).collect();
         let quiet = self.quiet_life(&bed, &acts)?;
         let mut struck = Struck::default();
         for (index, act) in acts.into_iter().enumerate() {
@@ -158,22 +147,7 @@ impl Life {
         bare: &[Snapshot],
         quiet: Option<&Vec<Snapshot>>,
     ) -> Result<()> {
-        for host in bed.hosts() {
-            let twice = History::of(host)?.ran_twice();
-            ensure!(
-                twice.is_empty(),
-                "ran again on {} although finished: {twice:?}",
-                host.name()
-            );
-        }
-        if act != Act::Reset {
-            let once_more = bed.operator().apply()?.ok().context("nothing is to be done")?;
-            ensure!(
-                once_more.steps() == 0,
-                "another run finds something to do: {}",
-                once_more.finished
-            );
-        }
+        nothing_is_left_to_do(bed, act)?;
         match quiet {
             Some(quiet) => alike(bed, &snapshots(bed)?, quiet),
             None => self.scenario.check(bed, act, bare),

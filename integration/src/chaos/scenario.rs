@@ -106,27 +106,27 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// What happens in a life, in order.
+    /// What happens in a life, in order: every act begins where the one before it ended.
     #[must_use]
     pub const fn acts(self) -> &'static [Act] {
         match self {
             Self::Scripts => &[
                 Act::Create,
+                Act::Leave,
                 Act::Join,
                 Act::Upgrade,
                 Act::Rollback,
-                Act::Leave,
                 Act::Reset,
             ],
             Self::Kubernetes => &[
                 Act::Create,
+                Act::Leave,
                 Act::Join,
                 Act::Upgrade,
                 Act::Rollback,
                 Act::Restore,
                 Act::Renew,
                 Act::RotateCa,
-                Act::Leave,
                 Act::Reset,
             ],
         }
