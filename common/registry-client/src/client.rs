@@ -102,6 +102,13 @@ impl RegistryClient {
         self.inner.contacts.with(with)
     }
 
+    /// Forgets that a registry does not answer, so that the next request finds out: once, however often this is called.
+    pub(crate) async fn ask_once_more(&self, registry: &Registry) {
+        for with in [registry.name().to_owned(), over_tls_or_not(registry)] {
+            self.contact(&with).once_more().await;
+        }
+    }
+
     pub(crate) fn event(&self, event: Event) {
         (self.inner.events)(event);
     }
@@ -144,13 +151,12 @@ impl RegistryClient {
         if let Some(known) = self.origins().get(registry.name()) {
             return Ok(known.clone());
         }
-        // Apart from requests, which find their way here themselves.
-        let contact = self.contact(&format!("{registry}, over TLS or not"));
+        let contact = self.contact(&over_tls_or_not(registry));
         let mut first = contact.begin(registry.name()).await?;
         if let Some(known) = self.origins().get(registry.name()) {
             return Ok(known.clone());
         }
-        let found = self.find_origin(registry, &[secure, address("http")?]).await;
+        let found = self.find_origin(endpoint, &[secure, address("http")?]).await;
         if let Ok(found) = &found {
             self.origins().insert(registry.name().to_owned(), found.clone());
         }
@@ -159,7 +165,8 @@ impl RegistryClient {
     }
 
     /// Which of two `origins` answers.
-    async fn find_origin(&self, registry: &Registry, origins: &[Url; 2]) -> Result<Url, RegistryError> {
+    async fn find_origin(&self, endpoint: &Endpoint, origins: &[Url; 2]) -> Result<Url, RegistryError> {
+        let registry = endpoint.repository.registry();
         let mut tries = 0;
         loop {
             let mut failure = None;
@@ -174,6 +181,9 @@ impl RegistryClient {
                 }
             }
             let mut failure = failure.expect("both ways were tried");
+            if endpoint.is_passed_over(&failure.error) {
+                return Err(failure.error);
+            }
             failure.transient = true;
             tries += 1;
             self.wait_after(failure, tries, registry.name()).await?;
@@ -192,4 +202,10 @@ impl RegistryClient {
     fn origins(&self) -> std::sync::MutexGuard<'_, HashMap<String, Url>> {
         self.inner.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// By what name it is known whether a registry answers that may be insecure: apart from requests, which find their way here
+/// themselves.
+fn over_tls_or_not(registry: &Registry) -> String {
+    format!("{registry}, over TLS or not")
 }

@@ -16,13 +16,25 @@ pub(crate) struct Contacts(Mutex<HashMap<String, Contact>>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Contact(Arc<tokio::sync::Mutex<State>>);
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    #[default]
-    Unknown,
+    Unknown {
+        /// Whether it did not answer before.
+        once_more: bool,
+    },
     Answers,
-    /// It did not, however often it was asked: why.
-    Unreachable(String),
+    /// It did not, however often it was asked.
+    Unreachable {
+        reason: String,
+        /// Whether somebody asked once more already.
+        once_more: bool,
+    },
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Unknown { once_more: false }
+    }
 }
 
 /// The first request to a registry, on its way; others wait until it is dropped.
@@ -45,9 +57,9 @@ impl Contact {
     pub(crate) async fn begin(&self, registry: &str) -> Result<Option<First>, RegistryError> {
         let state = self.0.clone().lock_owned().await;
         match &*state {
-            State::Unknown => Ok(Some(First(state))),
+            State::Unknown { .. } => Ok(Some(First(state))),
             State::Answers => Ok(None),
-            State::Unreachable(reason) => Err(RegistryError::Unreachable {
+            State::Unreachable { reason, .. } => Err(RegistryError::Unreachable {
                 registry: registry.to_owned(),
                 reason: reason.clone(),
             }),
@@ -56,8 +68,14 @@ impl Contact {
 
     /// Notes how a request ended that was tried as often as it may be. `first` is what [`Contact::begin`] gave.
     pub(crate) async fn end(&self, first: &mut Option<First>, error: Option<&RegistryError>) {
+        let once_more = first
+            .as_ref()
+            .is_some_and(|first| matches!(*first.0, State::Unknown { once_more: true }));
         let found = match error {
-            Some(RegistryError::Unreachable { reason, .. }) => State::Unreachable(reason.clone()),
+            Some(RegistryError::Unreachable { reason, .. }) => State::Unreachable {
+                reason: reason.clone(),
+                once_more,
+            },
             _ => State::Answers,
         };
         match first.take() {
@@ -65,6 +83,14 @@ impl Contact {
             // Only bad news is news to those who come later.
             None if found != State::Answers => *self.0.lock().await = found,
             None => {}
+        }
+    }
+
+    /// Forgets that it did not answer, unless that was forgotten before.
+    pub(crate) async fn once_more(&self) {
+        let mut state = self.0.lock().await;
+        if matches!(&*state, State::Unreachable { once_more: false, .. }) {
+            *state = State::Unknown { once_more: true };
         }
     }
 }
@@ -108,6 +134,19 @@ mod tests {
         // It goes away later.
         contact.end(&mut None, Some(&unreachable())).await;
         contact.begin("hub").await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_once_more_and_no_more() {
+        let contact = Contacts::default().with("hub");
+        for expected in [true, false] {
+            let mut first = contact.begin("hub").await.unwrap();
+            assert!(first.is_some());
+            contact.end(&mut first, Some(&unreachable())).await;
+            contact.begin("hub").await.unwrap_err();
+            contact.once_more().await;
+            assert_eq!(contact.begin("hub").await.is_ok(), expected);
+        }
     }
 
     #[tokio::test]

@@ -178,6 +178,18 @@ impl RegistryError {
         !matches!(self, Self::Store(_) | Self::Name(_) | Self::Config { .. })
     }
 
+    /// What it says where this program goes on by itself: nobody has to run a command again.
+    pub(crate) fn on_the_way(&self) -> String {
+        match self {
+            Self::BrokenOff {
+                registry,
+                what,
+                reason,
+            } => format!("registry {registry} broke off {what}: {reason}"),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it is about what lies in the registry, and not about the registry or the way to it.
     pub(crate) const fn is_of_what_was_asked(&self) -> bool {
         matches!(

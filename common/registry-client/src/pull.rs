@@ -4,7 +4,7 @@
 mod find;
 mod manifest;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use futures_util::{TryStreamExt as _, stream};
 use gantry_model::{Digest, ImageReference};
@@ -78,7 +78,8 @@ impl RegistryClient {
         self.admit(store, name, target, &endpoint, event).await
     }
 
-    /// What the first registry answers that has the image `name`: mirrors are asked before the registry itself.
+    /// What the first registry answers that has the image `name`: mirrors are asked before the registry itself. Where that does not
+    /// answer either, mirrors that did not may be back meanwhile.
     async fn ask_each<T>(
         &self,
         name: &ImageReference,
@@ -87,21 +88,32 @@ impl RegistryClient {
         let mut first = None;
         for full in self.conf().full_names(name)? {
             let wanted = RemoteImage::of(&full).map_err(RegistryError::Name)?;
-            for endpoint in self.endpoints(&wanted.repository, wanted.digest.is_some())? {
-                match ask(&wanted, &endpoint).await {
+            let mut endpoints = VecDeque::from(self.endpoints(&wanted.repository, wanted.digest.is_some())?);
+            let (mut silent, mut once_more) = (Vec::new(), false);
+            while let Some(endpoint) = endpoints.pop_front() {
+                if once_more {
+                    self.ask_once_more(endpoint.repository.registry()).await;
+                }
+                let error = match ask(&wanted, &endpoint).await {
                     Ok(answer) => return Ok((answer, endpoint)),
-                    Err(error) if error.is_of_this_registry() => {
-                        if endpoint.mirror {
-                            self.event(Event::Passed {
-                                reason: error.to_string(),
-                            });
-                        }
-                        // The registry itself is asked last, and what it says matters most.
-                        if first.is_none() || !endpoint.mirror {
-                            first = Some(error);
-                        }
-                    }
+                    Err(error) if error.is_of_this_registry() => error,
                     Err(error) => return Err(error),
+                };
+                if endpoint.mirror {
+                    self.event(Event::Passed {
+                        reason: error.on_the_way(),
+                    });
+                    if endpoint.is_passed_over(&error) && !once_more {
+                        silent.push(endpoint);
+                    }
+                    first.get_or_insert(error);
+                } else {
+                    if matches!(error, RegistryError::Unreachable { .. }) {
+                        once_more = true;
+                        endpoints.extend(std::mem::take(&mut silent));
+                    }
+                    // The registry itself is asked after its mirrors, and what it says matters most.
+                    first = Some(error);
                 }
             }
         }

@@ -31,6 +31,14 @@ pub struct Endpoint {
     pub mirror: bool,
 }
 
+impl Endpoint {
+    /// Whether this error is a reason to go on to the next one at once: a mirror that does not answer is not waited for, the
+    /// registry itself may.
+    pub(crate) const fn is_passed_over(&self, error: &RegistryError) -> bool {
+        self.mirror && matches!(error, RegistryError::Unreachable { .. })
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Rule {
     location: Option<String>,

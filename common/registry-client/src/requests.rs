@@ -111,6 +111,9 @@ impl RegistryClient {
         let answer = loop {
             match self.ask_once(ask).await {
                 Ok(response) => break Ok(response),
+                Err(failure) if first.is_some() && ask.endpoint.is_passed_over(&failure.error) => {
+                    break Err(failure.error);
+                }
                 Err(failure) => {
                     tries += 1;
                     if let Err(error) = self.wait_after(failure, tries, &registry).await {
@@ -135,7 +138,7 @@ impl RegistryClient {
             Some(wait) => {
                 self.event(Event::Waiting {
                     registry: registry.to_owned(),
-                    reason: failure.error.to_string(),
+                    reason: failure.error.on_the_way(),
                     wait,
                 });
                 tokio::time::sleep(wait).await;

@@ -334,6 +334,64 @@ async fn a_mirror_that_cannot_help_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_mirror_that_does_not_answer_is_not_waited_for() {
+    let (registry, _, image) = with_image(1000).await;
+    let conf = |location: &str, mirror: &str| {
+        format!(
+            "[[registry]]\nprefix = \"hub.corp\"\nlocation = \"{location}\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\n"
+        )
+    };
+    let wanted = image.replace(&registry.host, "hub.corp");
+    let desk = Desk::new();
+    desk.write("registries.conf", &conf(&registry.host, "127.0.0.1:1"));
+    pull(&desk, &wanted).await.unwrap();
+    let events = desk.events();
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Passed { reason } if reason.contains("127.0.0.1:1"))),
+        "{events:?}"
+    );
+    assert!(
+        !events.iter().any(|event| matches!(event, Event::Waiting { .. })),
+        "{events:?}"
+    );
+
+    // While the registry itself is waited for, the mirror comes back; it is the only one there.
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let desk = Desk::new();
+    desk.write("registries.conf", &conf("127.0.0.1:1", &address));
+    let back = async {
+        while !desk
+            .events()
+            .iter()
+            .any(|event| matches!(event, Event::Waiting { .. }))
+        {
+            tokio::task::yield_now().await;
+        }
+        registry.serve_at(&address).await;
+    };
+    let (pulled, ()) = tokio::join!(pull(&desk, &wanted), back);
+    pulled.unwrap();
+
+    // Where nobody comes back, everybody is asked a second time at most.
+    let desk = Desk::new();
+    desk.write("registries.conf", &conf("127.0.0.1:1", "127.0.0.1:2"));
+    let error = pull(&desk, &wanted).await.unwrap_err();
+    assert!(
+        matches!(&error, RegistryError::Unreachable { registry, .. } if registry == "127.0.0.1:1"),
+        "{error}"
+    );
+    let passed = desk
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::Passed { .. }));
+    assert_eq!(passed.count(), 2);
+}
+
+#[tokio::test]
 async fn a_token_is_fetched_once_for_what_is_done() {
     let (registry, desk, image) = with_image(100_000).await;
     let realm = format!("http://{}/token", registry.host);

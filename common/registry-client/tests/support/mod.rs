@@ -88,7 +88,17 @@ impl FakeRegistry {
             state: Arc::default(),
             host,
         };
-        let served = registry.clone();
+        registry.serve(listener);
+        registry
+    }
+
+    /// The same registry at another address, too.
+    pub(crate) async fn serve_at(&self, address: &str) {
+        self.serve(TcpListener::bind(address).await.unwrap());
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let served = self.clone();
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -104,7 +114,6 @@ impl FakeRegistry {
                 });
             }
         });
-        registry
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
