@@ -8,11 +8,11 @@ set -eu
 
 build_packages="git gcc libc6-dev make dpkg rpm"
 # systemd-nspawn hosts, their trees, their network; the image tools Gantry's images are compared with.
-test_packages="systemd-container mmdebstrap iproute2 iptables util-linux procps skopeo umoci podman curl openssl attr"
+test_packages="systemd-container mmdebstrap iproute2 iptables util-linux procps skopeo umoci podman buildah curl openssl attr"
 # libFuzzer is built from its sources.
 fuzz_packages="g++"
 # What Gantry's figures are measured beside.
-bench_packages="openssh-client rsync buildah"
+bench_packages="openssh-client rsync"
 
 wanted=""
 for group in "${@:-build}"; do

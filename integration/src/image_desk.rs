@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::command::{self, Finished};
 use crate::packages::Packages;
+use crate::tree_list::TREE_LIST;
 
 /// A folder to work in. Nothing of this machine's configuration of registries is read.
 #[derive(Debug)]
@@ -77,6 +78,18 @@ impl ImageDesk {
             self.sh(&format!("cp -a {path}/. {folder}/"))?;
         }
         Ok(folder)
+    }
+
+    /// Mounts an image of the store `root`, and lists its tree as [`TREE_LIST`] does.
+    ///
+    /// # Errors
+    /// When there is no such image, or it cannot be mounted.
+    pub fn tree(&self, root: &str, image: &str, platform: &str) -> Result<String> {
+        let words = format!("mount --platform {platform} {image}");
+        let mounted = self.gantry_in(root, &words)?.ok()?;
+        let list = self.sh(&format!("cd {}\n{TREE_LIST}", mounted.trim()));
+        self.gantry_in(root, &format!("umount {image}"))?.ok()?;
+        list
     }
 
     /// Runs shell words that have to succeed; gives their output. They find `gantry`, with the same store.

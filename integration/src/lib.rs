@@ -18,7 +18,9 @@ pub mod cgroup;
 pub mod chaos;
 pub mod cluster_ca;
 pub mod command;
+pub mod cut_proxy;
 pub mod demo_image;
+pub mod estargz;
 pub mod host;
 pub mod image_desk;
 pub mod image_tree;
@@ -35,6 +37,7 @@ pub mod slot;
 pub mod snapshot;
 pub mod testbed;
 pub mod token_server;
+pub mod tree_list;
 pub mod wait;
 
 pub use applied::Applied;

@@ -89,6 +89,27 @@ impl Registry {
         Ok(fs::read_to_string(self.folder.join("log"))?)
     }
 
+    /// Status and bytes of every answer to a request with this method and `part` in its line, in the order in which they ended.
+    ///
+    /// # Errors
+    /// When its log cannot be read, or is no log of requests.
+    pub fn answers(&self, method: &str, part: &str) -> Result<Vec<(u16, u64)>> {
+        let log = self.log()?;
+        let requests = log.lines().filter(|line| line.contains(&format!("\"{method} ")));
+        let answers = requests.filter(|line| line.contains(part)).map(|line| {
+            let (_, rest) = line.split_once(" HTTP/1.1\" ").context("no request")?;
+            let mut numbers = rest.split(' ');
+            let (status, len) = (numbers.next(), numbers.next());
+            Ok((
+                status.context("no status")?.parse()?,
+                len.context("no length")?.parse()?,
+            ))
+        });
+        answers
+            .collect::<Result<_>>()
+            .context("the registry's log is another one")
+    }
+
     /// How many requests with this method and `part` in their line there were.
     ///
     /// # Errors

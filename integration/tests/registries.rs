@@ -300,9 +300,14 @@ fn a_list_of_images_is_pulled_for_one_platform_or_whole() {
         printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s,"platform":{"os":"linux","architecture":"amd64"}},%s,"platform":{"os":"linux","architecture":"arm64"}},%s,"annotations":{"vnd.docker.reference.type":"attestation-manifest"},"platform":{"os":"unknown","architecture":"unknown"}}]}' \
             "$(entry $manifest amd.json)" "$(entry $manifest arm.json)" "$(entry $manifest attestation.json)" >index.json
         put application/vnd.oci.image.index.v1+json index.json all
+        sha256sum attestation.json | cut -d' ' -f1
         sha256sum index.json | cut -d' ' -f1
     "#;
-    let index = desk.sh(&list.replace("HOST", host)).unwrap();
+    let printed = desk.sh(&list.replace("HOST", host)).unwrap();
+    let digests: Vec<&str> = printed.lines().collect();
+    let [.., attestation, index] = digests[..] else {
+        panic!("{printed}");
+    };
     let name = format!("{host}/list/demo:all");
 
     let one = desk
@@ -310,7 +315,9 @@ fn a_list_of_images_is_pulled_for_one_platform_or_whole() {
         .unwrap()
         .ok()
         .unwrap();
-    assert_eq!(digest(&one), format!("sha256:{}", index.trim()));
+    assert_eq!(digest(&one), format!("sha256:{index}"));
+    let asked = registry.requests("GET", attestation).unwrap();
+    assert_eq!(asked, 0, "what is said about an image is no image");
     let refused = desk
         .gantry_in(
             "one",
@@ -334,6 +341,11 @@ fn a_list_of_images_is_pulled_for_one_platform_or_whole() {
         .unwrap()
         .ok()
         .unwrap();
+    assert_eq!(
+        registry.requests("GET", attestation).unwrap(),
+        1,
+        "the list is whole"
+    );
     desk.gantry_in("all", "store check").unwrap().ok().unwrap();
     desk.gantry_in(
         "all",
@@ -345,10 +357,7 @@ fn a_list_of_images_is_pulled_for_one_platform_or_whole() {
     let raw = desk.sh(&format!(
         "skopeo inspect --tls-verify=false --raw docker://{host}/elsewhere/demo:all | sha256sum"
     ));
-    assert!(
-        raw.unwrap().starts_with(index.trim()),
-        "the list arrives as it was"
-    );
+    assert!(raw.unwrap().starts_with(index), "the list arrives as it was");
 }
 
 #[test]

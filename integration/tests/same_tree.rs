@@ -4,17 +4,8 @@
 
 use std::path::Path;
 
+use gantry_integration::tree_list::{TREE_LIST, assert_same_tree};
 use gantry_integration::{ImageTree, Operator, Testbed};
-
-/// Everything about a tree that an image carries: kinds, modes, owners, link counts and targets, times of files,
-/// contents, extended attributes, and which names are one file.
-const LIST: &str = r#"
-    find . -mindepth 1 \( -type f -printf 'file %P %m %U:%G links=%n size=%s time=%Ts\n' \
-        -o -type d -printf 'folder %P %m %U:%G\n' -o -printf 'other %P %y %l\n' \) | sort
-    find . -type f -print0 | sort -z | xargs -0 sha256sum
-    getfattr --recursive --no-dereference --dump --encoding=hex --match='^user\.|^security\.capability' . | sed 's/^# file: /# /'
-    find . -type f -links +1 -printf '%i %P\n' | sort | awk '{ if ($1 == last) print "same file:", name, $2; last = $1; name = $2 }'
-"#;
 
 #[test]
 fn skopeo_and_podman_see_the_tree_gantry_assembles() {
@@ -24,7 +15,7 @@ fn skopeo_and_podman_see_the_tree_gantry_assembles() {
     operator.clusterfile("odd:v2", &[host]).unwrap();
     operator.apply().unwrap().ok().unwrap();
     let gantry = host
-        .must(&format!("cd /var/lib/gantry/data/demo/rootfs && {LIST}"))
+        .must(&format!("cd /var/lib/gantry/data/demo/rootfs && {TREE_LIST}"))
         .unwrap();
     for expected in [
         "links=2",
@@ -45,8 +36,8 @@ fn skopeo_and_podman_see_the_tree_gantry_assembles() {
     operator.must("save -o image.tar odd:v2").unwrap();
     let desk = operator.desk();
     sh(desk, "skopeo inspect oci-archive:image.tar >/dev/null");
-    assert_same(&gantry, &with_skopeo_and_tar(desk), "skopeo and tar");
-    assert_same(&gantry, &with_podman(desk), "podman");
+    assert_same_tree(&gantry, &with_skopeo_and_tar(desk), "skopeo and tar");
+    assert_same_tree(&gantry, &with_podman(desk), "podman");
 }
 
 /// An image with everything a filesystem can have, and a second layer that changes, adds and removes.
@@ -101,7 +92,7 @@ fn with_skopeo_and_tar(desk: &Path) -> String {
         done
         cd tree
     "#;
-    sh(desk, &format!("{script}\n{LIST}"))
+    sh(desk, &format!("{script}\n{TREE_LIST}"))
 }
 
 fn with_podman(desk: &Path) -> String {
@@ -112,19 +103,8 @@ fn with_podman(desk: &Path) -> String {
     ";
     sh(
         desk,
-        &format!("{script}\n{LIST}\ncd /; $podman image unmount --all >/dev/null"),
+        &format!("{script}\n{TREE_LIST}\ncd /; $podman image unmount --all >/dev/null"),
     )
-}
-
-fn assert_same(gantry: &str, other: &str, who: &str) {
-    let only = |here: &str, there: &str| -> Vec<String> {
-        here.lines()
-            .filter(|line| !there.lines().any(|other| other == *line))
-            .map(str::to_owned)
-            .collect()
-    };
-    let difference = (only(gantry, other), only(other, gantry));
-    assert_eq!(difference, (vec![], vec![]), "only Gantry, only {who}");
 }
 
 /// Runs shell words on this machine; they have to succeed.
