@@ -497,6 +497,12 @@ fn images_put_together_are_one_list_for_everybody() {
             "skopeo inspect --tls-verify=false --override-arch {architecture} --format '{{{{.Architecture}}}}' docker://{host}/team/both:v1"
         ));
         assert_eq!(seen.unwrap().trim(), architecture);
+        let podman = "podman --root $PWD/podman --runroot $PWD/podman-run --storage-driver vfs";
+        let seen = desk.sh(&format!(
+            "id=$({podman} pull --quiet --tls-verify=false --arch {architecture} {host}/team/both:v1)\n\
+             {podman} image inspect --format '{{{{.Architecture}}}}' $id"
+        ));
+        assert_eq!(seen.unwrap().trim(), architecture);
     }
     // Archives hold all of it, or one of its platforms.
     desk.gantry("save -o both.tar both:v1").unwrap().ok().unwrap();
