@@ -212,6 +212,13 @@ fn pax_and_gnu_headers_are_understood() {
 }
 
 #[test]
+fn a_root_that_umoci_wrote_is_the_root() {
+    let tar = Tar::new().dir("/").dir("a/").file("a/b", "content").bytes();
+    let (_here, seen) = unpacked(&tar);
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["a", "a/b"]);
+}
+
+#[test]
 fn what_leads_out_of_the_layer_is_refused() {
     refused(&Tar::new().file("../escape", "x").bytes(), &["../escape", ".."]);
     refused(&Tar::new().file("a/../../escape", "x").bytes(), &[".."]);

@@ -11,7 +11,8 @@ pub(crate) const WHITEOUT_PREFIX: &str = ".wh.";
 /// Name of the file that hides everything lower layers have in its folder.
 pub(crate) const OPAQUE_NAME: &str = ".wh..wh..opq";
 
-/// The path below the layer's root that `name` means: without `./` before and `/` behind, empty for the root.
+/// The path below the layer's root that `name` means: without `./` before and `/` behind, empty for the root, which umoci calls
+/// `/`.
 ///
 /// # Errors
 /// What is wrong with it, in words.
@@ -26,7 +27,7 @@ pub(crate) fn normalise(name: &str) -> Result<&str, Cow<'static, str>> {
     if name.contains('\0') {
         return Err("its path has a NUL byte".into());
     }
-    if name.starts_with('/') {
+    if name.starts_with('/') && name != "/" {
         return Err("its path is absolute; paths in a layer start below its root".into());
     }
     let mut path = name.strip_suffix('/').unwrap_or(name);
@@ -178,6 +179,7 @@ mod tests {
             ("a/b", "a/b"),
             ("./a/b/", "a/b"),
             ("./", ""),
+            ("/", ""),
             (".", ""),
             ("", ""),
             ("a..b", "a..b"),
