@@ -117,6 +117,51 @@ fn an_image_for_another_platform_is_not_the_one_that_is_named() {
 }
 
 #[test]
+fn each_platform_of_one_build_has_the_container_images_of_its_own() {
+    let (desk, registry) = (Desk::new(), Registry::new());
+    let platforms = [("amd64", "web for amd64"), (ELSEWHERE, "web for s390x")];
+    let images = platforms.map(|(architecture, layer)| TestImage::new(architecture, layer));
+    let list: Vec<_> = platforms
+        .iter()
+        .zip(&images)
+        .map(|((architecture, _), image)| (*architecture, image))
+        .collect();
+    let name = registry.add_list("app/web:1", &list);
+    names(&desk, &[&name]);
+    builds(
+        &desk,
+        &[
+            "--insecure-registry",
+            &registry.name,
+            "--platform",
+            "linux/amd64,linux/s390x",
+        ],
+    );
+    let blobs = "registry/docker/registry/v2/blobs/sha256";
+    for (place, (architecture, _)) in platforms.iter().enumerate() {
+        let inside = desk.ok(&[
+            "ls",
+            "-R",
+            "--platform",
+            &format!("linux/{architecture}"),
+            "app:v1",
+            blobs,
+        ]);
+        for (other, image) in images.iter().enumerate() {
+            assert_eq!(
+                inside.contains(&image.layer().hex().to_string()),
+                place == other,
+                "{architecture}: {inside}"
+            );
+        }
+        desk.ok(&["check", "--platform", &format!("linux/{architecture}"), "app:v1"]);
+    }
+    for image in &images {
+        assert_eq!(registry.asked(&image.layer().to_string()), 1, "each travels once");
+    }
+}
+
+#[test]
 fn images_of_an_archive_are_taken_as_they_are() {
     let desk = Desk::new();
     // No layer of a ClusterImage could be made of these.

@@ -204,6 +204,50 @@ fn an_image_that_the_policy_of_this_machine_refuses_is_not_loaded() {
 }
 
 #[test]
+fn an_image_that_the_policy_of_this_machine_refuses_reaches_no_host() {
+    let desk = desk();
+    let key = desk.path("gantry.pub").display().to_string();
+    desk.file(
+        "policy.json",
+        format!(r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{key}"}}]}}"#),
+    );
+    desk.ok(&["token", "create"]);
+    // Whoever asks for the host is seen here.
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let udp = std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    udp.set_nonblocking(true).unwrap();
+    desk.file(
+        "Clusterfile",
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {name: demo}\nspec:\n  image: demo:v1\n  \
+         hosts: [{ips: [127.0.0.1], roles: [master]}]\n",
+    );
+    let port = port.to_string();
+    for words in [
+        ["apply", "-f", "Clusterfile", "--agent-port", &port].as_slice(),
+        &["stage", "-f", "Clusterfile", "--agent-port", &port],
+        &["plan", "-f", "Clusterfile", "--agent-port", &port],
+        &["run", "demo:v1", "-m", "127.0.0.1", "-y", "--agent-port", &port],
+    ] {
+        let said = desk.fails(6, words);
+        assert!(
+            said.contains("image demo:v1 (") && said.contains("policy.json: it is not signed"),
+            "{words:?}: {said}"
+        );
+        assert!(said.contains("nothing was changed"), "{words:?}: {said}");
+    }
+    assert!(tcp.accept().is_err() && udp.recv_from(&mut [0]).is_err());
+    assert!(!desk.path("root/clusters/demo/plan.json").exists());
+
+    // Once it is signed, the host is asked.
+    desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    let apply = ["apply", "-f", "Clusterfile", "--agent-port", &port];
+    desk.fails(7, &[&apply[..], &["--connect-timeout", "1s"]].concat());
+    assert!(udp.recv_from(&mut [0]).is_ok());
+}
+
+#[test]
 fn a_name_that_is_signed_has_no_tag() {
     let desk = desk();
     for (name, tag) in [("hub.example/demo:v1", ":v1"), ("demo:latest", ":latest")] {

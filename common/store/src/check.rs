@@ -89,6 +89,16 @@ impl Store {
         Ok(report)
     }
 
+    /// What is wrong with a blob, which is read whole; none when it is what its digest says. Who needs it is not asked.
+    #[must_use]
+    pub fn blob_damage(&self, digest: &Digest) -> Option<Damage> {
+        self.check_blob(digest).map(|reason| Damage {
+            path: self.blobs().path(digest),
+            reason,
+            images: Vec::new(),
+        })
+    }
+
     /// Which images need which blob. An image that cannot be walked is damage.
     fn users(&self, references: &References, damage: &mut Vec<Damage>) -> BTreeMap<Digest, Vec<String>> {
         let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use gantry_model::{Digest, TocLocation};
+use gantry_model::{Digest, LayerDescriptor, TocLocation};
 
 use crate::layer_writer::footer;
 use crate::limits::MAX_TOC_LEN;
 use crate::receive::content;
 use crate::toc::names;
-use crate::{EntryKind, LayerError, Scratch, Store, Toc, TocEntry};
+use crate::{EntryKind, LayerError, Scratch, Store, Toc, TocEntry, TocError};
 
 /// A layer's blob, opened for sending chunks of it. Share it by reference: reading needs no lock.
 #[derive(Debug)]
@@ -65,6 +65,22 @@ impl ChunkSource {
             toc_bytes,
             location,
         })
+    }
+
+    /// Opens the blob of a layer of an image, whose table of contents has to be the one that the image names.
+    ///
+    /// # Errors
+    /// Like [`ChunkSource::open`], and when it is another table of contents.
+    pub fn open_verified(store: &Store, layer: &LayerDescriptor) -> Result<Self, LayerError> {
+        let source = Self::open(store, &layer.digest)?;
+        let (expected, found) = (layer.toc.digest, source.location.digest);
+        if found != expected {
+            return Err(LayerError::Toc {
+                layer: layer.digest,
+                source: TocError::WrongDigest { expected, found },
+            });
+        }
+        Ok(source)
     }
 
     /// The layer.

@@ -150,7 +150,7 @@ impl<'a> Builder<'a> {
     }
 
     fn grow(&mut self, layer: &LayerDescriptor) -> anyhow::Result<()> {
-        let source = ChunkSource::open(self.store, &layer.digest).map_err(layer_error)?;
+        let source = ChunkSource::open_verified(self.store, layer).map_err(layer_error)?;
         self.tree.add(source.toc());
         self.cache.grow(layer);
         Ok(())

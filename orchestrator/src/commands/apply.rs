@@ -114,7 +114,9 @@ fn apply(
     args: &ApplyArgs,
     context: &Context,
 ) -> anyhow::Result<ExitCode> {
-    let image = wanted.image(&connect::store(context)?)?;
+    let store = connect::store(context)?;
+    let _nothing_vanishes = store.share().map_err(super::store_error)?;
+    let image = wanted.image(&store)?;
     let state = State::new(context.root());
     let dialer = connect::dialer(context, &args.connect)?;
     let cluster = state.cluster(wanted.cluster());
@@ -220,7 +222,8 @@ impl ExecuteArgs {
             drop(events);
             outcome
         };
-        let (outcome, ()) = tokio::join!(execute, show);
+        let (mut outcome, ()) = tokio::join!(execute, show);
+        tokio::task::block_in_place(|| outcome.find_damage(plan, dialer.store()));
         anstream::eprint!("{}", summary::summary(plan, &outcome, started.elapsed()));
         self.end(&outcome)?;
         Ok(outcome)

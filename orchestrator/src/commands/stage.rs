@@ -46,7 +46,9 @@ pub struct Args {
 /// When anything before the execution refuses; failures of hosts are reported and give the exit code.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let wanted = Wanted::read(&args.file)?;
-    let image = wanted.image(&connect::store(context)?)?;
+    let store = connect::store(context)?;
+    let _nothing_vanishes = store.share().map_err(super::store_error)?;
+    let image = wanted.image(&store)?;
     let dialer = connect::dialer(context, &args.connect)?;
     let cluster = State::new(context.root()).cluster(wanted.cluster());
     let _lock = cluster.lock("stage")?;

@@ -1,9 +1,10 @@
 //! This module owns [`RunOutcome`]: what became of each host, and the exit code that follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use gantry_model::{ExitCode, StepId, StepOutcome};
+use gantry_model::{Digest, ExitCode, StepAction, StepId, StepOutcome};
+use gantry_store::{Damage, Store};
 
 use crate::plan::Plan;
 use crate::session::SessionError;
@@ -18,6 +19,8 @@ pub struct RunOutcome {
     pub hosts: BTreeMap<IpAddr, HostOutcome>,
     /// The wave after which no other was started, because of a failure.
     pub stopped_after: Option<String>,
+    /// What is damaged of the layers that were to be staged, in the store they came from.
+    pub damage: Vec<Damage>,
 }
 
 /// What became of one host.
@@ -93,7 +96,7 @@ impl RunOutcome {
             .collect();
         Self {
             hosts,
-            stopped_after: None,
+            ..Self::default()
         }
     }
 
@@ -114,9 +117,32 @@ impl RunOutcome {
             .filter_map(|(host, outcome)| Some((*host, outcome.failure.as_ref()?)))
     }
 
-    /// The exit code: what all failures have in common, or whether some or all hosts failed.
+    /// Looks in `store` for damage to layers that hosts did not take: they only see that what came was not what the image says.
+    /// Reads the whole blobs of those layers.
+    pub fn find_damage(&mut self, plan: &Plan, store: &Store) {
+        let failed: BTreeSet<StepId> = self
+            .failures()
+            .filter(|(_, failure)| matches!(failure.cause, Cause::Outcome(_)))
+            .map(|(_, failure)| failure.step)
+            .collect();
+        let mut layers: BTreeSet<Digest> = BTreeSet::new();
+        for step in plan.steps().filter(|step| failed.contains(&step.id)) {
+            if let StepAction::Stage { layers: staged, .. } = &step.step.action {
+                layers.extend(staged.iter().map(|layer| layer.digest));
+            }
+        }
+        self.damage = layers
+            .iter()
+            .filter_map(|layer| store.blob_damage(layer))
+            .collect();
+    }
+
+    /// The exit code: damage here, or else what all failures have in common, or whether some or all hosts failed.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
+        if !self.damage.is_empty() {
+            return ExitCode::Verification;
+        }
         let failures: Vec<_> = self.failures().map(|(_, failure)| failure).collect();
         let code = |failure: &Failure| match &failure.cause {
             Cause::Session(error) => error.exit_code(),

@@ -79,7 +79,7 @@ impl PlanImage {
     /// Reads what planning needs of `image`, and what is at `paths` of its merged rootfs.
     ///
     /// # Errors
-    /// When a layer's table of contents cannot be read.
+    /// When a layer's table of contents cannot be read or is not the one of the image.
     pub fn read(
         store: &Store,
         image: &Image,
@@ -91,7 +91,7 @@ impl PlanImage {
         let mut templates = Templates::default();
         let mut sources = Vec::new();
         for descriptor in &image.layers {
-            let source = ChunkSource::open(store, &descriptor.digest)?;
+            let source = ChunkSource::open_verified(store, descriptor)?;
             merge_scripts(source.toc(), &mut scripts);
             templates.merge(&source);
             layers.push(PlanLayer {

@@ -110,5 +110,24 @@ fn failures(plan: &Plan, outcome: &RunOutcome) -> String {
         }
     }
     text.push('\n');
+    text.push_str(&damage(plan, outcome));
+    text
+}
+
+/// What of the image is damaged on this machine, and how it is repaired.
+fn damage(plan: &Plan, outcome: &RunOutcome) -> String {
+    let mut text = String::new();
+    for damage in &outcome.damage {
+        let (path, reason) = (damage.path.display(), &damage.reason);
+        text.push_str(&format!(
+            "The store of this machine is damaged: {path} {reason}\n"
+        ));
+    }
+    if let Some(image) = plan.image.as_ref().filter(|_| !outcome.damage.is_empty()) {
+        text.push_str(&format!(
+            "To repair: `gantry rmi {}`, then pull, load or build it again; `gantry store check` finds what else is.\n\n",
+            image.reference
+        ));
+    }
     text
 }

@@ -54,6 +54,12 @@ impl Dialer {
         }
     }
 
+    /// The store whose layers hosts fetch.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        self.fetches.store()
+    }
+
     /// Ends every session in good order. What runs on the hosts goes on.
     pub async fn close(&self) {
         let slots: Vec<Slot> = match self.slots.lock() {

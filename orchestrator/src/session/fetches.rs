@@ -78,6 +78,12 @@ impl FetchServer {
         }
     }
 
+    /// The store whose layers it serves.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Answers every stream the agent opens on `connection`, a few at a time, until the connection ends; gives how it
     /// ended. Run it as a task of its own beside the session's requests.
     ///

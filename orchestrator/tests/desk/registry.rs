@@ -55,6 +55,7 @@ impl TestImage {
 }
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const LIST: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A registry that runs as long as the test.
 pub(crate) struct Registry {
@@ -103,6 +104,30 @@ impl Registry {
             state
                 .answers
                 .insert(path, ("application/octet-stream", blob.clone()));
+        }
+        format!("{}/{tagged}", self.name)
+    }
+
+    /// Has a list of these images, for their platforms, as `REPOSITORY:TAG`. Gives its name.
+    pub(crate) fn add_list(&self, tagged: &str, images: &[(&str, &TestImage)]) -> String {
+        let (repository, tag) = tagged.rsplit_once(':').unwrap();
+        let mut entries = Vec::new();
+        for (architecture, image) in images {
+            self.add(&format!("{repository}:{tag}-{architecture}"), image);
+            entries.push(format!(
+                r#"{{"mediaType":"{MANIFEST}","digest":"{}","size":{},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#,
+                image.digest(),
+                image.manifest.len()
+            ));
+        }
+        let list = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{LIST}","manifests":[{}]}}"#,
+            entries.join(",")
+        );
+        let mut state = self.state.lock().unwrap();
+        for reference in [tag.to_owned(), Digest::of(list.as_bytes()).to_string()] {
+            let path = format!("/v2/{repository}/manifests/{reference}");
+            state.answers.insert(path, (LIST, list.clone().into_bytes()));
         }
         format!("{}/{tagged}", self.name)
     }

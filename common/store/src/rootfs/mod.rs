@@ -47,12 +47,9 @@ impl Rootfs {
         let mut rootfs = Self::default();
         let mut entries = 0;
         for layer in layers {
-            let source = ChunkSource::open(store, &layer.digest)?;
+            let source = ChunkSource::open_verified(store, layer)?;
             entries += source.toc().entries().len();
-            check(layer, &source, entries).map_err(|source| LayerError::Toc {
-                layer: layer.digest,
-                source,
-            })?;
+            check_room(&source, entries)?;
             rootfs.put_on_top(source);
         }
         Ok(rootfs)
@@ -191,22 +188,20 @@ impl Rootfs {
     }
 }
 
-/// Is it the table of contents that the image names, and is there still room for it?
-fn check(layer: &LayerDescriptor, source: &ChunkSource, entries: usize) -> Result<(), TocError> {
-    let found = source.toc_location().digest;
-    if found != layer.toc.digest {
-        return Err(TocError::WrongDigest {
-            expected: layer.toc.digest,
-            found,
-        });
+/// Is there still room for this layer, with which all have so many entries?
+fn check_room(layer: &ChunkSource, entries: usize) -> Result<(), LayerError> {
+    if entries <= MAX_ROOTFS_ENTRIES {
+        return Ok(());
     }
-    if entries > MAX_ROOTFS_ENTRIES {
-        let reason = format!(
-            "and those below it have more than the {MAX_ROOTFS_ENTRIES} entries that are looked into"
-        );
-        return Err(TocError::Malformed { toc: found, reason });
-    }
-    Ok(())
+    let reason =
+        format!("and those below it have more than the {MAX_ROOTFS_ENTRIES} entries that are looked into");
+    Err(LayerError::Toc {
+        layer: *layer.layer(),
+        source: TocError::Malformed {
+            toc: layer.toc_location().digest,
+            reason,
+        },
+    })
 }
 
 /// The parts of a path as people and links write it.
