@@ -23,6 +23,7 @@ pub mod demo_image;
 pub mod estargz;
 pub mod host;
 pub mod image_desk;
+pub mod image_memory;
 pub mod image_tree;
 pub mod kubernetes_cluster;
 pub mod kubernetes_host;

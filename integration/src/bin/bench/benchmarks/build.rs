@@ -74,17 +74,31 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     report.note("level. An uncompressed image is another job: its row is for information.");
     let (gantry, peers) = (&all[0], &all[1..]);
     report.rates(bytes, gantry, peers);
-    let speed = speed_ratio(gantry, &peers[..2]);
     report.goal(
-        "speed / the faster of umoci and buildah with gzip",
-        speed,
+        "speed / umoci",
+        speed_ratio(gantry, &peers[..1]),
         Bound::AtLeast(1.0),
+        "x",
+    );
+    report.goal(
+        "speed / buildah with gzip",
+        speed_ratio(gantry, &peers[1..2]),
+        Bound::AtLeast(2.0),
         "x",
     );
     Ok(())
 }
 
 pub(crate) fn again(settings: &Settings, report: &mut Report) -> Result<()> {
+    build_again(settings, report, true)
+}
+
+pub(crate) fn unchanged(settings: &Settings, report: &mut Report) -> Result<()> {
+    build_again(settings, report, false)
+}
+
+/// A second build, with one file `changed` or nothing.
+fn build_again(settings: &Settings, report: &mut Report, changed: bool) -> Result<()> {
     let bed = Testbed::with(&Options {
         hosts: 0,
         ..Options::default()
@@ -100,29 +114,33 @@ pub(crate) fn again(settings: &Settings, report: &mut Report) -> Result<()> {
     let memory = MemoryFolder::create()?;
     let memory = memory.path();
     let change = "head -c 100000 /dev/urandom > changed\n";
-    let before = |build: &str| format!("{change}{build}\n{change}");
+    let between = if changed { change } else { "" };
+    let before = |build: &str| format!("{change}{build}\n{between}");
     let gantry = "$GANTRY --root $OUT/gantry build -t bench/built:v1 --build-mode lite .";
-    let buildah = format!(
-        "{BUILDAH}b bud --quiet --layers --file Kubefile --tag built . >/dev/null\n\
-         b push --quiet --compression-format gzip built oci:$OUT/image:v1"
-    );
+    let bud = format!("{BUILDAH}b bud --quiet --layers --file Kubefile --tag built . >/dev/null\n");
+    // buildah compresses when the image leaves its storage; of what did not change nothing has to.
+    let (name, buildah, proof) = if changed {
+        let push = "b push --quiet --compression-format gzip built oci:$OUT/image:v1";
+        ("buildah bud --layers, push", bud + push, "image")
+    } else {
+        ("buildah bud --layers", bud, "storage")
+    };
     let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
         Scripted::new("gantry build", operator, memory.join("gantry"), gantry)
             .before(before(gantry))
             .proof("$GANTRY --root $OUT/gantry store check")
             .boxed(),
-        Scripted::new(
-            "buildah bud --layers, push",
-            operator,
-            memory.join("buildah"),
-            &buildah,
-        )
-        .before(before(&buildah))
-        .proof(is_there(&memory.join("buildah/image")))
-        .boxed(),
+        Scripted::new(name, operator, memory.join("buildah"), &buildah)
+            .before(before(&buildah))
+            .proof(is_there(&memory.join("buildah").join(proof)))
+            .boxed(),
     ];
     let all = compare(&Meter::of([operator.cgroup()]), settings.rounds, &mut contenders)?;
-    report.note("Each built the image before; then one file of 100 kB was changed, which is copied last.");
+    report.note(if changed {
+        "Each built the image before; then one file of 100 kB was changed, which is copied last."
+    } else {
+        "Each built the image before, and nothing was changed."
+    });
     report.rates(bytes, &all[0], &all[1..]);
     report.goal(
         "speed / buildah with its cache",

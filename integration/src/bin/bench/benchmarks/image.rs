@@ -40,6 +40,15 @@ impl ImageSite {
         Ok(site)
     }
 
+    /// The same tree as an image of one gzip layer, as docker has them: an OCI layout, made by umoci.
+    pub(crate) fn gzip_layout(&self) -> Result<PathBuf> {
+        self.sh(
+            "umoci init --layout $OUT/gzip && umoci new --image $OUT/gzip:v1\n\
+             umoci insert --image $OUT/gzip:v1 tree /",
+        )?;
+        Ok(self.folder("gzip"))
+    }
+
     /// A folder in memory.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.memory.path().join(name)
@@ -54,6 +63,20 @@ impl ImageSite {
     pub(crate) fn beside_skopeo(
         &self,
         settings: &Settings,
+        contenders: Vec<Box<dyn Contender + '_>>,
+        note: &str,
+        report: &mut Report,
+    ) -> Result<()> {
+        self.beside("skopeo", 1.0, settings, contenders, note, report)
+    }
+
+    /// Lets Gantry and the others take turns. Gantry comes first; next is `peer`, beside which it has to be `goal` times as fast.
+    /// Whoever comes later does another job, and is there for information.
+    pub(crate) fn beside(
+        &self,
+        peer: &str,
+        goal: f64,
+        settings: &Settings,
         mut contenders: Vec<Box<dyn Contender + '_>>,
         note: &str,
         report: &mut Report,
@@ -62,8 +85,8 @@ impl ImageSite {
         let all = compare(&meter, settings.rounds, &mut contenders)?;
         report.note(note);
         report.rates(self.bytes, &all[0], &all[1..]);
-        let speed = speed_ratio(&all[0], &all[1..]);
-        report.goal("speed / skopeo", speed, Bound::AtLeast(1.0), "x");
+        let speed = speed_ratio(&all[0], &all[1..2]);
+        report.goal(format!("speed / {peer}"), speed, Bound::AtLeast(goal), "x");
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ mod create_cluster;
 mod footprint;
 mod hand_made;
 mod image;
+mod image_memory;
 mod registries;
 mod stage;
 mod unpack;
@@ -69,6 +70,11 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         run: build::again,
     },
     Benchmark {
+        name: "build-unchanged",
+        about: "the same image once more, with nothing changed",
+        run: build::unchanged,
+    },
+    Benchmark {
         name: "push",
         about: "that image to a registry of this machine",
         run: registries::push,
@@ -77,6 +83,21 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         name: "pull",
         about: "that image from a registry of this machine",
         run: registries::pull,
+    },
+    Benchmark {
+        name: "pull-gzip",
+        about: "the same tree as docker has images, its layer gzip, from a registry of this machine",
+        run: registries::pull_gzip,
+    },
+    Benchmark {
+        name: "pull-unpack",
+        about: "the image from a registry of this machine to a folder",
+        run: registries::pull_unpack,
+    },
+    Benchmark {
+        name: "pull-unpack-gzip",
+        about: "the same tree as docker has images from a registry of this machine to a folder",
+        run: registries::pull_unpack_gzip,
     },
     Benchmark {
         name: "save",
@@ -89,8 +110,18 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         run: archives::load,
     },
     Benchmark {
+        name: "load-gzip",
+        about: "the same tree as docker has images, its layer gzip, out of an OCI archive",
+        run: archives::load_gzip,
+    },
+    Benchmark {
         name: "unpack",
         about: "that image as a folder",
         run: unpack::run,
+    },
+    Benchmark {
+        name: "image-memory",
+        about: "memory of gantry for images of 256 MiB and 1 GiB, from build to unpacking",
+        run: image_memory::run,
     },
 ];

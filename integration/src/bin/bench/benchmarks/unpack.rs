@@ -12,11 +12,7 @@ use crate::settings::Settings;
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let site = ImageSite::create(settings)?;
     let operator = site.bed.operator();
-    site.sh(
-        "umoci init --layout $OUT/gzip && umoci new --image $OUT/gzip:v1\n\
-         umoci insert --image $OUT/gzip:v1 tree /",
-    )?;
-    let (store, gzip) = (site.folder("store"), site.folder("gzip"));
+    let (store, gzip) = (site.folder("store"), site.gzip_layout()?);
     let (store, gzip) = (store.display(), gzip.display());
     let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
         Scripted::new(
