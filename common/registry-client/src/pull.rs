@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use futures_util::{TryStreamExt as _, stream};
 use gantry_model::{Digest, ImageReference};
-use gantry_store::manifest::{Index, MAX_CONFIG_LEN, MAX_LAYERS, Manifest};
-use gantry_store::{Descriptor, LoadEvent, LoadedImage, Platform, Store};
+use gantry_store::manifest::{Index, MAX_CONFIG_LEN, MAX_LAYERS, MEDIA_TYPE_CONFIG, Manifest};
+use gantry_store::{Descriptor, LoadEvent, LoadedImage, Platform, Store, StoreError};
 
 pub use self::find::FoundImage;
 pub(crate) use self::manifest::RemoteManifest;
@@ -145,7 +145,7 @@ impl RegistryClient {
             guarded.ask_guard(&asked_for, &at)
         })
         .await?;
-        self.fetch_configs(store, endpoint, &plan).await?;
+        self.fetch_configs(store, name, endpoint, &plan).await?;
         self.fetch_blobs(store, endpoint, &plan.missing(store)?).await?;
         Ok(target)
     }
@@ -154,6 +154,7 @@ impl RegistryClient {
     async fn fetch_configs(
         &self,
         store: &Store,
+        name: &ImageReference,
         endpoint: &Endpoint,
         plan: &Plan,
     ) -> Result<(), RegistryError> {
@@ -167,7 +168,13 @@ impl RegistryClient {
                 });
             }
             self.fetch_blob(endpoint, config, store).await?;
-            store.check_config(&config.digest, *layers, &format!("image {}", endpoint.repository))?;
+            let what = format!("image {}", endpoint.repository);
+            let is_of_early_sealer = store.check_config(&config.digest, *layers, &what)?;
+            if is_of_early_sealer && name.digest().is_some() {
+                let reason = "it was pushed by sealer 0.8 or an older one: here it becomes an image with another digest, and cannot \
+                              have a name with this one; pull it by its tag";
+                return Err(StoreError::malformed(what, reason).into());
+            }
         }
         Ok(())
     }
@@ -276,7 +283,11 @@ impl RegistryClient {
         let image = crate::transfer::on_thread(move || {
             let image = store.admit(&target, &name, &source, &mut event)?;
             let contents = store.contents(&name, None)?;
-            store.add_origin(&source, contents.blobs.iter().map(|blob| blob.digest))?;
+            // What early sealer pushed gets a config here, which the registry does not have.
+            let made_here =
+                |blob: &&Descriptor| image.digest != target.digest && blob.media_type == MEDIA_TYPE_CONFIG;
+            let came = contents.blobs.iter().filter(|blob| !made_here(blob));
+            store.add_origin(&source, came.map(|blob| blob.digest))?;
             Ok(image)
         })
         .await?;

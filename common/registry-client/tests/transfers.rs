@@ -9,7 +9,9 @@ use std::time::Duration;
 use gantry_model::Digest;
 use gantry_registry_client::{Event, How, Platforms, PullOptions, PushOptions, RegistryError};
 use gantry_store::Platform;
-use gantry_store::manifest::{MEDIA_TYPE_DOCKER_INDEX, MEDIA_TYPE_DOCKER_MANIFEST, MEDIA_TYPE_MANIFEST};
+use gantry_store::manifest::{
+    MEDIA_TYPE_DOCKER_INDEX, MEDIA_TYPE_DOCKER_MANIFEST, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_MANIFEST,
+};
 use serde_json::{Value, json};
 
 use self::support::{Desk, FakeRegistry, Fault, name, noise};
@@ -146,52 +148,251 @@ async fn a_list_whose_sizes_are_wrong_is_read_by_its_digests() {
     }
 }
 
-#[tokio::test]
-async fn what_early_sealer_pushed_is_named_before_its_layers_travel() {
-    let (registry, desk, image) = with_image(100_000).await;
-    let pushed = desk.store.image(&name(&image)).unwrap();
-    // As sealer 0.8 has it: its own document, with what registries want beside it.
-    let config = json!({
-        "architecture": "amd64", "os": "linux", "kind": "Image", "metadata": { "name": "kubernetes:v1.19.8" },
-        "spec": { "id": "7a", "sealer_version": "0.8.6", "image_config": { "image_type": "" },
-                  "layers": [{ "id": format!("sha256:{}", "a".repeat(64)), "type": "COPY", "value": "rootfs ." }] },
-    });
+/// A layer as sealer packed it: names without a folder before them, what is removed as `.wh.` files.
+fn packed_by_sealer(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::fast(),
+    ));
+    for (path, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_mtime(1_600_000_000);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, *content).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+/// The document of an image, as sealer 0.8 had it.
+fn document_of_sealer(platform: &Value, ids: &[&str]) -> Value {
+    let mut layers: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({ "id": format!("sha256:{}", id.repeat(64)), "type": "COPY", "value": "rootfs ." }))
+        .collect();
+    layers.push(json!({ "id": "", "type": "CMD", "value": "kubectl apply -f one.yaml" }));
+    json!({
+        "kind": "Image", "apiVersion": "", "metadata": { "name": "kubernetes:v1.19.8", "creationTimestamp": null,
+            "annotations": { "sea.aliyun.com/ClusterFile": "kind: Cluster" } },
+        "spec": { "id": "7a", "sealer_version": "v0.8.6", "platform": platform, "layers": layers, "image_config": {
+            "image_type": "", "cmd": { "parent": ["echo base"], "current": ["helm install web charts/web"] },
+            "args": { "parent": null, "current": { "N": "2" } }, "labels": { "owner": "shop" } } },
+        "status": {},
+    })
+}
+
+/// Puts an image into the registry as sealer pushed it, for one platform: the descriptor of its manifest.
+fn push_as_sealer(registry: &FakeRegistry, tag: &str, document: &Value, layers: &[Vec<u8>]) -> Value {
+    let mut config = document.clone();
+    // From 0.8 on, for those who show what is in a registry.
+    config["architecture"] = document["spec"]["platform"]["architecture"].clone();
+    config["os"] = "linux".into();
+    config["history"] = json!([{ "created_by": "COPY rootfs ." }]);
     let config = config.to_string().into_bytes();
-    registry.set_blob("team/a", config.clone());
-    let mut manifest: Value = serde_json::from_slice(&pushed.manifest_bytes).unwrap();
-    manifest["mediaType"] = MEDIA_TYPE_DOCKER_MANIFEST.into();
-    manifest["config"] = json!({
-        "mediaType": "application/vnd.docker.container.image.v1+json", "size": config.len(), "digest": Digest::of(&config),
+    let blob = |kind: &str, bytes: &[u8]| {
+        registry.set_blob("team/a", bytes.to_vec());
+        json!({ "mediaType": kind, "digest": Digest::of(bytes), "size": bytes.len() })
+    };
+    let gzip = |layer: &Vec<u8>| blob("application/vnd.docker.image.rootfs.diff.tar.gzip", layer);
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MEDIA_TYPE_DOCKER_MANIFEST,
+        "config": blob("application/vnd.docker.container.image.v1+json", &config),
+        "layers": layers.iter().map(gzip).collect::<Vec<_>>(),
     });
+    let manifest = manifest.to_string();
+    let digest = Digest::of(manifest.as_bytes());
+    registry.set_manifest("team/a", tag, MEDIA_TYPE_DOCKER_MANIFEST, manifest.clone());
     registry.set_manifest(
         "team/a",
-        "early",
+        &digest.to_string(),
         MEDIA_TYPE_DOCKER_MANIFEST,
-        manifest.to_string(),
+        manifest,
     );
+    json!({
+        "mediaType": MEDIA_TYPE_DOCKER_MANIFEST, "digest": digest, "size": 12_345, "platform": document["spec"]["platform"],
+    })
+}
+
+/// The same image in a save file, loaded.
+fn saved_by_sealer(desk: &Desk, document: &Value, files: &[(&str, &[(&str, &[u8])])]) -> gantry_store::Image {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut put = |path: String, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_mtime(1_600_000_000);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, content).unwrap();
+    };
+    for (id, files) in files {
+        for (path, content) in *files {
+            put(format!("{}/{path}", id.repeat(64)), content);
+        }
+    }
+    put(
+        format!("{}.yaml", "7a".repeat(32)),
+        document.to_string().as_bytes(),
+    );
+    let entry = json!({ "id": "7a".repeat(32), "platform": document["spec"]["platform"] });
+    let metadata = json!({ "saved:v1": { "manifests": [entry] } });
+    put("Metadata".to_owned(), metadata.to_string().as_bytes());
+    let bytes = tar.into_inner().unwrap();
+    // JSON is YAML.
+    let read_yaml = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
+    desk.store
+        .load_stream(&bytes[..], "saved.tar", None, Some(read_yaml), &mut |_| {})
+        .unwrap();
+    desk.store.image(&name("saved:v1")).unwrap()
+}
+
+#[tokio::test]
+async fn what_early_sealer_pushed_is_pulled_as_the_image_that_its_save_file_gives() {
+    let registry = FakeRegistry::start().await;
+    let image = format!("{}/team/a:v1", registry.host);
+    let noise = noise(100_000);
+    let base: &[(&str, &[u8])] = &[("etc/old.conf", b"old"), ("bin/kubelet", &noise)];
+    let upper: &[(&str, &[u8])] = &[("etc/.wh.old.conf", b""), ("etc/new.conf", b"new")];
+    let packed = [packed_by_sealer(base), packed_by_sealer(upper)];
+    let platform = json!({ "os": "linux", "architecture": Platform::host().architecture });
+    let document = document_of_sealer(&platform, &["a", "b"]);
+    let entry = push_as_sealer(&registry, "alone", &document, &packed);
+    let other = json!({ "os": "linux", "architecture": "s390x" });
+    let others = push_as_sealer(
+        &registry,
+        "other",
+        &document_of_sealer(&other, &["a"]),
+        &packed[..1],
+    );
+    // Its lists say a wrong size of everything.
+    let list =
+        json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_DOCKER_INDEX, "manifests": [entry, others] });
+    registry.set_manifest("team/a", "v1", MEDIA_TYPE_DOCKER_INDEX, list.to_string());
+
+    let desk = Desk::new();
+    let saved = saved_by_sealer(&desk, &document, &[("a", base), ("b", upper)]);
+    for tag in ["alone", "v1"] {
+        pull(&desk, &image.replace("v1", tag)).await.unwrap();
+        let pulled = desk.store.image(&name(&image.replace("v1", tag))).unwrap();
+        // Only tar streams differ: those of a save file have a folder before each name.
+        let mut config = pulled.config.clone();
+        assert_ne!(config.rootfs.diff_ids, saved.config.rootfs.diff_ids);
+        config.rootfs = saved.config.rootfs.clone();
+        assert_eq!(config, saved.config, "{tag}");
+        assert_eq!(
+            pulled.manifest().unwrap().annotations,
+            saved.manifest().unwrap().annotations
+        );
+        assert_eq!(
+            pulled.commands().unwrap(),
+            ["echo base", "helm install web charts/web"]
+        );
+        let files = |image| gantry_store::Rootfs::read(&desk.store, image).unwrap();
+        let (here, there) = (files(&pulled), files(&saved));
+        assert!(here.get("etc/new.conf").is_some() && here.get("etc/old.conf").is_none());
+        assert_eq!(
+            here.get("bin/kubelet").unwrap().kind,
+            there.get("bin/kubelet").unwrap().kind
+        );
+        // The layers themselves stay as they came.
+        let layers = pulled.manifest().unwrap().layers;
+        assert_eq!(layers[0].digest, Digest::of(&packed[0]));
+        assert_eq!(layers[0].media_type, MEDIA_TYPE_LAYER_GZIP);
+    }
+    assert!(desk.store.check().unwrap().damage.is_empty());
+
+    // The next pull fetches no layer, and a push sends none back.
     registry.seen();
-    let other = Desk::new();
-    let error = pull(&other, &image.replace("v1", "early")).await.unwrap_err();
-    let said = error.to_string();
+    pull(&desk, &image).await.unwrap();
+    desk.client()
+        .push(
+            &desk.store,
+            &name(&image),
+            &name(&image.replace("v1", "today")),
+            &PushOptions::default(),
+        )
+        .await
+        .unwrap();
+    let seen = registry.seen();
+    let digest = Digest::of(&packed[0]).to_string();
     assert!(
-        said.contains("sealer 0.8 or an older one")
-            && said.contains("`sealer save")
-            && said.contains("`gantry load"),
-        "{said}"
+        seen.iter()
+            .all(|seen| seen.method == "HEAD" || !seen.path.contains(&digest)),
+        "{seen:?}"
     );
-    let layer = pushed.layers[0].digest.to_string();
+    let fresh = Desk::new();
+    pull(&fresh, &image.replace("v1", "today")).await.unwrap();
+
+    // All platforms are one index.
+    let all = PullOptions {
+        platforms: Platforms::All,
+    };
+    fresh
+        .client()
+        .pull(&fresh.store, &name(&image), &all, |_| {})
+        .await
+        .unwrap();
+    let listed = fresh.store.platforms(&name(&image)).unwrap();
+    let listed: Vec<String> = listed
+        .iter()
+        .map(|entry| entry.platform.as_ref().unwrap().to_string())
+        .collect();
+    assert_eq!(listed, [Platform::host().to_string(), "linux/s390x".to_owned()]);
+}
+
+#[tokio::test]
+async fn what_early_sealer_pushed_and_cannot_be_taken_is_named_before_its_layers_travel() {
+    let registry = FakeRegistry::start().await;
+    let image = format!("{}/team/a:v1", registry.host);
+    let packed = packed_by_sealer(&[("etc/daemon.json", b"{}")]);
+    let platform = json!({ "os": "linux", "architecture": Platform::host().architecture });
+    let layers = [packed.clone()];
+    push_as_sealer(
+        &registry,
+        "odd",
+        &document_of_sealer(&platform, &["a", "b"]),
+        &layers,
+    );
+    let entry = push_as_sealer(&registry, "v1", &document_of_sealer(&platform, &["a"]), &layers);
+    let by_digest = format!("{image}@{}", entry["digest"].as_str().unwrap());
+    let desk = Desk::new();
+    for (wanted, reason) in [
+        (
+            image.replace("v1", "odd"),
+            "has 1 layers, where its document speaks of 2",
+        ),
+        (by_digest, "pull it by its tag"),
+    ] {
+        let error = pull(&desk, &wanted).await.unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains("sealer 0.8 or an older one") && said.contains(reason),
+            "{said}"
+        );
+        assert_eq!(error.exit_code(), gantry_model::ExitCode::Input);
+    }
+    let layer = Digest::of(&packed).to_string();
     assert!(registry.seen().iter().all(|seen| !seen.path.contains(&layer)));
-    assert!(other.store.images().unwrap().is_empty());
+    assert!(desk.store.images().unwrap().is_empty());
+
+    // A layer that is no tar stream is refused when it is here, and nothing has the name.
+    push_as_sealer(
+        &registry,
+        "broken",
+        &document_of_sealer(&platform, &["a"]),
+        &[b"no layer".to_vec()],
+    );
+    pull(&desk, &image.replace("v1", "broken")).await.unwrap_err();
+    assert!(desk.store.images().unwrap().is_empty());
 
     // Anything else that does not fit is not taken for one.
+    let mut manifest = json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_DOCKER_MANIFEST, "layers": [
+        { "mediaType": MEDIA_TYPE_LAYER_GZIP, "digest": Digest::of(&packed), "size": packed.len() }] });
     let config = json!({ "architecture": "amd64", "os": "linux" })
         .to_string()
         .into_bytes();
     registry.set_blob("team/a", config.clone());
-    manifest["config"]["digest"] = Digest::of(&config).to_string().into();
-    manifest["config"]["size"] = config.len().into();
+    manifest["config"] = json!({ "digest": Digest::of(&config), "size": config.len() });
     registry.set_manifest("team/a", "odd", MEDIA_TYPE_DOCKER_MANIFEST, manifest.to_string());
-    let said = pull(&other, &image.replace("v1", "odd"))
+    let said = pull(&desk, &image.replace("v1", "odd"))
         .await
         .unwrap_err()
         .to_string();

@@ -11,7 +11,8 @@ use crate::{Descriptor, ImageConfig, LoadEvent, LoadedImage, Store, StoreError};
 
 impl Store {
     /// Makes `name` lead to the image at `target`, whose documents and layers are here as blobs. Of an index, one
-    /// platform is enough. What the name led to before is removed, as far as nothing else needs it.
+    /// platform is enough. What the name led to before is removed, as far as nothing else needs it. An image of sealer before 0.9
+    /// becomes one of today, with a digest of its own.
     ///
     /// `source` says in errors where the image came from.
     ///
@@ -24,14 +25,22 @@ impl Store {
         source: &str,
         event: &mut dyn FnMut(LoadEvent),
     ) -> Result<LoadedImage, StoreError> {
+        let digest;
         let replaced = {
             let _nothing_vanishes = self.share()?;
-            self.take_image(target, source, event)?;
+            let came = target.digest;
+            let target = self.as_image_of_today(target, source, event)?;
+            self.take_image(&target, source, event)?;
+            if target.digest != came {
+                // The guard was asked about what the registry has.
+                self.ask_guard(name, &target)?;
+            }
             let target = Descriptor {
                 platform: None,
                 annotations: std::collections::BTreeMap::new(),
-                ..target.clone()
+                ..target
             };
+            digest = target.digest;
             self.set_reference(name, target)?
         };
         if replaced.is_some() {
@@ -39,7 +48,7 @@ impl Store {
         }
         Ok(LoadedImage {
             reference: name.clone(),
-            digest: target.digest,
+            digest,
         })
     }
 

@@ -40,8 +40,29 @@ impl Store {
         what: &str,
         event: &mut dyn FnMut(LoadEvent),
     ) -> Result<LayerDescriptor, StoreError> {
+        self.make_chunked_form(original, Some(diff_id), what, event)
+    }
+
+    /// The same of a layer of which nobody said what its tar stream's digest is. Its blob has been verified.
+    pub(crate) fn chunk_layer_of_any_content(
+        &self,
+        original: &Digest,
+        what: &str,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<LayerDescriptor, StoreError> {
+        self.make_chunked_form(original, None, what, event)
+    }
+
+    fn make_chunked_form(
+        &self,
+        original: &Digest,
+        diff_id: Option<&Digest>,
+        what: &str,
+        event: &mut dyn FnMut(LoadEvent),
+    ) -> Result<LayerDescriptor, StoreError> {
+        let is_it = |chunked: &LayerDescriptor| diff_id.is_none_or(|diff_id| chunked.diff_id == *diff_id);
         if let Some(chunked) = self.chunked_form(original)?
-            && chunked.diff_id == *diff_id
+            && is_it(&chunked)
             && self.blobs().verify(&chunked.digest, what).is_ok()
         {
             return Ok(chunked);
@@ -53,7 +74,9 @@ impl Store {
         });
         let blob = self.blobs().open(original, what)?;
         let chunked = layer_from_tar(self, blob).map_err(StoreError::layer(what))?;
-        if chunked.diff_id != *diff_id {
+        if let Some(diff_id) = diff_id
+            && !is_it(&chunked)
+        {
             let what = format!("tar stream of {what}");
             return Err(StoreError::WrongDigest {
                 what,

@@ -1,16 +1,16 @@
 //! This module owns the way from a name to an image, and how `images.json` changes.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gantry_model::{Digest, ImageReference};
-use serde::de::IgnoredAny;
 
 use crate::manifest::{
     Index, MAX_CONFIG_LEN, MAX_LAYERS, MAX_MANIFEST_LEN, MEDIA_TYPE_DOCKER_INDEX, MEDIA_TYPE_INDEX, Manifest,
 };
 use crate::references::References;
-use crate::{Descriptor, Image, ImageConfig, Platform, Store, StoreError, StoreLock, documents};
+use crate::{
+    Descriptor, Image, ImageConfig, Platform, Store, StoreError, StoreLock, documents, early_sealer,
+};
 
 impl Store {
     /// The image of this name for this host's platform.
@@ -195,31 +195,23 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) ->
 
 impl Store {
     /// Makes sure that the config with this digest, which is here as a blob, is that of an image with `layers` layers; `what` names
-    /// the image in an error.
+    /// the image in an error. Whether it is the document of an image that sealer before 0.9 pushed: [`Store::admit`] makes
+    /// another image of that, with another digest.
     ///
     /// # Errors
-    /// When it is no config, or of other layers; what sealer up to 0.8 pushed is named as that.
-    pub fn check_config(&self, digest: &Digest, layers: usize, what: &str) -> Result<(), StoreError> {
+    /// When it is neither, or of other layers.
+    pub fn check_config(&self, digest: &Digest, layers: usize, what: &str) -> Result<bool, StoreError> {
         let bytes = self
             .blobs()
             .read(digest, &format!("config of {what}"), MAX_CONFIG_LEN)?;
-        let config: ImageConfig = parse(&bytes, &format!("config of {what}"))?;
-        if config.rootfs.diff_ids.is_empty() && layers > 0 && is_of_early_sealer(&bytes) {
-            let reason = "it was pushed by sealer 0.8 or an older one, whose images in registries do not say what their layers \
-                          unpack to; where such a sealer is, `sealer pull` it there, `sealer save -o FILE` it, and `gantry load FILE`";
-            return Err(StoreError::malformed(what, reason));
+        if early_sealer::is_document(&bytes) {
+            early_sealer::check_document(&bytes, layers, what)?;
+            return Ok(true);
         }
-        check_layer_count(layers, &config, what)
+        let config: ImageConfig = parse(&bytes, &format!("config of {what}"))?;
+        check_layer_count(layers, &config, what)?;
+        Ok(false)
     }
-}
-
-/// Whether a config is the document of an image as sealer had it until 0.8: `spec.layers` in the place of `rootfs`.
-fn is_of_early_sealer(config: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Document {
-        spec: BTreeMap<String, IgnoredAny>,
-    }
-    serde_json::from_slice::<Document>(config).is_ok_and(|document| document.spec.contains_key("layers"))
 }
 
 /// A manifest and its config agree on how many layers there are, and there are not too many.

@@ -11,6 +11,7 @@ mod check_layer;
 mod chunked_forms;
 mod contents;
 mod documents;
+mod early_sealer;
 mod error;
 pub mod extension;
 mod fetched_blobs;

@@ -19,6 +19,18 @@ pub struct NewImage {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl NewImage {
+    /// The platform it is for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        Platform {
+            architecture: self.config.architecture.clone(),
+            os: self.config.os.clone(),
+            variant: self.config.variant.clone(),
+        }
+    }
+}
+
 impl Store {
     /// Stores the image and makes `name` lead to it. What the name led to before is removed, as far as nothing else
     /// needs it.
@@ -34,11 +46,7 @@ impl Store {
         image: &NewImage,
     ) -> Result<Image, StoreError> {
         let target = self.put_image(image, &format!("image {name}"))?;
-        let platform = Platform {
-            architecture: image.config.architecture.clone(),
-            os: image.config.os.clone(),
-            variant: image.config.variant.clone(),
-        };
+        let platform = image.platform();
         let replaced = self.set_reference(name, target)?;
         let added = self.image_for(name, &platform)?;
         // Removing something needs the store alone.

@@ -192,11 +192,13 @@ impl Store {
             .into_iter()
             .partition(|entry| self.is_signatures(entry, archive));
         for target in targets {
+            let names = name_in(&target).into_iter().collect();
+            // Copied from a registry to which sealer before 0.9 pushed it, perhaps.
+            let target = self.as_image_of_today(&target, archive, event)?;
             // One image may be there under many names.
             if seen.insert(target.digest) {
                 self.take_image(&target, archive, event)?;
             }
-            let names = name_in(&target).into_iter().collect();
             let target = Descriptor {
                 annotations: BTreeMap::new(),
                 ..target
