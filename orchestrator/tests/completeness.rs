@@ -395,4 +395,12 @@ fn a_control_plane_that_nobody_knows_fails_the_build() {
         !report.contains("root:"),
         "nothing of this machine is seen: {report}"
     );
+    // Of an image that the policy refuses nothing runs, not even in a sandbox.
+    desk.file("policy.json", r#"{"default": [{"type": "reject"}]}"#);
+    let report = desk.ok(&["check", "app:v1"]);
+    let refused = match am_root() {
+        true => "is refused by",
+        false => "only root may ask it",
+    };
+    assert!(report.contains(refused), "{report}");
 }

@@ -528,6 +528,64 @@ fn applications_are_launched_with_their_own_environment_and_templates() {
 }
 
 #[test]
+fn what_a_clusterfile_says_reaches_what_is_launched() {
+    let Some(desk) = desk(&[]) else { return };
+    let reach = "(exec 3<>/dev/tcp/$Peer/80) || true";
+    let clusterfile = |spec: &str| {
+        format!(
+            "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{ name: demo }}\nspec:\n  image: app:v1\n  \
+             hosts: [ {{ ips: [ 10.0.0.2 ], roles: [ master ] }} ]\n{spec}"
+        )
+    };
+    // ENV is a default; the Clusterfile's arguments count, as they do when it is applied.
+    let kubefile = format!("FROM scratch\nENV Peer=203.0.113.1\nCOPY etc etc\nCMD {reach}\n");
+    desk.file("app/Kubefile", &kubefile);
+    desk.file(
+        "app/etc/Clusterfile",
+        clusterfile("  cmd_args: [ Peer=203.0.113.2 ]\n"),
+    );
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let (rehearsal, _) = rehearsed(&desk, &[]);
+    assert_eq!(findings(&rehearsal), ["CMD 1:1 connects 203.0.113.2:80"]);
+    desk.file("Clusterfile", clusterfile("  cmd_args: [ Peer=203.0.113.3 ]\n"));
+    let (rehearsal, _) = rehearsed(&desk, &["-f", "Clusterfile"]);
+    assert_eq!(findings(&rehearsal), ["CMD 1:1 connects 203.0.113.3:80"]);
+    desk.file(
+        "Clusterfile",
+        clusterfile(&format!("  env: [ Peer=203.0.113.4 ]\n  cmd: [ '{reach}' ]\n")),
+    );
+    let (rehearsal, _) = rehearsed(&desk, &["-f", "Clusterfile"]);
+    assert_eq!(findings(&rehearsal), ["command 1:1 connects 203.0.113.4:80"]);
+    // What names something that the image does not have is refused, as an apply refuses it.
+    desk.file("Clusterfile", clusterfile("  appNames: [ web ]\n"));
+    let output = desk.run(&["check", "app:v1", "--rehearse", "-f", "Clusterfile"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("Clusterfile:7:") && said.contains("web"), "{said}");
+
+    desk.file(
+        "app/Kubefile",
+        format!(
+            "FROM scratch\nAPP web local://web\nAPPENV web Peer=203.0.113.5\nAPPCMDS web [\"{reach}\"]\n\
+             APP db local://web\nAPPENV db Peer=203.0.113.6\nAPPCMDS db [\"{reach}\"]\nLAUNCH [\"web\"]\n"
+        ),
+    );
+    desk.file("app/web/up.sh", "");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    let applications = "  appNames: [ db, web ]\n---\napiVersion: sealer.io/v2\nkind: Application\nmetadata: { name: apps }\nspec:\n  \
+                        configs: [ { name: db, env: [ Peer=203.0.113.7 ] } ]\n";
+    desk.file("Clusterfile", clusterfile(applications));
+    let (rehearsal, _) = rehearsed(&desk, &["-f", "Clusterfile"]);
+    assert_eq!(
+        findings(&rehearsal),
+        [
+            "application db:1 connects 203.0.113.7:80",
+            "application web:1 connects 203.0.113.5:80"
+        ]
+    );
+}
+
+#[test]
 fn a_resolver_that_is_asked_over_tcp_answers_and_names_are_listed() {
     let Some(desk) = desk(&[(
         "init.sh",

@@ -18,7 +18,7 @@ use super::run;
 const CONFIGURATION: &str = "kubeadm.json";
 
 /// Adds what kubeadm starts, if `rootfs`, an image for `platform`, brings one. Says whether that is known: where kubeadm cannot
-/// be asked is a doubt.
+/// be asked is a doubt. `refusal` is asked before anything of the image runs: why it may not.
 ///
 /// # Errors
 /// When a file of the image is damaged.
@@ -27,6 +27,7 @@ pub fn add_kubeadm_images(
     rootfs: &Rootfs,
     values: &TemplateValues,
     platform: &Platform,
+    refusal: &dyn Fn() -> Option<String>,
     contents: &RegistryContents<'_>,
     references: &mut References,
 ) -> anyhow::Result<bool> {
@@ -43,6 +44,8 @@ pub fn add_kubeadm_images(
         format!("which images it starts is not known: it is for {platform}, and this is {host}")
     } else if !rustix::process::geteuid().is_root() {
         "which images it starts is not known: only root may ask it, in a sandbox".to_owned()
+    } else if let Some(refusal) = refusal() {
+        format!("which images it starts is not known: {refusal}")
     } else {
         let mut fill = |folder: &Path| -> anyhow::Result<()> {
             fs::create_dir(folder.join("bin"))?;

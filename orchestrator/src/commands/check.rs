@@ -22,7 +22,8 @@ const MAX_PLACES_SHOWN: usize = 3;
 #[command(after_help = "\
 What is looked at: manifests/, charts/ and application/apps/ (templates and charts as the
 image's own values make them), lists in imageList, and what the image's kubeadm says, which is
-asked as nobody in a sandbox that has no network and nothing of this machine.
+asked as nobody in a sandbox that has no network and nothing of this machine, and not at all where
+this machine's policy refuses the image.
 Exit status 6: something is missing or damaged, or a script needs a network; with --strict also
 when something cannot be told.
 
@@ -38,6 +39,7 @@ Examples:
   gantry check kubernetes:v1.31.4
   sudo gantry check kubernetes:v1.31.4 --rehearse
   sudo gantry check shop:v7 --rehearse --strict --script-timeout 10m -e Zone=a
+  sudo gantry check shop:v7 --rehearse -f Clusterfile    as its env, cmd_args and applications want it
   gantry check shop:v7 --ignored-image-list absent.txt
   gantry check shop:v7 -o json | jq -r '.missing[].image'")]
 pub struct Args {
@@ -80,8 +82,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let extension = image.extension().map_err(super::store_error)?;
     let values = TemplateValues::new(&image.env(), extension.as_ref());
     let names = image.container_images().map_err(super::store_error)?;
-    let report = look(&store, &rootfs, &values, &names, &ignored, &platform)?;
     let name = store.find_name(&args.image).map_err(super::store_error)?;
+    let refusal = || store.accepted(&name, &image).err().map(|error| error.to_string());
+    let kubeadm_of = KubeadmOf {
+        store: &store,
+        platform: &platform,
+        refusal: &refusal,
+    };
+    let report = look(&rootfs, &values, &names, &ignored, &kubeadm_of)?;
     let rehearsed = args.rehearsal.run(&store, &image, &name, &rootfs, context)?;
     match args.output {
         OutputFormat::Table => {
@@ -141,14 +149,26 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
+/// What it takes to ask an image's kubeadm.
+struct KubeadmOf<'a> {
+    store: &'a Store,
+    platform: &'a Platform,
+    /// Why this machine's policy refuses the image.
+    refusal: &'a dyn Fn() -> Option<String>,
+}
+
 fn look(
-    store: &Store,
     rootfs: &Rootfs,
     values: &TemplateValues,
     names: &[ContainerImage],
     ignored: &IgnoredImages,
-    platform: &Platform,
+    kubeadm_of: &KubeadmOf<'_>,
 ) -> anyhow::Result<Report> {
+    let KubeadmOf {
+        store,
+        platform,
+        refusal,
+    } = *kubeadm_of;
     let scan = scan(rootfs, values).map_err(super::layer_error)?;
     if let Some(mistakes) = scan.mistakes.into_iter().next() {
         anstream::eprint!("{}", mistakes.render(true));
@@ -157,7 +177,15 @@ fn look(
     let mut references = scan.references;
     let contents = RegistryContents::read(rootfs).map_err(super::layer_error)?;
     let contents = contents.with_names(names.iter().map(|image| image.image.as_str()));
-    add_kubeadm_images(store, rootfs, values, platform, &contents, &mut references)?;
+    add_kubeadm_images(
+        store,
+        rootfs,
+        values,
+        platform,
+        refusal,
+        &contents,
+        &mut references,
+    )?;
     let references = references.without(|image| ignored.contains(image));
     Report::of(&references, &contents, platform).map_err(super::layer_error)
 }

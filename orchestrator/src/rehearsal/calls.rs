@@ -1,5 +1,6 @@
 //! This module owns what runs on the host of a rehearsal, in which order: scripts, plugins, and what is launched.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use gantry_model::CommandMoment;
@@ -38,7 +39,7 @@ pub(super) fn calls(
     let at = |when| commands(clusterfile, when);
     let mut launched = at(CommandMoment::Commands);
     if launched.is_empty() {
-        launched = launch(image)?;
+        launched = launch(image, clusterfile)?;
     }
     Ok([
         at(CommandMoment::BeforeInstall),
@@ -59,37 +60,68 @@ pub(super) fn calls(
 fn commands(clusterfile: &Clusterfile, when: CommandMoment) -> Vec<ScriptCall> {
     let own = clusterfile.commands.iter().filter(|command| command.when == when);
     let own = own.filter(|command| command.is_for(clusterfile, clusterfile.first_master()));
+    let env = match when {
+        CommandMoment::Commands => clusterfile.command_arguments.clone(),
+        _ => BTreeMap::new(),
+    };
     own.map(|command| {
         let title = command.origin.title();
         let name = match &command.file {
             Some(file) => format!("{title} of {file}"),
             None => title,
         };
-        in_rootfs(&name, command.text.clone())
+        in_rootfs(&name, command.text.clone(), env.clone())
     })
     .collect()
 }
 
-/// What the image itself launches.
-fn launch(image: &Image) -> anyhow::Result<Vec<ScriptCall>> {
+/// What is launched of the image: the applications that `clusterfile` names, else what the image says itself.
+fn launch(image: &Image, clusterfile: &Clusterfile) -> anyhow::Result<Vec<ScriptCall>> {
+    let applications = launched(image, clusterfile)?;
+    if !applications.is_empty() || clusterfile.applications.launched.is_some() {
+        let calls = applications.iter().map(|application| {
+            let name = &application.name;
+            let own = clusterfile.applications.settings.get(name);
+            let text = own.and_then(|settings| settings.text(name));
+            let text = text.unwrap_or_else(|| application.command());
+            in_rootfs(
+                &format!("application {name}"),
+                text,
+                own_environment(application, clusterfile),
+            )
+        });
+        return Ok(calls.collect());
+    }
     let lines = image.commands().map_err(store_error)?;
-    let launched = launched(image)?;
     let calls = lines.into_iter().enumerate().map(|(at, line)| {
-        let name = match launched.get(at) {
-            Some(application) => format!("application {}", application.name),
-            None => format!("CMD {}", at + 1),
-        };
-        in_rootfs(&name, line)
+        in_rootfs(
+            &format!("CMD {}", at + 1),
+            line,
+            clusterfile.command_arguments.clone(),
+        )
     });
     Ok(calls.collect())
 }
 
+/// What only `application` finds in its environment: what the image has for it, under what `clusterfile` says.
+pub(super) fn own_environment(
+    application: &Application,
+    clusterfile: &Clusterfile,
+) -> BTreeMap<String, String> {
+    let own = application.environment();
+    let mut env: BTreeMap<String, String> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let settings = clusterfile.applications.settings.get(&application.name);
+    env.extend(settings.map(|settings| settings.env.clone()).unwrap_or_default());
+    env
+}
+
 /// Bash reads `text` in the rootfs.
-fn in_rootfs(name: &str, text: String) -> ScriptCall {
+fn in_rootfs(name: &str, text: String, env: BTreeMap<String, String>) -> ScriptCall {
     ScriptCall {
         name: shown(name),
         words: vec!["-c".to_owned(), text],
         folder: ROOTFS.into(),
+        env,
         follower: None,
     }
 }
@@ -104,19 +136,29 @@ fn call(script: ScriptOfHost, image: &PlanImage) -> ScriptCall {
         name: format!("scripts/{}", script.script),
         words: std::iter::once(script.script.to_owned()).chain(args).collect(),
         folder: Path::new(ROOTFS).join("scripts"),
+        env: BTreeMap::new(),
         follower: follower.map(|script| Box::new(call(script, image))),
     }
 }
 
-/// The applications that are launched, in order; none where lines are.
-pub(super) fn launched(image: &Image) -> anyhow::Result<Vec<Application>> {
+/// The applications that are launched, in order: those that `clusterfile` names, else the image's; none where lines are.
+pub(super) fn launched(image: &Image, clusterfile: &Clusterfile) -> anyhow::Result<Vec<Application>> {
     let extension = image.extension().map_err(store_error)?.unwrap_or_default();
-    let items = extension.launched();
-    let known = items.iter().filter_map(|item| match item {
-        LaunchItem::Application(name) => extension.application(name),
-        LaunchItem::Line(_) => None,
-    });
+    let of_image = || {
+        let items = extension.launched().into_iter();
+        let name = |item| match item {
+            LaunchItem::Application(name) => Some(name),
+            LaunchItem::Line(_) => None,
+        };
+        items.filter_map(name).collect()
+    };
+    let names: Vec<String> = clusterfile.applications.launched.clone().unwrap_or_else(of_image);
+    let known = names.iter().filter_map(|name| extension.application(name));
     // Those that nobody says how to launch are not.
-    let launched = known.filter(|application| !application.line().trim().is_empty());
-    Ok(launched.cloned().collect())
+    let is_clear = |application: &&Application| {
+        let settings = clusterfile.applications.settings.get(&application.name);
+        let is_said = settings.is_some_and(|settings| !settings.commands.is_empty());
+        is_said || !application.command().trim().is_empty()
+    };
+    Ok(known.filter(is_clear).cloned().collect())
 }

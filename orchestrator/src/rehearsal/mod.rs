@@ -63,7 +63,7 @@ struct RehearsalSpec {
     lower: Vec<PathBuf>,
     /// What is run, in order.
     calls: Vec<ScriptCall>,
-    /// The whole environment of scripts.
+    /// The environment of scripts.
     env: BTreeMap<String, String>,
     /// Files that are written into the rootfs: paths and texts.
     files: BTreeMap<String, String>,
@@ -86,6 +86,9 @@ struct ScriptCall {
     words: Vec<String>,
     /// The working directory.
     folder: PathBuf,
+    /// Its own environment, over that of all scripts.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
     /// What runs by itself if this one fails before it runs it.
     follower: Option<Box<Self>>,
 }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use gantry_model::{ExitCode, ImageReference, LayerDescriptor};
-use gantry_store::{Application, EntryKind, Image, Platform, Rootfs, Store, StoreError};
+use gantry_model::{ExitCode, LayerDescriptor};
+use gantry_store::{Application, EntryKind, Image, Platform, Rootfs, StoreError};
 use gantry_template::MAX_TEMPLATE_LEN;
 
-use super::calls::{calls, launched};
+use super::calls::{calls, launched, own_environment};
 use super::network::HOST;
 use super::{Doubt, ScriptCall, stand_ins};
 use crate::clusterfile::Clusterfile;
@@ -39,24 +39,20 @@ pub fn host_address() -> IpAddr {
     HOST.into()
 }
 
-/// Finds out what runs of `image` on the one host of `clusterfile`, whose address is [`host_address`]. A script takes at most
+/// Finds out what runs of `image`, read for planning as `plan_image`, on the one host of `clusterfile`, whose address is [`host_address`]. A script takes at most
 /// `time_limit_s` seconds.
 ///
 /// # Errors
 /// When this is not root, the image is for another platform, damaged, or has mistakes.
 pub fn prepare(
-    store: &Store,
     image: &Image,
-    reference: &ImageReference,
+    plan_image: &PlanImage,
     rootfs: &Rootfs,
     clusterfile: &Clusterfile,
     time_limit_s: u32,
 ) -> anyhow::Result<Prepared> {
     refuse_elsewhere(image)?;
-    let plan_image = PlanImage::read(store, image, reference, &BTreeSet::new())
-        .map_err(|error| (error.exit_code(), error))
-        .or_else(|(code, error)| Err(error).or_exit(code))?;
-    let mut env = environment_of_scripts(clusterfile, &plan_image, clusterfile.first_master());
+    let mut env = environment_of_scripts(clusterfile, plan_image, clusterfile.first_master());
     let with_plugins = plan_image.with_plugins(clusterfile);
     let refused = with_plugins.mistakes.iter().flat_map(|of_file| {
         of_file.list().iter().map(|mistake| {
@@ -66,7 +62,12 @@ pub fn prepare(
     });
     let mut doubts: Vec<Doubt> = refused.collect();
     let clusterfile = &with_plugins.clusterfile;
-    let files = rendered(rootfs, &plan_image, &launched(image)?, &env, &mut doubts)?;
+    let applications = launched(image, clusterfile)?.into_iter().map(|application| {
+        let own = own_environment(&application, clusterfile);
+        (application, own)
+    });
+    let applications: Vec<_> = applications.collect();
+    let files = rendered(rootfs, plan_image, &applications, &env, &mut doubts)?;
     env.insert("PATH".to_owned(), format!("{}:{PATH}", stand_ins::FOLDER));
     for (name, value) in [
         ("HOME", "/root"),
@@ -81,7 +82,7 @@ pub fn prepare(
     let names: BTreeSet<String> = names.map(str::to_owned).into();
     Ok(Prepared {
         layers: image.layers.clone(),
-        calls: calls(image, &plan_image, clusterfile)?,
+        calls: calls(image, plan_image, clusterfile)?,
         env,
         files,
         cluster_names: names.into_iter().collect(),
@@ -94,17 +95,14 @@ pub fn prepare(
 fn rendered(
     rootfs: &Rootfs,
     image: &PlanImage,
-    applications: &[Application],
+    applications: &[(Application, BTreeMap<String, String>)],
     env: &BTreeMap<String, String>,
     doubts: &mut Vec<Doubt>,
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     let of_host = image.templates.iter().map(|path| (path.clone(), env.clone()));
-    let of_applications = applications.iter().flat_map(|application| {
-        let own = application
-            .environment()
-            .map(|(name, value)| (name.clone(), value.clone()));
-        let env: BTreeMap<String, String> = env.clone().into_iter().chain(own).collect();
+    let of_applications = applications.iter().flat_map(|(application, own)| {
+        let env: BTreeMap<String, String> = env.clone().into_iter().chain(own.clone()).collect();
         let folder = application.folder();
         let paths: Vec<String> = rootfs.below(&folder).map(|(path, _)| path.to_owned()).collect();
         paths.into_iter().map(move |path| (path, env.clone()))

@@ -185,6 +185,7 @@ impl Running {
             .current_dir(&call.folder)
             .env_clear()
             .envs(&spec.env)
+            .envs(&call.env)
             .env("BASH_ENV", super::BASH_ENV)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)

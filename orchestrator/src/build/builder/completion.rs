@@ -109,7 +109,15 @@ impl Builder<'_> {
         }
         let contents = self.contents(recipe, rootfs)?;
         let (store, platform) = (self.store, &recipe.platform);
-        let is_known = add_kubeadm_images(store, rootfs, &values, platform, &contents, &mut references)?;
+        let is_known = add_kubeadm_images(
+            store,
+            rootfs,
+            &values,
+            platform,
+            &|| None,
+            &contents,
+            &mut references,
+        )?;
         let references = references.without(|image| wishes.ignored.contains(image));
         if !is_known && wishes.mode == BuildMode::All && has_no_control_plane(&references, &contents) {
             warn_of_doubts(references.doubts(), event);

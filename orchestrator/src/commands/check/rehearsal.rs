@@ -1,17 +1,22 @@
 //! `gantry check --rehearse`: what the scripts of an image ask a network for.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueHint;
 use gantry_model::ImageReference;
 use gantry_store::{Image, Rootfs, Store};
 use serde_json::json;
 
 use super::count;
-use crate::clusterfile::Clusterfile;
 use crate::clusterfile::compose::{Choices, PLAIN, compose};
+use crate::clusterfile::{Clusterfile, Source};
+use crate::commands::layer_error;
 use crate::commands::run::default_clusterfile;
 use crate::context::Context;
 use crate::output::Table;
+use crate::plan::PlanImage;
 use crate::rehearsal::{self, Doubt, Finding, Outcome};
 use crate::report::printable;
 
@@ -25,6 +30,10 @@ pub(super) struct RehearsalArgs {
     /// Longest time that a script may take in a rehearsal
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration, requires = "rehearse")]
     script_timeout: Duration,
+
+    /// Rehearse for the first master of this Clusterfile [default: etc/Clusterfile of the image, else a plain one]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "rehearse")]
+    file: Option<PathBuf>,
 
     /// A variable of the image's scripts in a rehearsal; may be given several times
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = crate::commands::run::variable, requires = "rehearse")]
@@ -49,20 +58,23 @@ impl RehearsalArgs {
         }
         // These are scripts of somebody, and they run as root.
         store.accepted(name, image).map_err(super::super::store_error)?;
-        let (clusterfile, doubt) = self.clusterfile(name, context)?;
+        let plan_image = PlanImage::read(store, image, name, &BTreeSet::new()).map_err(layer_error)?;
+        let (clusterfile, doubt) = self.clusterfile(name, &plan_image, context)?;
         let seconds = u32::try_from(self.script_timeout.as_secs())
             .unwrap_or(u32::MAX)
             .max(1);
-        let prepared = rehearsal::prepare(store, image, name, rootfs, &clusterfile, seconds)?;
+        let prepared = rehearsal::prepare(image, &plan_image, rootfs, &clusterfile, seconds)?;
         let mut outcome = rehearsal::rehearse(store, prepared)?;
         outcome.doubts.splice(0..0, doubt);
         Ok(Some(outcome))
     }
 
-    /// The image's own Clusterfile for the one host there is; a plain one where that says nothing without more values.
+    /// The Clusterfile that was given, or else the image's own, for the one host there is; a plain one where the image's says nothing
+    /// without more values.
     fn clusterfile(
         &self,
         name: &ImageReference,
+        image: &PlanImage,
         context: &Context,
     ) -> anyhow::Result<(Clusterfile, Option<Doubt>)> {
         let choices = Choices {
@@ -75,6 +87,13 @@ impl RehearsalArgs {
             let text = compose(file, base, &choices)?;
             Ok(Clusterfile::parse(file, &text)?.0)
         };
+        if let Some(file) = &self.file {
+            let source = Source::read(file)?;
+            let given = source.clusterfile()?;
+            source.refuse_masked()?;
+            source.check_against(&given, &image.offer())?;
+            return Ok((for_one_host(&source.file, &source.text)?, None));
+        }
         let own = default_clusterfile::of_image(name, &self.env, context)
             .and_then(|source| for_one_host(&source.file, &source.text));
         match own {
