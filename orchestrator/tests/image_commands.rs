@@ -149,6 +149,67 @@ fn a_name_is_removed_and_found_as_it_is_meant() {
 }
 
 #[test]
+fn every_id_that_is_printed_is_accepted_by_every_command() {
+    let desk = Desk::new();
+    desk.file("base/Kubefile", "FROM scratch\nCOPY a a\n");
+    desk.file("base/a", "a");
+    let platforms = "linux/amd64,linux/arm64";
+    let built = desk.ok(&["build", "-t", "both:v1", "--platform", platforms, "base"]);
+    let printed = |words: &[&str], column: usize| -> Vec<String> {
+        let lines = desk.ok(words);
+        let cells = lines
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().nth(column));
+        cells.map(|cell| cell.unwrap().to_owned()).collect()
+    };
+    let mut ids = vec![built.trim().rsplit_once('@').unwrap().1.to_owned()];
+    ids.extend(printed(&["images"], 2));
+    ids.extend(printed(&["images", "--digests"], 2));
+    ids.extend(printed(&["manifest", "inspect", "both:v1"], 1));
+    for platform in platforms.split(',') {
+        let format = "{{.Digest}} {{.Id}}";
+        let said = desk.ok(&["inspect", "--platform", platform, "-f", format, "both:v1"]);
+        ids.extend(said.split_whitespace().map(str::to_owned));
+        // The image for one platform, whatever this machine is for.
+        for id in said.split_whitespace() {
+            let of = desk.ok(&["inspect", "-f", "{{.Os}}/{{.Architecture}}", id]);
+            assert_eq!(of.trim(), platform, "{id}");
+            let error = desk.fails(2, &["inspect", "--platform", "linux/s390x", id]);
+            assert!(error.contains("not for linux/s390x"), "{error}");
+        }
+    }
+    let short: Vec<String> = ids
+        .iter()
+        .map(|id| id.trim_start_matches("sha256:")[..10].to_owned())
+        .collect();
+    ids.extend(short);
+    assert_eq!(ids.len(), 2 * (1 + 1 + 1 + 2 + 4), "{ids:?}");
+    for id in &ids {
+        for words in [
+            &["inspect", "--no-unpack"][..],
+            &["history"],
+            &["ls"],
+            &["tree"],
+            &["sbom"],
+            &["check"],
+            &["save", "-o", "saved.tar"],
+            &["manifest", "inspect"],
+        ] {
+            desk.ok(&[words, &[id.as_str()]].concat());
+        }
+        desk.ok(&["diff", id, "both:v1"]);
+        // What the row of `gantry images` stands for is the image for every platform.
+        desk.ok(&["tag", id, "again:v1"]);
+        let tagged = printed(&["manifest", "inspect", "again:v1"], 0);
+        assert_eq!(tagged, ["linux/amd64", "linux/arm64"], "{id}");
+        desk.ok(&["rmi", "again:v1"]);
+    }
+    assert_eq!(desk.ok(&["rmi", &ids[1]]), "both:v1\n");
+    assert_eq!(desk.ok(&["images", "-q"]), "");
+}
+
+#[test]
 fn a_flipped_byte_is_found_and_named_and_can_be_repaired() {
     let desk = Desk::of_an_ordinary_user();
     desk.base_context();

@@ -176,6 +176,20 @@ fn what_is_said_of_an_index_is_said_of_its_images() {
         &["--root", "there", "provenance", "--key", "other.pub", "list:v1"],
     );
 
+    // One platform's digest is enough, and so is a name of its own.
+    let alone = digest(&desk, "base:v1");
+    let by_digest = format!("list@{alone}");
+    for (words, image) in [
+        (&["load", "-t", "alone:v1", "base.tar"][..], "alone:v1"),
+        (&["rmi", "alone:v1"], &by_digest),
+        (&["images"], &alone),
+    ] {
+        desk.ok(&["save", "-o", "base.tar", "base:v1"]);
+        desk.ok(&[&["--root", "there"], words].concat());
+        let ask = ["--root", "there", "provenance", "--key", "gantry.pub", image];
+        assert_eq!(desk.json(&ask)["predicate"], said, "{image}");
+    }
+
     // What is said of the image itself comes first.
     desk.ok(&["sign", "--key", "gantry.key", "list:v1"]);
     let own = desk.json(&["provenance", "--key", "gantry.pub", "list:v1"]);

@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use desk::Desk;
+use gantry_signing::SigningKey;
+use gantry_store::Store;
 use serde_json::Value;
 
 /// A desk with an image `demo:v1` and a pair of keys.
@@ -89,6 +91,50 @@ fn an_image_for_several_platforms_is_signed_as_a_whole_and_each() {
     }
     // What was signed is each image, whatever leads to it.
     desk.ok(&["verify", "--key", "gantry.pub", "demo:arm64"]);
+}
+
+#[test]
+fn a_signature_over_an_index_speaks_for_an_image_that_is_named_by_its_digest() {
+    let desk = desk();
+    desk.ok(&["build", "-t", "demo:arm64", "--platform", "linux/arm64", "base"]);
+    desk.ok(&["save", "-o", "alone.tar", "demo:arm64"]);
+    desk.ok(&["manifest", "create", "demo:both", "demo:v1", "demo:arm64"]);
+    let arm64 = desk.ok(&["inspect", "-f", "{{.Digest}}", "demo:arm64"]);
+    let by_digest = format!("demo@{}", arm64.trim());
+    desk.ok(&["rmi", "demo:arm64"]);
+    // As `cosign sign` does it, of the index alone.
+    let store = Store::open(&desk.path("root")).unwrap();
+    let index = store.target(&"demo:both".parse().unwrap()).unwrap().digest;
+    let key: SigningKey = fs::read_to_string(desk.path("gantry.key"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    store
+        .add_signature(&index, &key.sign(index, "demo").unwrap())
+        .unwrap();
+
+    let verified = desk.ok(&["verify", "--key", "gantry.pub", &by_digest]);
+    assert!(
+        verified.contains(&index.short()) && verified.contains("all"),
+        "{verified}"
+    );
+    let said = desk.ok(&["inspect", "-f", "{{.SignedAs}}", &by_digest]);
+    assert_eq!(said.trim(), "[demo]");
+    let key = desk.path("gantry.pub").display().to_string();
+    desk.file(
+        "policy.json",
+        format!(r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{key}"}}]}}"#),
+    );
+    let policy = ["--signature-policy", "policy.json"];
+    let load = [&policy[..], &["load", "-t", "demo:alone", "alone.tar"]].concat();
+    desk.ok(&load);
+    let there = [&policy[..], &["--root", "there", "load", "alone.tar"]].concat();
+    desk.fails(6, &there);
+
+    // Who signs one platform by its digest signs no other.
+    desk.ok(&["rmi", "demo:alone"]);
+    let signed = desk.ok(&["sign", "--key", "gantry.key", &by_digest]);
+    assert_eq!(signed, format!("demo:both@{}\n", arm64.trim()));
 }
 
 #[test]

@@ -56,11 +56,7 @@ impl Store {
     /// # Errors
     /// When there is no such image.
     pub fn target(&self, reference: &ImageReference) -> Result<Descriptor, StoreError> {
-        let references = self.references()?;
-        let (_, target) = references
-            .find(reference)
-            .ok_or_else(|| references.no_such_image(reference))?;
-        Ok(target.clone())
+        self.leads_to(reference)
     }
 
     fn collect(

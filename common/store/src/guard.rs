@@ -68,7 +68,8 @@ impl Store {
         let what = format!("manifest of image {name}");
         let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
         if !is_index(&target.media_type) {
-            return (guard.decide)(&self.evidence(name, target.digest, bytes, None)?);
+            let index = self.index_of(name, &target.digest)?;
+            return (guard.decide)(&self.evidence(name, target.digest, bytes, index)?);
         }
         let index: Index = parse(&bytes, &what)?;
         let here = index
@@ -97,23 +98,32 @@ impl Store {
         Ok(evidence)
     }
 
-    /// The index that `name` leads to, if it names `image`.
+    /// The index that speaks for `image`: the one that `name` leads to, or another one that lists it and is signed
+    /// by a key that the guard knows.
     fn index_of(
         &self,
         name: &ImageReference,
         image: &Digest,
     ) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
-        let target = match self.target(name) {
-            Ok(target) if is_index(&target.media_type) => target,
-            // A saved plan's image may have lost its name since.
-            Ok(_) | Err(StoreError::NoSuchImage { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let own = self.target(name).ok().map(|target| target.digest);
+        let mut chosen = None;
+        for index in self.indexes_with(image, Some(name))? {
+            let is_signed = self
+                .known_signatures(&index, &self.signatures(&index)?)
+                .contains(&true);
+            if is_signed || own == Some(index) {
+                chosen = Some(index);
+            }
+            if is_signed {
+                break;
+            }
+        }
         let what = format!("index of image {name}");
-        let bytes = self.blobs().read(&target.digest, &what, MAX_MANIFEST_LEN)?;
-        let index: Index = parse(&bytes, &what)?;
-        let names_it = index.manifests.iter().any(|entry| entry.digest == *image);
-        Ok(names_it.then_some((target.digest, bytes)))
+        let read = |digest| {
+            let bytes = self.blobs().read(&digest, &what, MAX_MANIFEST_LEN)?;
+            Ok((digest, bytes))
+        };
+        chosen.map(read).transpose()
     }
 
     /// Which of these signatures over `image` are by keys that the guard knows; all, where there is nobody to tell.

@@ -26,11 +26,8 @@ impl Store {
     /// # Errors
     /// When there is none, or what there is of it is damaged.
     pub fn image_for(&self, reference: &ImageReference, platform: &Platform) -> Result<Image, StoreError> {
-        let references = self.references()?;
-        let (_, target) = references
-            .find(reference)
-            .ok_or_else(|| references.no_such_image(reference))?;
-        let mut image = self.resolve(target, platform, &reference.to_string())?;
+        let target = self.leads_to(reference)?;
+        let mut image = self.resolve(&target, platform, &reference.to_string())?;
         image.reference = Some(reference.clone());
         Ok(image)
     }
@@ -42,23 +39,6 @@ impl Store {
     pub fn image_by_digest(&self, digest: &Digest) -> Result<Image, StoreError> {
         let bytes = self.blobs().read(digest, "image manifest", MAX_MANIFEST_LEN)?;
         self.assemble(*digest, bytes, &format!("image {digest}"))
-    }
-
-    /// The image that a person means by `text`; see [`Store::find_name`].
-    ///
-    /// # Errors
-    /// Like [`Store::find_name`], and when what there is of the image is damaged.
-    pub fn find_image(&self, text: &str) -> Result<Image, StoreError> {
-        self.image(&self.find_name(text)?)
-    }
-
-    /// The name of the image that a person means by `text`: a name, or the first digits (at least 6) of a digest
-    /// that names lead to; of several names of one image the first.
-    ///
-    /// # Errors
-    /// When there is none, or the digits fit several.
-    pub fn find_name(&self, text: &str) -> Result<ImageReference, StoreError> {
-        self.references()?.find_text(text).cloned()
     }
 
     /// All names with their images, sorted by name. An image that is damaged gives its error in its place.
@@ -97,11 +77,7 @@ impl Store {
         name: &ImageReference,
     ) -> Result<Option<Descriptor>, StoreError> {
         let _nothing_vanishes = self.share()?;
-        let references = self.references()?;
-        let (_, target) = references
-            .find(source)
-            .ok_or_else(|| references.no_such_image(source))?;
-        let target = target.clone();
+        let target = self.leads_to(source)?;
         self.set_reference(name, target)
     }
 

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use gantry_model::{Digest, ImageReference};
+use gantry_model::ImageReference;
 use serde::{Deserialize, Serialize};
 
 use crate::{Descriptor, StoreError};
 
-/// Fewest digits of a digest that name an image.
-const MIN_ID_LEN: usize = 6;
 /// Most names an error lists.
 const LISTED: usize = 8;
 
@@ -38,36 +36,6 @@ impl References {
             .find_map(|long: ImageReference| self.images.get_key_value(&long))
     }
 
-    /// The name of the image that a person means by `text`: a name, or the first digits of a digest that names lead
-    /// to; of several names of one image the first.
-    pub(crate) fn find_text(&self, text: &str) -> Result<&ImageReference, StoreError> {
-        let wanted = text.parse::<ImageReference>();
-        if let Some((name, _)) = wanted.as_ref().ok().and_then(|wanted| self.find(wanted)) {
-            return Ok(name);
-        }
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        if digits.len() >= MIN_ID_LEN && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let fitting = self.images.iter().rev();
-            let fitting = fitting.filter(|(_, target)| target.digest.hex().starts_with(digits));
-            let by_digest: BTreeMap<Digest, _> =
-                fitting.map(|(name, target)| (target.digest, name)).collect();
-            match by_digest.len() {
-                0 => {}
-                1 => return Ok(by_digest.into_values().next().expect("there is one")),
-                _ => {
-                    return Err(StoreError::malformed(
-                        format!("image id {text}"),
-                        "it fits several images",
-                    ));
-                }
-            }
-        }
-        match wanted {
-            Ok(wanted) => Err(self.no_such_image(&wanted)),
-            Err(error) => Err(StoreError::malformed("image name", error.to_string())),
-        }
-    }
-
     /// The error that says so, with the names that were perhaps meant.
     pub(crate) fn no_such_image(&self, wanted: &ImageReference) -> StoreError {
         let wanted = wanted.to_string();
@@ -89,6 +57,8 @@ impl References {
 
 #[cfg(test)]
 mod tests {
+    use gantry_model::Digest;
+
     use super::*;
 
     fn references(names: &[&str]) -> References {
@@ -117,30 +87,27 @@ mod tests {
         for (text, name) in [
             ("nginx:1", "docker.io/library/nginx:1"),
             ("kubernetes:v1.19.8", "kubernetes:v1.19.8"),
-            (&Digest::of(b"nginx:1").short(), "docker.io/library/nginx:1"),
             (
                 &format!("other@{}", Digest::of(b"kubernetes:v1.19.8")),
                 "kubernetes:v1.19.8",
             ),
-            (
-                &Digest::of(b"kubernetes:v1.19.8").to_string(),
-                "kubernetes:v1.19.8",
-            ),
         ] {
-            assert_eq!(references.find_text(text).unwrap().to_string(), name, "{text}");
+            let found = references.find(&text.parse().unwrap()).unwrap().0;
+            assert_eq!(found.to_string(), name, "{text}");
         }
     }
 
     #[test]
     fn a_name_that_is_not_there_leads_to_what_is() {
+        let error = |references: &References, text: &str| {
+            references.no_such_image(&text.parse().unwrap()).to_string()
+        };
         let references = references(&["kubernetes:v1.19.8"]);
-        let error = references.find_text("kubernets:v1.19.8").unwrap_err().to_string();
-        assert!(error.ends_with("did you mean kubernetes:v1.19.8?"), "{error}");
-        let error = references.find_text("nginx").unwrap_err().to_string();
-        assert!(error.ends_with("it holds kubernetes:v1.19.8"), "{error}");
-        let error = References::default().find_text("nginx").unwrap_err().to_string();
-        assert!(error.contains("the store is empty"), "{error}");
-        let error = references.find_text("Kubernetes").unwrap_err().to_string();
-        assert!(error.contains("lower case"), "{error}");
+        let said = error(&references, "kubernets:v1.19.8");
+        assert!(said.ends_with("did you mean kubernetes:v1.19.8?"), "{said}");
+        let said = error(&references, "nginx");
+        assert!(said.ends_with("it holds kubernetes:v1.19.8"), "{said}");
+        let said = error(&References::default(), "nginx");
+        assert!(said.contains("the store is empty"), "{said}");
     }
 }

@@ -40,14 +40,13 @@ pub(crate) fn guard(path: PathBuf) -> Guard {
     })
 }
 
-/// What an image is signed as, by what its signatures say of themselves: they are not verified.
+/// What an image is signed as, by what its signatures and those of indexes with it say of themselves: they are not verified.
 pub(super) fn signed_as(
     store: &Store,
     name: Option<&ImageReference>,
     image: &Digest,
 ) -> Result<Vec<String>, StoreError> {
-    let index = name.map(|name| store.target(name)).transpose()?;
-    let subjects = std::iter::once(*image).chain(index.map(|target| target.digest));
+    let subjects = std::iter::once(*image).chain(store.indexes_with(image, name)?);
     let mut identities = BTreeSet::new();
     for subject in subjects {
         let signatures = store.signatures(&subject)?.into_iter();

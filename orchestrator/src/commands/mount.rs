@@ -149,8 +149,15 @@ fn is_meant(store: &Store, mounted: &MountedImage, text: &str) -> bool {
     if path.is_ok_and(|path| path == mounted.target) || text == mounted.name.to_string() {
         return true;
     }
-    let named = store.find_name(text).and_then(|name| store.target(&name));
-    named.is_ok_and(|target| target.digest == mounted.named)
+    let Ok(meant) = store.meant(text) else {
+        return false;
+    };
+    match meant.manifest {
+        Some(image) => image == mounted.image,
+        None => store
+            .target(&meant.name)
+            .is_ok_and(|target| target.digest == mounted.named),
+    }
 }
 
 /// A folder in which there is nothing that a mount would hide.

@@ -52,9 +52,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let name = store.find_name(&args.image).map_err(super::store_error)?;
     let digest = args.platform.find(&store, &args.image)?.manifest_digest;
     // What is said of an index is said of its images: others attest the index alone.
-    let index = store.target(&name).map_err(super::store_error)?.digest;
+    let indexes = store
+        .indexes_with(&digest, Some(&name))
+        .map_err(super::store_error)?;
     let mut attested = store.attestations(&digest).map_err(super::store_error)?;
-    if index != digest {
+    for index in indexes {
         attested.extend(store.attestations(&index).map_err(super::store_error)?);
     }
     // What nobody vouches for is not read where somebody is asked to.

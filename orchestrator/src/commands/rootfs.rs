@@ -1,7 +1,7 @@
 //! What commands that look into an image have in common: which image, and what is in it.
 
 use gantry_model::ExitCode;
-use gantry_store::{EntryKind, Image, Platform, Rootfs, Store, TocEntry};
+use gantry_store::{EntryKind, Image, MeantImage, Platform, Rootfs, Store, TocEntry};
 
 use crate::context::Context;
 use crate::exit::failure_hint;
@@ -21,8 +21,15 @@ impl PlatformArgs {
     /// When there is none, not for this platform, or it is damaged.
     pub(super) fn find(&self, store: &Store, text: &str) -> anyhow::Result<Image> {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        let name = store.find_name(text).map_err(super::store_error)?;
-        let image = store.image_for(&name, &platform).map_err(super::store_error)?;
+        let MeantImage { name, manifest } = store.meant(text).map_err(super::store_error)?;
+        let image = match manifest {
+            None => store.image_for(&name, &platform),
+            Some(digest) => store.image_by_digest(&digest).map(|image| Image {
+                reference: Some(name.clone()),
+                ..image
+            }),
+        };
+        let image = image.map_err(super::store_error)?;
         let (os, architecture) = (&image.config.os, &image.config.architecture);
         // An image for one platform is found whatever it is for: that is right only while nobody asks for another.
         if self.platform.is_some() && (os, architecture) != (&platform.os, &platform.architecture) {

@@ -6,7 +6,7 @@ use clap::ValueHint;
 use gantry_model::{Digest, ExitCode, ImageReference};
 use gantry_signing::SigningKey;
 use gantry_store::attestations::{Envelope, Statement};
-use gantry_store::{Descriptor, Store};
+use gantry_store::{Descriptor, MeantImage, Store};
 
 use super::provenance::is_signed_by;
 use super::{connect, image_trust, key_file};
@@ -50,11 +50,16 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let key: SigningKey = key_file::read(&args.key)?;
     let store = connect::store(context)?;
-    let name = store.find_name(&args.image).map_err(super::store_error)?;
+    let MeantImage { name, manifest } = store.meant(&args.image).map_err(super::store_error)?;
     image_trust::warn_of_damage(&store, &name).map_err(super::store_error)?;
     let identity = args.signed_as.as_deref().unwrap_or_else(|| name.name());
     let mut signed = 0;
-    for image in signable(&store, &name)? {
+    let signable = match manifest {
+        // Who names one of them means no other.
+        Some(image) => vec![image],
+        None => signable(&store, &name)?,
+    };
+    for image in signable {
         if !is_signed(&store, &image, &key, identity)? {
             let signature = key
                 .sign(image, identity)

@@ -22,10 +22,7 @@ pub struct Args {
 /// When there is no such image, or the store cannot be written.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    let image = store.find_image(&args.image).map_err(super::store_error)?;
-    let source = image
-        .reference
-        .expect("an image that was found by name or id has a name");
+    let source = store.find_name(&args.image).map_err(super::store_error)?;
     for name in &args.names {
         if let Some(replaced) = store.tag(&source, name).map_err(super::store_error)? {
             anstream::eprintln!("{name} was {} before", replaced.short());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use gantry_model::{Digest, ExitCode};
 use gantry_signing::VerificationKey;
-use gantry_store::Store;
+use gantry_store::{MeantImage, Store};
 
 use super::{connect, image_trust, key_file};
 use crate::context::Context;
@@ -61,25 +61,30 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         .map(|path| Ok((path.clone(), key_file::read(&path)?)))
         .collect::<anyhow::Result<_>>()?;
     let store = connect::store(context)?;
-    let name = store.find_name(&args.image).map_err(super::store_error)?;
+    let MeantImage { name, manifest } = store.meant(&args.image).map_err(super::store_error)?;
     let target = store.target(&name).map_err(super::store_error)?;
     image_trust::warn_of_damage(&store, &name).map_err(super::store_error)?;
-    let mut holding = holding(&store, target.digest, None, &keys)?;
+    let mut entries = store.platforms(&name).map_err(super::store_error)?;
+    entries.retain(|entry| manifest.is_none_or(|one| entry.digest == one));
+    // Of one image, every index that lists it speaks.
+    let indexes = match entries.as_slice() {
+        [only] if manifest.is_some() || only.digest == target.digest => store
+            .indexes_with(&only.digest, Some(&name))
+            .map_err(super::store_error)?,
+        _ => vec![target.digest],
+    };
+    let mut holding = Vec::new();
+    for index in indexes {
+        holding.extend(self::holding(&store, index, None, &keys)?);
+    }
     let whole = !holding.is_empty();
-    for entry in store.platforms(&name).map_err(super::store_error)? {
+    for entry in entries {
         let platform = entry.platform.as_ref().map(ToString::to_string);
-        if entry.digest == target.digest {
-            holding
-                .iter_mut()
-                .for_each(|one| one.platform.clone_from(&platform));
-            continue;
-        }
         let found = self::holding(&store, entry.digest, platform.as_deref(), &keys)?;
         if entry.is_image() && found.is_empty() && !whole {
-            return Err(not_signed(&format!(
-                "{name} for {}",
-                platform.as_deref().unwrap_or("an unnamed platform")
-            )));
+            let for_it = platform.map(|platform| format!(" for {platform}"));
+            let for_it = for_it.filter(|_| entry.digest != target.digest);
+            return Err(not_signed(&format!("{name}{}", for_it.unwrap_or_default())));
         }
         holding.extend(found);
     }
