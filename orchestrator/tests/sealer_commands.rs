@@ -66,30 +66,48 @@ fn the_current_folder_is_built_from_where_none_is_named() {
 }
 
 #[test]
-fn a_base_is_asked_for_only_where_the_command_line_says_so() {
+fn a_base_that_is_not_here_is_asked_for_and_one_that_is_here_is_not() {
     let desk = desk();
     // Nobody answers there.
     desk.file("on/Kubefile", "ARG V=1\nFROM 127.0.0.1:1/base:v${V}\n");
     let build =
         |code, words: &[&str]| desk.fails(code, &[&["build", "-t", "x:v1", "on"][..], words].concat());
+    for when in [
+        &[][..],
+        &["--pull"],
+        &["--pull=missing"],
+        &["--pull=always"],
+        &["--pull=ifnewer"],
+        &["--pull=true"],
+    ] {
+        let error = build(7, &[when, &["--retries", "0", "--build-arg", "V=7"]].concat());
+        assert!(
+            error.contains("image 127.0.0.1:1/base:v7 is not in the store")
+                && error.contains("cannot be pulled"),
+            "{when:?}: {error}"
+        );
+        assert!(error.contains("`gantry load FILE`"), "{when:?}: {error}");
+    }
+    for never in ["--pull=never", "--pull=false"] {
+        let error = build(2, &[never]);
+        assert!(
+            error.contains("on/Kubefile:2:6") && !error.contains("connect"),
+            "{error}"
+        );
+    }
+    // No network is asked for what cannot be built anyway.
+    desk.file("on/Kubefile", "FROM 127.0.0.1:1/base:v1\nCOPPY a b\n");
     let error = build(2, &[]);
     assert!(
-        error.contains("on/Kubefile:2:6") && !error.contains("connect"),
+        error.contains("did you mean COPY?") && error.contains("on/Kubefile:1:6"),
         "{error}"
     );
-    for when in [
-        "--pull",
-        "--pull=missing",
-        "--pull=always",
-        "--pull=ifnewer",
-        "--pull=true",
-    ] {
-        let error = build(7, &[when, "--retries", "0", "--build-arg", "V=7"]);
-        assert!(error.contains("127.0.0.1:1/base:v7"), "{when}: {error}");
-    }
     // One that is here is not missing, and FROM scratch names none.
+    desk.file("on/Kubefile", "FROM 127.0.0.1:1/base:v1\n");
     desk.ok(&["tag", "base:v1", "127.0.0.1:1/base:v1"]);
-    desk.ok(&["build", "-t", "x:v1", "--pull=missing", "on"]);
+    desk.ok(&["build", "-t", "x:v1", "on"]);
+    let error = build(7, &["--pull=always", "--retries", "0"]);
+    assert!(error.contains("--pull=missing"), "{error}");
     desk.ok(&["build", "-t", "x:v2", "--pull=always", "small"]);
 }
 

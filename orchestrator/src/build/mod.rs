@@ -240,7 +240,7 @@ pub fn build(
 }
 
 /// What FROM of the Kubefile names, and the platform for which it is needed when `chosen` is built for; none for `FROM scratch`,
-/// and where FROM has mistakes, which a build shows.
+/// and where the Kubefile has mistakes, which a build shows.
 #[must_use]
 pub fn base_of(options: &BuildOptions, chosen: Option<&Platform>) -> Option<(ImageReference, Platform)> {
     let asked = RefCell::new(None);
@@ -253,6 +253,9 @@ pub fn base_of(options: &BuildOptions, chosen: Option<&Platform>) -> Option<(Ima
     };
     let mut mistakes = Vec::new();
     let kubefile = kubefile::parse(&options.kubefile, &mut mistakes);
+    if !mistakes.is_empty() {
+        return None;
+    }
     recipe::prepare(&kubefile, &options.build_args, chosen, &find_base, &mut mistakes);
     asked.into_inner()
 }

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::ValueHint;
 use gantry_model::{Digest, ExitCode, ImageReference};
-use gantry_registry_client::{Platforms, PullOptions, Settings};
+use gantry_registry_client::{Platforms, PullOptions, RegistryError, Settings};
 use gantry_store::extension::{ANNOTATION_CONTAINER_IMAGES, ANNOTATION_EXTENSION};
-use gantry_store::{Platform, Store};
+use gantry_store::{Platform, Store, StoreError};
 
-use super::connect;
 use super::container_images::ContainerImageArgs;
-use super::registry::{self, registry_error};
+use super::{connect, pull, registry};
 use crate::build::{
     BuildEvent, BuildOptions, ContainerImageSource, ImageType, base_of, build, kubefile, platform,
 };
@@ -37,6 +36,8 @@ const KUBEFILE: &str = "Kubefile";
 What .kubeignore names (else .dockerignore, same syntax) stays out of the build.
 Steps that were carried out before, on the same layers with the same files, are cached; a build
 that failed goes on where it was. `gantry prune` removes what no image has.
+A base that is not in the store is pulled, as `gantry pull` does it; one that is there is used as it
+is, and no registry is asked for it.
 Directives: FROM, COPY, ADD, RUN, ENV, ARG, LABEL, MAINTAINER, KUBEVERSION,
 APP, CNI, CSI, APPENV, APPCMDS, and for what runs on the complete cluster LAUNCH, CMDS, CMD.
 
@@ -52,7 +53,8 @@ Examples:
   gantry build -t kubernetes:v1.31.4 .
   gantry build -t shop:v7 --from-archive images.tar --from-registry 10.0.0.9:5000/mirror .
   gantry build -t shop:v7 --insecure-registry hub.lab:5000 --image-list-with-auth images.yaml .
-  gantry build -t shop:v7 --pull=missing --label release=7 .         the base comes from its registry
+  gantry build -t shop:v7 --pull=always --label release=7 .          the base is the registry's newest
+  gantry build -t shop:v7 --pull=never .                             no registry is asked for the base
   gantry build -t kubernetes:v1.31.4 --platform linux/amd64,linux/arm64 .    one name for both
   gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {
@@ -118,12 +120,12 @@ enum Network {
 /// When a registry is asked for the image that FROM names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 enum PullBase {
-    /// Never: it has to be in the store
+    /// When no image of this name, for this platform, is in the store
     #[default]
+    Missing,
+    /// Never: it has to be in the store
     #[value(alias = "false")]
     Never,
-    /// When no image of this name, for this platform, is in the store
-    Missing,
     /// Always; what is in the store already does not travel
     #[value(alias = "ifnewer", alias = "true")]
     Always,
@@ -152,7 +154,8 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         labels: args.label.into_iter().collect(),
         annotations: args.annotation.into_iter().collect(),
     };
-    let store = Store::open(context.root()).map_err(super::store_error)?;
+    // What is pulled gets past this machine's policy.
+    let store = connect::store(context)?;
     pull_bases(args.pull, &store, &platforms, &options, &settings)?;
     let source = || args.container_images.source(&store, &settings);
     if platforms.len() > 1 {
@@ -182,13 +185,15 @@ fn pull_bases(
         [] => vec![None],
         platforms => platforms.iter().map(Some).collect(),
     };
-    let bases = chosen.into_iter().filter_map(|chosen| base_of(options, chosen));
-    let bases: BTreeMap<String, (ImageReference, Platform)> = bases
-        .filter(|(name, platform)| when == PullBase::Always || store.image_for(name, platform).is_err())
-        .map(|(name, platform)| (format!("{name} {platform}"), (name, platform)))
-        .collect();
+    let mut bases = BTreeMap::new();
+    for (name, platform) in chosen.into_iter().filter_map(|chosen| base_of(options, chosen)) {
+        let here = store.image_for(&name, &platform);
+        if when == PullBase::Always || here.is_err() {
+            bases.insert(format!("{name} {platform}"), (name, platform, here.err()));
+        }
+    }
     let transfers = Arc::new(Transfers::new("pulled", false));
-    for (name, platform) in bases.into_values() {
+    for (name, platform, missing) in bases.into_values() {
         let client = registry::client(settings.clone(), &transfers)?;
         let options = PullOptions {
             platforms: Platforms::One(platform),
@@ -199,14 +204,35 @@ fn pull_bases(
                 let pulled = client
                     .pull(store, &name, &options, move |event| shown.chunking(event))
                     .await;
-                pulled.map_err(registry_error)
+                pulled.map_err(|error| no_base(error, &name, missing.as_ref()))
             },
             "what arrived is kept; run the same command again to go on",
         );
         transfers.end(pulled.is_ok());
-        pulled.with_context(|| format!("{name}, which FROM names, cannot be pulled"))?;
+        pulled?;
     }
     Ok(())
+}
+
+/// The error of a base that no registry gave; why there is none in the store, if there is none.
+fn no_base(error: RegistryError, name: &ImageReference, missing: Option<&StoreError>) -> anyhow::Error {
+    let hint = match missing {
+        Some(_) => pull::of_another_registry(&error, name).unwrap_or_else(|| {
+            "`gantry load FILE` brings it in from an archive; then no registry is asked".to_owned()
+        }),
+        None => "--pull=missing takes the one that is in the store".to_owned(),
+    };
+    let why = match missing {
+        Some(missing) => {
+            let missing = missing.to_string();
+            let end = if missing.ends_with('?') { "" } else { "." };
+            format!("{missing}{end} It cannot be pulled, either")
+        }
+        None => format!("{name}, which FROM names, cannot be pulled"),
+    };
+    let code = error.exit_code();
+    let failed: Result<(), _> = Err(error).or_exit_hint(code, hint);
+    failed.expect_err("it is an error").context(why)
 }
 
 /// Builds one image after another, each under a name of its own until all are there; then one name leads to all of them.

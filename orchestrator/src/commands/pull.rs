@@ -103,24 +103,32 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// The error of a pull. A name without a registry may have been meant for another one than it leads to.
+/// The error of a pull.
 fn not_pulled(error: RegistryError, image: &ImageReference) -> anyhow::Error {
+    let Some(hint) = of_another_registry(&error, image) else {
+        return registry_error(error);
+    };
+    let code = error.exit_code();
+    let failed: Result<(), _> = Err(error).or_exit_hint(code, hint);
+    failed.expect_err("it is an error")
+}
+
+/// What to do about an image that a registry does not have: a name without one may have been meant for another than it leads to.
+pub(super) fn of_another_registry(error: &RegistryError, image: &ImageReference) -> Option<String> {
     // Registries that know nobody refuse what they do not have.
     let is_elsewhere = matches!(
         error,
         RegistryError::NotFound { .. } | RegistryError::NotLoggedIn { .. } | RegistryError::Denied { .. }
     );
     if image.domain().is_some() || !is_elsewhere {
-        return registry_error(error);
+        return None;
     }
     let of_sealer = if image.name().contains('/') {
         String::new()
     } else {
         format!(" (sealer took such names from docker.io/sealerio: `gantry pull docker.io/sealerio/{image}`)")
     };
-    let hint =
-        format!("name its registry, or write into registries.conf where names without one lead{of_sealer}");
-    let code = error.exit_code();
-    let failed: Result<(), _> = Err(error).or_exit_hint(code, hint);
-    failed.expect_err("it is an error")
+    Some(format!(
+        "name its registry, or write into registries.conf where names without one lead{of_sealer}"
+    ))
 }
