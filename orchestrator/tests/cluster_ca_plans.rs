@@ -11,8 +11,10 @@ use gantry::exit::Failure;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::cluster_ca::{Replacement, Stage, changes_hosts, makes_ca};
 use gantry::plan::{Plan, check, planner, render};
+use gantry::state::State;
 use gantry_model::{
-    CertificateKeeper, CertificateRecord, ClusterCa, ClusterName, Digest, ExitCode, StepAction, StepOutcome,
+    CertificateKeeper, CertificateRecord, ClusterCa, ClusterName, Digest, ExitCode, NodeHealth, StepAction,
+    StepOutcome,
 };
 
 use planning::*;
@@ -692,4 +694,67 @@ fn what_a_worker_alone_trusts_nobody_else_comes_to_trust() {
         let ended = stage(&inventory, &hosts).unwrap();
         assert!(matches!(ended, Stage::Replaced { .. }), "{ended:?}");
     }
+}
+
+#[test]
+fn nodes_that_nobody_asks_are_named_before_another_ca_cuts_them_off() {
+    let (inventory, hosts) = running();
+    let cluster: ClusterName = "demo".parse().unwrap();
+    let replacement = Replacement::new(&cluster, &hosts, &hosts[..2], &inventory, NonZeroUsize::MIN).unwrap();
+    let node = |name: &str, address: &str| NodeHealth {
+        name: name.into(),
+        address: address.parse().ok(),
+        version: "v1.20.2".into(),
+        problem: None,
+        cordoned: false,
+    };
+    let by_name = inventory.report(hosts[3]).unwrap().node();
+    // A host may have another address inside the cluster than it is reached by.
+    let known = [node("a", &hosts[0].to_string()), node(&by_name, "192.168.7.9")];
+    replacement.refuse_unasked(&known).unwrap();
+    replacement.refuse_unasked(&[]).unwrap();
+    let unknown = [&known[..], &[node("left-out", "10.0.0.77"), node("odd", "")]].concat();
+    let error = replacement.refuse_unasked(&unknown).unwrap_err();
+    assert!(
+        error.to_string().ends_with("left-out (10.0.0.77), odd"),
+        "{error}"
+    );
+    assert_eq!(
+        error.downcast_ref::<Failure>().unwrap().code(),
+        ExitCode::Preflight
+    );
+}
+
+#[test]
+fn a_clusterfile_that_leaves_members_out_cuts_none_of_them_off() {
+    let (clusterfile, image) = kubernetes(1, 2, "");
+    let inventory = fresh(&clusterfile);
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::new(&dir.path().join("root"));
+    let applied = plan(&clusterfile, &image, &inventory);
+    state.cluster(&clusterfile.name).save(None, &applied).unwrap();
+    let less = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  image: kubernetes:v1.20.2\n  \
+                hosts: [ { ips: [ 10.0.0.2, 10.0.0.4 ], roles: [ master ] } ]\n";
+    let file = dir.path().join("Clusterfile");
+    std::fs::write(&file, less).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gantry"))
+        .args([
+            "certs",
+            "rotate-cluster-ca",
+            "-y",
+            "--connect-timeout",
+            "1s",
+            "-f",
+        ])
+        .arg(&file)
+        .env("GANTRY_ROOT", dir.path().join("root"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(
+        said.contains("10.0.0.3 is not in the Clusterfile, and was in cluster demo"),
+        "{said}"
+    );
+    assert!(!said.contains("10.0.0.4 is not"), "{said}");
 }

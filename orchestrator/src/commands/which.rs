@@ -44,6 +44,30 @@ pub struct Which {
     pub image: Option<(String, Vec<Digest>)>,
 }
 
+impl Which {
+    /// Adds the hosts that were in the cluster when it was applied from here last, and that a Clusterfile leaves out: they are members
+    /// until an apply has taken them out. Gives them back.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub(super) fn add_applied(&mut self, state: &State) -> anyhow::Result<Vec<IpAddr>> {
+        if !known_clusters(state)?.contains(&self.cluster) {
+            return Ok(Vec::new());
+        }
+        let plan = state.cluster(&self.cluster).plan()?;
+        let applied = plan.hosts.iter().filter(|host| host.place != Place::GivenUp);
+        let mut added = Vec::new();
+        for host in applied.filter(|host| !self.hosts.contains(&host.address)) {
+            added.push(host.address);
+            if host.etcd {
+                self.masters.push(host.address);
+            }
+        }
+        self.hosts.extend(&added);
+        Ok(added)
+    }
+}
+
 impl WhichArgs {
     /// The cluster these flags name; `flag` is the one that names a Clusterfile.
     ///

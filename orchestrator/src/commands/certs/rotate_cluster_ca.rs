@@ -11,6 +11,7 @@ use crate::commands::apply::ExecuteArgs;
 use crate::commands::confirm::confirm;
 use crate::commands::connect::{self, ConnectArgs};
 use crate::commands::known_steps::refuse_unknown;
+use crate::commands::status::health;
 use crate::commands::which::Which;
 use crate::context::Context;
 use crate::exit::{failure, failure_hint};
@@ -83,10 +84,12 @@ for after 4.
 
 Every control plane has to answer. Workers that are off keep 3 from being done, and are named: both
 are trusted until then, and everything works. Run it again when they are back, or take them out of
-the Clusterfile and apply. It goes on where it stopped, whatever was killed. Meanwhile no host
-joins, and no version changes. Until 3, --abort takes the new CA out again; it is the way on, too,
-where the control plane that made it was lost. Wherever either was cut off, one of them goes on, and
-the other says so: what has begun to sign goes forward, what has begun to be taken out goes out.
+the Clusterfile and apply. Members that a file given with -f leaves out are asked as well, until an
+apply has taken them out; where the cluster has nodes besides, they are named and nothing is done.
+It goes on where it stopped, whatever was killed. Meanwhile no host joins, and no version changes.
+Until 3, --abort takes the new CA out again; it is the way on, too, where the control plane that
+made it was lost. Wherever either was cut off, one of them goes on, and the other says so: what has
+begun to sign goes forward, what has begun to be taken out goes out.
 
 The CAs of etcd and of aggregated API servers (front-proxy) stay as they are, and so do serving
 certificates that kubelets have of the cluster (serverTLSBootstrap).
@@ -112,8 +115,14 @@ enum Went {
 /// # Errors
 /// When a control plane does not answer, another command changes the hosts, or nobody can answer a question.
 pub(super) fn rotate(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let which = args.cluster.find(context)?;
+    let mut which = args.cluster.find(context)?;
     let state = State::new(context.root());
+    for host in which.add_applied(&state)? {
+        anstream::eprintln!(
+            "{host} is not in the Clusterfile, and was in cluster {} when it was applied last: it is asked, too.",
+            which.cluster
+        );
+    }
     let dialer = connect::dialer(context, &args.connect)?;
     let _lock = state.cluster(&which.cluster).lock("certs rotate-cluster-ca")?;
     let detached = "what runs on the hosts goes on, and both CAs are trusted where they were; run the same command again";
@@ -139,6 +148,11 @@ async fn go_on(args: &Args, which: &Which, dialer: &Dialer) -> anyhow::Result<Ex
         let inventory = gather(dialer, &which.hosts, Some(&which.cluster)).await;
         let replacement = replacement(args, which, &inventory)?;
         let missing = replacement.missing();
+        // Whose name is not known may be one of those that do not answer; then nothing is signed yet either.
+        if missing.is_empty() {
+            let health = health::ask(dialer, &which.cluster, &inventory).await;
+            replacement.refuse_unasked(&health.unwrap_or_default().nodes)?;
+        }
         let (plan, question) = match replacement.stage()? {
             Stage::Make(plan) => (plan, "Make another CA for the cluster? Nothing uses it yet."),
             // Also where something was left of the replacement before.

@@ -12,7 +12,7 @@ use crate::plan::renew::RENEW_BEFORE_END_S;
 use crate::session::{AgentSession as _, SessionError, Sessions};
 
 /// What the first control plane that answers says; none where no host of the cluster is a control plane.
-pub(super) async fn ask<S: Sessions>(
+pub(in crate::commands) async fn ask<S: Sessions>(
     sessions: &S,
     cluster: &ClusterName,
     inventory: &ClusterInventory,

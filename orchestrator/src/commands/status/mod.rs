@@ -1,6 +1,6 @@
 //! `gantry status`: what the agents say, and what a control plane says about its cluster.
 
-mod health;
+pub(super) mod health;
 
 use std::net::IpAddr;
 

@@ -22,6 +22,7 @@
 
 mod history;
 mod meanwhile;
+mod unasked;
 mod waves;
 mod withdraw;
 
@@ -403,6 +404,7 @@ impl<'a> Replacement<'a> {
         if !self.is_ours() {
             return Err(self.not_ours());
         }
+        self.refuse_lost_key()?;
         self.holder().ok_or_else(|| {
             failure_hint(
                 ExitCode::Failed,
@@ -413,6 +415,40 @@ impl<'a> Replacement<'a> {
                 "`gantry certs rotate-cluster-ca --abort` takes that CA out again; then begin anew. Nothing was changed",
             )
         })
+    }
+
+    /// Refuses a newest CA whose key nobody has any more where kubelets of control planes have certificates of it: the old CA alone
+    /// would refuse them, and who is the only control plane cannot leave the cluster and join it again.
+    ///
+    /// # Errors
+    /// When there is one.
+    fn refuse_lost_key(&self) -> anyhow::Result<()> {
+        let Some(new) = self.newest().filter(|_| self.holder().is_none()) else {
+            return Ok(());
+        };
+        let moved = self.kubelet_step(new).id();
+        let moved = self
+            .control_planes
+            .iter()
+            .filter(|host| self.record(**host, moved).is_some());
+        let Some(host) = moved.copied().next() else {
+            return Ok(());
+        };
+        Err(failure_hint(
+            ExitCode::Preflight,
+            format!(
+                "CA {} of cluster {} signed kubelet's certificate on control plane {host}, and no control plane has its key: \
+                 /etc/kubernetes was put back to what it was before",
+                new.fingerprint.short(),
+                self.cluster
+            ),
+            format!(
+                "put that CA's certificate and key (pki/ca.crt and pki/ca.key of a copy that was made since) on {host} as \
+                 /etc/kubernetes/pki/next-ca/ca.crt and ca.key, and run `gantry certs rotate-cluster-ca`: it goes on to its end. Where \
+                 no copy has them, hosts cannot be led back: `gantry backup` keeps what is in etcd, `gantry reset` and `gantry apply` \
+                 make the cluster anew. Nothing was changed"
+            ),
+        ))
     }
 
     /// Who has the key of the newest CA, if somebody has.

@@ -112,7 +112,7 @@ impl Replacement<'_> {
         }
     }
 
-    fn kubelet_step(&self, new: &ClusterCa) -> Step {
+    pub(super) fn kubelet_step(&self, new: &ClusterCa) -> Step {
         let action = StepAction::RenewKubeletCertificate {
             cluster: self.cluster.clone(),
             ca: new.fingerprint,

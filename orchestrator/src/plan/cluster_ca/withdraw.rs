@@ -36,6 +36,7 @@ impl Replacement<'_> {
         if !self.is_ours() {
             return Err(self.not_ours());
         }
+        self.refuse_lost_key()?;
         let signing = self.signing_before(new)?;
         let step = self.withdraw_step(new.fingerprint, &signing, Vec::new());
         let mut waves =
