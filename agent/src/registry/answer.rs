@@ -371,6 +371,7 @@ mod tests {
         let sample = Sample::new();
         // The image of another registry with the same path and tag.
         sample.tag("registry.lab_5000/hello", "1.0", &sample.index);
+        sample.tag("fd00-0-0-0-0-0-0-9.ip6.arpa_5000/hello", "1.0", &sample.index);
         let accepted = format!("{DOCKER}, application/vnd.oci.image.index.v1+json");
         let digest = async |namespace: &str| {
             let request = format!("HEAD /v2/hello/manifests/1.0{namespace}");
@@ -380,7 +381,21 @@ mod tests {
         };
         assert_eq!(digest("?ns=registry.lab:5000").await, sample.index.to_string());
         assert_eq!(digest("?ns=registry.lab%3A5000").await, sample.index.to_string());
-        for elsewhere in ["", "?ns=docker.io", "?ns=..", "?ns=../../hello"] {
+        // As containerd writes it, however the name spells the address.
+        for address in ["%5Bfd00%3A%3A9%5D%3A5000", "%5BFD00%3A0%3A%3A9%5D%3A5000"] {
+            assert_eq!(
+                digest(&format!("?ns={address}")).await,
+                sample.index.to_string(),
+                "{address}"
+            );
+        }
+        for elsewhere in [
+            "",
+            "?ns=docker.io",
+            "?ns=..",
+            "?ns=../../hello",
+            "?ns=%5Bfd00%3A%3A8%5D%3A5000",
+        ] {
             assert_eq!(digest(elsewhere).await, sample.manifest.to_string());
         }
         let blob = format!("HEAD /v2/hello/blobs/{}?ns=registry.lab:5000", sample.blob);

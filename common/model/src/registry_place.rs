@@ -1,11 +1,16 @@
 //! This module owns [`RegistryPlaces`]: where a registry that holds images of other registries has each of them.
 
+use std::net::Ipv6Addr;
+
 use crate::ImageReference;
+use crate::image_reference::{host_and_port, ipv6_in_brackets};
 
 /// Docker Hub, as names say it, and the folder it has for what has no owner.
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_TOO: &str = "index.docker.io";
 const DOCKER_LIBRARY: &str = "library";
+/// What follows an IPv6 address. Names below it are reserved for addresses (RFC 3596, section 2.5), so no other registry is called so.
+const IPV6: &str = ".ip6.arpa";
 
 /// The repositories in which the `registry/` of a ClusterImage has an image.
 ///
@@ -13,7 +18,12 @@ const DOCKER_LIBRARY: &str = "library";
 /// nginx:1.25                     docker.io/library/nginx         library/nginx
 /// registry.k8s.io/pause:3.9      registry.k8s.io/pause           pause
 /// registry.lab:5000/app/web:1    registry.lab_5000/app/web       app/web
+/// [fd00::9]:5000/app/web:1       fd00-0-0-0-0-0-0-9.ip6.arpa_5000/app/web
 /// ```
+///
+/// A name of a repository has no `[` and no `::` (the grammar of the distribution project's references), so all eight groups of an
+/// IPv6 address are written: however a name spells it, it is one place. containerd says to a mirror which registry it asks for as
+/// images name it (`?ns=[fd00::9]:5000`), so the place is found by that, and no name of a folder in its `certs.d` has to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryPlaces {
     /// The one that no image of another registry has: the registry's address, then the path. A port follows a `_`, for a
@@ -58,10 +68,16 @@ impl RegistryPlaces {
     /// The name, without tag, of an image in `repository`: its own place says the registry, the shared one does not.
     #[must_use]
     pub fn name_in(repository: &str) -> String {
-        let split = repository.split_once('/');
-        match split.and_then(|(folder, path)| Some((port_of(folder)?, path))) {
-            Some(((host, port), path)) => format!("{host}:{port}/{path}"),
-            None => repository.to_owned(),
+        let Some((folder, path)) = repository.split_once('/') else {
+            return repository.to_owned();
+        };
+        let (host, port) = match port_of(folder) {
+            Some((host, port)) => (host, format!(":{port}")),
+            None => (folder, String::new()),
+        };
+        match ipv6_of(host) {
+            Some(address) => format!("[{address}]{port}/{path}"),
+            None => format!("{host}{port}/{path}"),
         }
     }
 }
@@ -73,9 +89,25 @@ fn port_of(folder: &str) -> Option<(&str, &str)> {
     (is_host && port.parse::<u16>().is_ok()).then_some((host, port))
 }
 
+/// The IPv6 address for which `host` stands, if it is one as [`folder`] writes it.
+fn ipv6_of(host: &str) -> Option<Ipv6Addr> {
+    let address = host.strip_suffix(IPV6)?.replace('-', ":").parse().ok()?;
+    (ipv6_host(&address) == host).then_some(address)
+}
+
+fn ipv6_host(address: &Ipv6Addr) -> String {
+    let groups = address.segments().map(|group| format!("{group:x}"));
+    format!("{}{IPV6}", groups.join("-"))
+}
+
 /// What stands for the registry at `domain` in names of repositories.
 fn folder(domain: &str) -> Option<String> {
-    let folder = domain.to_ascii_lowercase().replace(':', "_");
+    let (host, port) = host_and_port(domain);
+    let folder = match (ipv6_in_brackets(host), port) {
+        (Some(address), None) => ipv6_host(&address),
+        (Some(address), Some(port)) => format!("{}_{port}", ipv6_host(&address)),
+        (None, _) => domain.to_ascii_lowercase().replace(':', "_"),
+    };
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = folder.as_bytes();
     let ends =
@@ -102,10 +134,18 @@ mod tests {
                 "app/web",
             ),
             ("localhost:5000/web", "localhost_5000/web", "web"),
+            (
+                "[::1]:5000/app/web:1",
+                "0-0-0-0-0-0-0-1.ip6.arpa_5000/app/web",
+                "app/web",
+            ),
+            ("[FD00:0:0::9]/web", "fd00-0-0-0-0-0-0-9.ip6.arpa/web", "web"),
         ] {
             let places = RegistryPlaces::of(&reference.parse().unwrap());
             assert_eq!(places.own.as_deref(), Some(own), "{reference}");
             assert_eq!(places.shared, shared, "{reference}");
+            // It is a name as the distribution project has them.
+            format!("sea.hub:5000/{own}").parse::<ImageReference>().unwrap();
         }
         let long = format!("registry.lab:5000/{}", "a".repeat(235));
         assert_eq!(
@@ -114,7 +154,17 @@ mod tests {
                 .map(|own| own.len()),
             Some(253)
         );
-        for domain in ["", "..", "a..b", "[::1]:5000", "a/../b", "_5000"] {
+        for domain in [
+            "",
+            "..",
+            "a..b",
+            "[::1]:",
+            "[::1]:x/../y",
+            "[::g]",
+            "::1",
+            "a/../b",
+            "_5000",
+        ] {
             assert_eq!(RegistryPlaces::in_registry(domain, "web").own, None, "{domain}");
         }
     }
@@ -128,6 +178,10 @@ mod tests {
             ("library/nginx", "library/nginx"),
             ("team_7/web", "team_7/web"),
             ("a.b__5000/web", "a.b__5000/web"),
+            ("0-0-0-0-0-0-0-1.ip6.arpa_5000/app/web", "[::1]:5000/app/web"),
+            ("fd00-0-0-0-0-0-0-9.ip6.arpa/web", "[fd00::9]/web"),
+            ("00-0-0-0-0-0-0-1.ip6.arpa/web", "00-0-0-0-0-0-0-1.ip6.arpa/web"),
+            ("1-2.ip6.arpa_5000/web", "1-2.ip6.arpa:5000/web"),
         ] {
             assert_eq!(RegistryPlaces::name_in(repository), name);
         }

@@ -96,6 +96,8 @@ mod tests {
             "registry.lab_5000/app/web",
             "docker.io/library/web",
             "library/web",
+            "0-0-0-0-0-0-0-1.ip6.arpa_5000/db",
+            "db",
         ]
         .map(tags);
         let tree = MergedTree::of_folders(&folders.each_ref().map(String::as_str));
@@ -110,11 +112,15 @@ mod tests {
         };
         assert_eq!(
             names(&[]),
-            ["docker.io/library/web:1", "registry.lab:5000/app/web:1"]
+            [
+                "[::1]:5000/db:1",
+                "docker.io/library/web:1",
+                "registry.lab:5000/app/web:1"
+            ]
         );
         assert_eq!(
-            names(&["registry.lab:5000/app/web:1", "web:1"]),
-            ["registry.lab:5000/app/web:1", "web:1"]
+            names(&["registry.lab:5000/app/web:1", "web:1", "[0::1]:5000/db:1"]),
+            ["registry.lab:5000/app/web:1", "web:1", "[0::1]:5000/db:1"]
         );
     }
 }

@@ -237,6 +237,30 @@ mod tests {
     }
 
     #[test]
+    fn images_of_registries_with_ipv6_addresses_keep_their_registry() {
+        let images = [
+            ("[::1]:5000/app/web:1", "one"),
+            ("[::1]:5001/app/web:1", "other"),
+            ("[0:0::1]:5000/app/db:1", "db"),
+        ];
+        let layout = layout(&images).unwrap();
+        let folder = "0-0-0-0-0-0-0-1.ip6.arpa";
+        assert_eq!(
+            leads_to(&layout, &format!("{folder}_5000/app/web:1")),
+            digest("one")
+        );
+        assert_eq!(
+            leads_to(&layout, &format!("{folder}_5001/app/web:1")),
+            digest("other")
+        );
+        assert_eq!(
+            leads_to(&layout, &format!("{folder}_5000/app/db:1")),
+            digest("db")
+        );
+        assert_eq!(leads_to(&layout, "app/web:1"), digest("one"), "it was the first");
+    }
+
+    #[test]
     fn a_digest_beside_a_tag_moves_no_tag() {
         let by_digest = format!("docker.io/app/web:1@{}", Digest::of(b"old"));
         for images in [
