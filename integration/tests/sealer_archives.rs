@@ -1,9 +1,15 @@
-//! What sealer saved is loaded. No save file of sealer is at hand: these are made here, after what is known of its forms.
+//! What sealer saved is loaded, and what it pushed is pulled. Nothing of sealer before 0.9 is at hand: save files and what is in the
+//! registry are made here, after what is known of their forms.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::fs;
+
 use gantry_integration::image_desk::ImageDesk;
+use gantry_integration::registry::{Guard, Registry};
 use gantry_integration::{Host, ImageTree, Testbed};
+use gantry_model::Digest;
+use serde_json::json;
 
 const BASE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const UPPER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -38,20 +44,29 @@ fn load_and_look(desk: &ImageDesk, commands: &[&str]) {
     assert!(loaded.starts_with("kubernetes:v1.19.8@sha256:"), "{loaded}");
     let listed = desk.gantry("ls -R kubernetes:v1.19.8").unwrap().ok().unwrap();
     assert!(listed.contains("scripts/start -> init.sh"), "{listed}");
-    assert!(!listed.contains("old.conf"), "{listed}");
+    look(desk, "kubernetes:v1.19.8", commands);
+}
+
+/// Looks at an image of the two layers.
+fn look(desk: &ImageDesk, image: &str, commands: &[&str]) {
+    let listed = desk.gantry(&format!("ls -R {image}")).unwrap().ok().unwrap();
+    assert!(
+        listed.contains("scripts/init.sh") && !listed.contains("old.conf"),
+        "{listed}"
+    );
     let inspected = desk
-        .gantry("inspect kubernetes:v1.19.8 -o json")
+        .gantry(&format!("inspect {image} -o json"))
         .unwrap()
         .ok()
         .unwrap();
     let document: serde_json::Value = serde_json::from_str(&inspected).unwrap();
-    assert_eq!(document["commands"], serde_json::json!(commands));
+    assert_eq!(document["commands"], json!(commands));
     let base = document["layers"][0]["path"].as_str().unwrap();
     desk.sh(&format!("diff --recursive saved/{BASE} {base}")).unwrap();
-    let history = desk.gantry("history kubernetes:v1.19.8").unwrap().ok().unwrap();
+    let history = desk.gantry(&format!("history {image}")).unwrap().ok().unwrap();
     assert!(history.contains("RUN rm etc/old.conf"), "{history}");
     // From here on it is an image like every other.
-    desk.gantry("save -o again.tar kubernetes:v1.19.8")
+    desk.gantry(&format!("save -o again.tar {image}"))
         .unwrap()
         .ok()
         .unwrap();
@@ -65,9 +80,9 @@ fn a_save_file_of_before_0_7_is_loaded() {
         "kind: Image\nmetadata:\n  name: kubernetes:v1.19.8\nspec:\n  id: {IMAGE}\n{}",
         layers("  - type: CMD\n    value: kubectl apply -f one.yaml\n")
     );
-    std::fs::write(desk.folder().join("saved/image_metadata.yaml"), image).unwrap();
+    fs::write(desk.folder().join("saved/image_metadata.yaml"), image).unwrap();
     let metadata = format!(r#"{{"name":"kubernetes:v1.19.8","id":"{IMAGE}"}}"#);
-    std::fs::write(desk.folder().join("saved/Metadata"), metadata).unwrap();
+    fs::write(desk.folder().join("saved/Metadata"), metadata).unwrap();
     load_and_look(&desk, &["kubectl apply -f one.yaml"]);
 }
 
@@ -81,11 +96,11 @@ fn a_save_file_of_0_8_is_loaded() {
              current:\n      - helm install web charts/web --set n=${N}\n    args:\n      current:\n        N: \"2\"\n"
         )
     );
-    std::fs::write(desk.folder().join(format!("saved/{IMAGE}.yaml")), image).unwrap();
+    fs::write(desk.folder().join(format!("saved/{IMAGE}.yaml")), image).unwrap();
     let metadata = format!(
         r#"{{"kubernetes:v1.19.8":{{"manifests":[{{"id":"{IMAGE}","platform":{{"architecture":"amd64","os":"linux"}}}}]}}}}"#
     );
-    std::fs::write(desk.folder().join("saved/Metadata"), metadata).unwrap();
+    fs::write(desk.folder().join("saved/Metadata"), metadata).unwrap();
     load_and_look(&desk, &["echo base", "helm install web charts/web --set n=${N}"]);
     let env = desk
         .gantry("inspect -f {{.Env}} kubernetes:v1.19.8")
@@ -93,6 +108,64 @@ fn a_save_file_of_0_8_is_loaded() {
         .ok()
         .unwrap();
     assert_eq!(env.trim(), "[N=2]");
+}
+
+/// Puts an image of the two layers into a registry, as sealer 0.8 pushed it.
+fn push_as_sealer(desk: &ImageDesk, image: &str) {
+    // What is removed, it packs as `.wh.` files.
+    desk.sh(&format!(
+        "rm saved/{BASE}/scripts/start saved/{UPPER}/etc/old.conf && touch saved/{UPPER}/etc/.wh.old.conf\n\
+         mkdir pushed && echo 'Directory Transport Version: 1.1' >pushed/version\n\
+         for layer in {BASE} {UPPER}; do tar -C saved/$layer -czf $layer.gz $(ls saved/$layer); done"
+    ))
+    .unwrap();
+    let document = json!({
+        "kind": "Image", "metadata": { "name": "kubernetes:v1.19.8", "creationTimestamp": null }, "status": {},
+        "architecture": "amd64", "os": "linux", "history": [{ "created_by": "COPY . ." }],
+        "spec": {
+            "id": IMAGE, "sealer_version": "v0.8.6", "platform": { "architecture": "amd64", "os": "linux" },
+            "layers": [
+                { "id": format!("sha256:{BASE}"), "type": "COPY", "value": ". ." },
+                { "id": format!("sha256:{UPPER}"), "type": "RUN", "value": "rm etc/old.conf" },
+                { "type": "CMD", "value": "kubectl apply -f one.yaml" },
+            ],
+            "image_config": { "cmd": { "parent": null, "current": ["kubectl apply -f one.yaml"] } },
+        },
+    });
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        fs::write(desk.folder().join("pushed").join(digest.hex()), bytes).unwrap();
+        json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
+    };
+    let layer = |id: &str| {
+        let bytes = fs::read(desk.folder().join(format!("{id}.gz"))).unwrap();
+        blob("application/vnd.docker.image.rootfs.diff.tar.gzip", &bytes)
+    };
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": blob("application/vnd.docker.container.image.v1+json", document.to_string().as_bytes()),
+        "layers": [layer(BASE), layer(UPPER)],
+    });
+    fs::write(desk.folder().join("pushed/manifest.json"), manifest.to_string()).unwrap();
+    desk.sh(&format!(
+        "skopeo copy --dest-tls-verify=false dir:pushed docker://{image}"
+    ))
+    .unwrap();
+}
+
+#[test]
+fn what_sealer_pushed_before_0_9_is_pulled() {
+    let desk = desk_with_layers();
+    let registry = Registry::start(&desk.folder().join("registry"), &Guard::default()).unwrap();
+    let image = format!("{}/sealer-io/kubernetes:v1.19.8", registry.host());
+    push_as_sealer(&desk, &image);
+    let pull = format!("pull --insecure {image}");
+    let pulled = desk.gantry(&pull).unwrap().ok().unwrap();
+    assert!(pulled.starts_with(&format!("{image}@sha256:")), "{pulled}");
+    look(&desk, &image, &["kubectl apply -f one.yaml"]);
+    assert_eq!(desk.gantry(&pull).unwrap().ok().unwrap(), pulled);
+    let fetched = registry.requests("GET", "/blobs/").unwrap();
+    assert_eq!(fetched, 3, "{}", registry.log().unwrap());
 }
 
 #[test]
@@ -158,7 +231,7 @@ fn hosts_get_what_sealer_saved_before_0_7_and_run_its_scripts() {
 #[test]
 fn a_list_of_0_9_is_loaded_for_every_platform() {
     let desk = desk_with_layers();
-    std::fs::write(desk.folder().join("saved/Kubefile"), "FROM scratch\nCOPY . .\n").unwrap();
+    fs::write(desk.folder().join("saved/Kubefile"), "FROM scratch\nCOPY . .\n").unwrap();
     desk.sh(&format!("rm -r saved/{UPPER} && mkdir list")).unwrap();
     for (platform, id) in [("amd64", BASE), ("arm64", UPPER)] {
         for words in [

@@ -148,8 +148,11 @@ async fn a_list_whose_sizes_are_wrong_is_read_by_its_digests() {
     }
 }
 
+/// Paths and contents of a layer's files.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 /// A layer as sealer packed it: names without a folder before them, what is removed as `.wh.` files.
-fn packed_by_sealer(files: &[(&str, &[u8])]) -> Vec<u8> {
+fn packed_by_sealer(files: Files<'_>) -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
         Vec::new(),
         flate2::Compression::fast(),
@@ -214,7 +217,7 @@ fn push_as_sealer(registry: &FakeRegistry, tag: &str, document: &Value, layers: 
 }
 
 /// The same image in a save file, loaded.
-fn saved_by_sealer(desk: &Desk, document: &Value, files: &[(&str, &[(&str, &[u8])])]) -> gantry_store::Image {
+fn saved_by_sealer(desk: &Desk, document: &Value, layers: &[(&str, Files<'_>)]) -> gantry_store::Image {
     let mut tar = tar::Builder::new(Vec::new());
     let mut put = |path: String, content: &[u8]| {
         let mut header = tar::Header::new_ustar();
@@ -223,7 +226,7 @@ fn saved_by_sealer(desk: &Desk, document: &Value, files: &[(&str, &[(&str, &[u8]
         header.set_size(content.len() as u64);
         tar.append_data(&mut header, path, content).unwrap();
     };
-    for (id, files) in files {
+    for (id, files) in layers {
         for (path, content) in *files {
             put(format!("{}/{path}", id.repeat(64)), content);
         }
@@ -249,8 +252,8 @@ async fn what_early_sealer_pushed_is_pulled_as_the_image_that_its_save_file_give
     let registry = FakeRegistry::start().await;
     let image = format!("{}/team/a:v1", registry.host);
     let noise = noise(100_000);
-    let base: &[(&str, &[u8])] = &[("etc/old.conf", b"old"), ("bin/kubelet", &noise)];
-    let upper: &[(&str, &[u8])] = &[("etc/.wh.old.conf", b""), ("etc/new.conf", b"new")];
+    let base: Files<'_> = &[("etc/old.conf", b"old"), ("bin/kubelet", &noise)];
+    let upper: Files<'_> = &[("etc/.wh.old.conf", b""), ("etc/new.conf", b"new")];
     let packed = [packed_by_sealer(base), packed_by_sealer(upper)];
     let platform = json!({ "os": "linux", "architecture": Platform::host().architecture });
     let document = document_of_sealer(&platform, &["a", "b"]);
