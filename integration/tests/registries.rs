@@ -98,6 +98,35 @@ fn what_gantry_pushed_skopeo_and_podman_read() {
     assert_eq!(missing.status, Some(2), "{missing}");
 }
 
+#[test]
+fn a_changed_byte_in_the_registry_makes_no_image() {
+    let desk = desk_with_image();
+    let registry = Registry::start(&desk.folder().join("registry"), &Guard::default()).unwrap();
+    let name = format!("{}/team/demo:v1", registry.host());
+    let pushed = desk.gantry(&format!("push demo:v1 {name} --insecure")).unwrap();
+    pushed.ok().unwrap();
+    // Of every file that it keeps, which are the manifest, the config and two layers, one after the other.
+    let blobs = desk.sh("find registry/data -path '*/blobs/*/data'").unwrap();
+    assert_eq!(blobs.lines().count(), 4, "{blobs}");
+    for (number, blob) in blobs.lines().enumerate() {
+        // What came whole the time before is not asked for again.
+        let root = format!("other-{number}");
+        desk.sh(&format!(
+            "cp {blob} whole && printf X | dd of={blob} bs=1 seek=100 conv=notrunc status=none"
+        ))
+        .unwrap();
+        let refused = desk
+            .gantry_in(&root, &format!("pull {name} --insecure --retries 0"))
+            .unwrap();
+        assert_eq!(refused.status, Some(6), "{blob}: {refused}");
+        assert_eq!(desk.gantry_in(&root, "images -q").unwrap().ok().unwrap(), "");
+        desk.sh(&format!("cp whole {blob}")).unwrap();
+        let pulled = desk.gantry_in(&root, &format!("pull {name} --insecure")).unwrap();
+        pulled.ok().unwrap();
+        desk.gantry_in(&root, "store check").unwrap().ok().unwrap();
+    }
+}
+
 /// Whether the tree is built anew or a file is put over it: what the registry holds more afterwards is what travelled.
 #[test]
 fn of_an_image_that_changed_in_one_file_less_than_a_megabyte_is_pushed() {
