@@ -1,7 +1,7 @@
 //! The tree every test host starts from: a small Debian with systemd, made once and cached.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,7 +30,7 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// Counts up when [`prepare`] changes, so that cached trees of the older kind are not used.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The cached base tree with `extra` packages, made if it is not there yet.
 ///
@@ -80,6 +80,14 @@ fn prepare(tree: &Path) -> Result<()> {
         tree.join("etc/tmpfiles.d/kmsg.conf"),
         "L /dev/kmsg - - - - /dev/null\n",
     )?;
+    let units = tree.join("etc/systemd/system");
+    fs::write(units.join("writable-cgroups.service"), WRITABLE_CGROUPS)?;
+    let wants = units.join("sysinit.target.wants");
+    fs::create_dir_all(&wants)?;
+    symlink(
+        "../writable-cgroups.service",
+        wants.join("writable-cgroups.service"),
+    )?;
     if lacks_sys_resource()? {
         let wrapper = tree.join("usr/local/sbin/runc");
         fs::write(&wrapper, RUNC_WRAPPER)?;
@@ -91,7 +99,7 @@ fn prepare(tree: &Path) -> Result<()> {
 fn mask(tree: &Path, unit: &str) -> Result<()> {
     let link = tree.join("etc/systemd/system").join(unit);
     cache::remove_tree(&link)?;
-    std::os::unix::fs::symlink("/dev/null", &link).with_context(|| format!("cannot mask {unit}"))
+    symlink("/dev/null", &link).with_context(|| format!("cannot mask {unit}"))
 }
 
 /// Whether this machine withholds `CAP_SYS_RESOURCE`, as some virtual machines do.
@@ -105,6 +113,19 @@ fn lacks_sys_resource() -> Result<bool> {
     let set = u64::from_str_radix(bounding.trim(), 16).context("CapBnd is not a number")?;
     Ok(set & (1 << CAP_SYS_RESOURCE) == 0)
 }
+
+/// Before any container engine starts: it needs to write below `/sys/fs/cgroup`, which nspawn mounts read-only on cgroup v1. A
+/// plain remount is refused as busy; a bind remount changes one mount alone.
+const WRITABLE_CGROUPS: &str = r#"[Unit]
+Description=Control groups can be written
+DefaultDependencies=no
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'for folder in /sys/fs/cgroup /sys/fs/cgroup/*; do if mountpoint -q "$folder"; then mount -o remount,bind,rw "$folder"; fi; done'
+"#;
 
 /// Stands before the `runc` an image installs, on machines without `CAP_SYS_RESOURCE` only: there a container
 /// that asks for that capability or for a negative OOM score would not start. It is part of the test host, as

@@ -287,14 +287,7 @@ impl Host {
                 return Ok(None);
             };
             Ok(matches!(state.stdout.trim(), "running" | "degraded").then_some(()))
-        })?;
-        // Container engines need to write below /sys/fs/cgroup, which nspawn mounts read-only on cgroup v1.
-        // A plain remount is refused as busy; a bind remount changes this mount alone.
-        self.must(
-            "for folder in /sys/fs/cgroup /sys/fs/cgroup/*; do \
-               mountpoint -q \"$folder\" && mount -o remount,bind,rw \"$folder\"; done; true",
-        )?;
-        Ok(())
+        })
     }
 
     fn has_exited(&self) -> Result<bool> {

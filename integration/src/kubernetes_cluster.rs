@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
 use crate::kubernetes_image::{Runtime, kubernetes_image, next_kubernetes_image};
@@ -76,7 +77,10 @@ impl Testbed {
     /// When the image cannot be made, or the file not written.
     pub fn wish_for_next_kubernetes(&self, masters: u8, nodes: u8) -> Result<&'static str> {
         let name = "kubernetes:v1.20.3";
-        symlink(next_kubernetes_image()?, self.operator().desk().join("next"))?;
+        let folder = self.operator().desk().join("next");
+        if !folder.is_symlink() {
+            symlink(next_kubernetes_image()?, folder)?;
+        }
         self.operator().must(&format!("build -t {name} next"))?;
         self.write_clusterfile_for(name, masters, nodes, "")?;
         Ok(name)
@@ -114,6 +118,16 @@ impl Testbed {
     pub fn apply_kubernetes(&self) -> Result<Applied> {
         let applied = self.operator().apply()?.ok();
         applied.with_context(|| self.kubernetes_logs())
+    }
+
+    /// How many members of etcd `gantry status` finds.
+    ///
+    /// # Errors
+    /// When it does not succeed, or says something else.
+    pub fn etcd_members(&self) -> Result<usize> {
+        let status: Value = serde_json::from_str(&self.operator().must("status -o json")?)?;
+        let members = status["health"]["etcd"].as_array().map(Vec::len);
+        members.with_context(|| format!("no members of etcd in {status:#}"))
     }
 
     /// What containers and kubelets of all hosts say, for messages.

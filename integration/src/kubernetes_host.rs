@@ -1,8 +1,8 @@
 //! What a test host needs to become a host of Kubernetes, beyond what container engines need.
 //!
 //! All of it is because the host is a container of this machine and not a machine: images know nothing of it. What
-//! every test host has already: `/dev/kmsg` and a `runc` that does without `CAP_SYS_RESOURCE` (`base_tree.rs`),
-//! cgroups that can be written (`host.rs`).
+//! every test host has already: `/dev/kmsg`, cgroups that can be written, and a `runc` that does without `CAP_SYS_RESOURCE`
+//! (`base_tree.rs`).
 
 use anyhow::Result;
 

@@ -395,6 +395,7 @@ fn assert_is_as_before(host: &Host, before: &Snapshot) {
 fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     let bed = Testbed::for_kubernetes(3, 1).unwrap();
     let (operator, first, worker) = (bed.operator(), bed.host(1), bed.host(4));
+    let bare = Snapshot::of(first, AGENTS_OWN).unwrap();
     bed.apply_kubernetes().unwrap();
     let members = "get pods -n kube-system -l component=etcd \
                    -o jsonpath='{range .items[*]}{.spec.nodeName} {.status.phase};{end}'";
@@ -456,7 +457,7 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     .with_context(|| bed.kubernetes_logs())
     .unwrap();
 
-    // It is given up.
+    // It is given up, and cleaned when it is back all the same.
     let refused = operator
         .gantry(&format!("delete -m {} -f Clusterfile -y", first.address()))
         .unwrap();
@@ -472,6 +473,17 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
         bed.host(2).kubectl(NODES).unwrap(),
         "host2 v1.20.2 True;host3 v1.20.2 True;host4 v1.20.2 True;"
     );
+    assert_eq!(bed.etcd_members().unwrap(), 2);
+    first.power_on().unwrap();
+    first.wait_for_agent().unwrap();
+    bed.apply_kubernetes().unwrap();
+    assert_is_as_before(first, &bare);
+    assert_eq!(
+        bed.host(2).kubectl(NODES).unwrap(),
+        "host2 v1.20.2 True;host3 v1.20.2 True;host4 v1.20.2 True;"
+    );
+    assert_eq!(bed.etcd_members().unwrap(), 2);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }
 
 /// The balancer is a service of its own: whoever is connected through it does not notice that the agent starts anew, or that its

@@ -23,6 +23,9 @@ struct Arguments {
     /// Clusters of Kubernetes instead of small scripts; a case takes minutes.
     #[arg(long)]
     kubernetes: bool,
+    /// Clusters of Kubernetes with three control planes, of which one leaves and joins.
+    #[arg(long, conflicts_with = "kubernetes")]
+    control_planes: bool,
     /// Lives instead of cases: all acts on the same hosts, and at every step the same kind of fault. Names are those of acts and
     /// faults (`upgrade`, `power-cut`).
     #[arg(long, conflicts_with = "sample")]
@@ -57,7 +60,9 @@ fn main() -> ExitCode {
 
 /// Runs the cases asked for; how many failed.
 fn run(arguments: &Arguments) -> Result<usize> {
-    let scenario = if arguments.kubernetes {
+    let scenario = if arguments.control_planes {
+        Scenario::ControlPlanes
+    } else if arguments.kubernetes {
         Scenario::Kubernetes
     } else {
         Scenario::Scripts

@@ -101,8 +101,10 @@ impl fmt::Display for Act {
 pub enum Scenario {
     /// A few small scripts: what Gantry itself does at every step, in seconds.
     Scripts,
-    /// Kubernetes, with kubeadm.
+    /// Kubernetes, with kubeadm: a control plane and a worker.
     Kubernetes,
+    /// Kubernetes with three control planes, of which the third leaves and joins.
+    ControlPlanes,
 }
 
 impl Scenario {
@@ -129,7 +131,23 @@ impl Scenario {
                 Act::RotateCa,
                 Act::Reset,
             ],
+            Self::ControlPlanes => &[Act::Create, Act::Leave, Act::Join, Act::Reset],
         }
+    }
+
+    /// Control planes and workers of an act's `hosts`.
+    const fn roles(self, hosts: u8) -> (u8, u8) {
+        match self {
+            Self::Scripts => (hosts, 0),
+            Self::Kubernetes => (1, hosts - 1),
+            Self::ControlPlanes => (hosts + 1, 0),
+        }
+    }
+
+    /// The members of the cluster after `act`.
+    fn members(self, bed: &Testbed, act: Act) -> impl Iterator<Item = &Host> {
+        let (control_planes, workers) = self.roles(act.hosts().1);
+        bed.hosts().iter().take((control_planes + workers).into())
     }
 
     /// The image, or the next one.
@@ -137,8 +155,8 @@ impl Scenario {
         match (self, next) {
             (Self::Scripts, false) => "demo:v1",
             (Self::Scripts, true) => "demo:v2",
-            (Self::Kubernetes, false) => "kubernetes:v1.20.2",
-            (Self::Kubernetes, true) => "kubernetes:v1.20.3",
+            (Self::Kubernetes | Self::ControlPlanes, false) => "kubernetes:v1.20.2",
+            (Self::Kubernetes | Self::ControlPlanes, true) => "kubernetes:v1.20.3",
         }
     }
 
@@ -146,14 +164,17 @@ impl Scenario {
     pub(super) const fn limit(self) -> Duration {
         match self {
             Self::Scripts => Duration::from_secs(120),
-            Self::Kubernetes => Duration::from_secs(900),
+            Self::Kubernetes | Self::ControlPlanes => Duration::from_secs(900),
         }
     }
 
-    /// Two hosts without a cluster, and an operator with the image.
+    /// Hosts without a cluster, and an operator with the image.
     pub(super) fn start(self) -> Result<Testbed> {
         match self {
-            Self::Kubernetes => Testbed::for_kubernetes(1, 1),
+            Self::Kubernetes | Self::ControlPlanes => {
+                let (control_planes, workers) = self.roles(2);
+                Testbed::for_kubernetes(control_planes, workers)
+            }
             Self::Scripts => {
                 let bed = Testbed::enrolled(2)?;
                 for version in ["v1", "v2"] {
@@ -175,7 +196,12 @@ impl Scenario {
     /// Brings the cluster to where `act` begins; the Clusterfile is then the one `act` is about.
     pub(super) fn reach(self, bed: &Testbed, act: Act) -> Result<()> {
         let (before, after) = act.hosts();
-        if before > 0 {
+        // Where the last act was the upgrade, its file is the one to begin with.
+        let upgraded = || {
+            let file = fs::read_to_string(bed.operator().desk().join("Clusterfile"));
+            file.is_ok_and(|text| text.contains(self.image(true)))
+        };
+        if before > 0 && !(act == Act::Rollback && upgraded()) {
             self.clusterfile(bed, before, false)?;
             bed.operator().apply()?.ok()?;
         }
@@ -195,9 +221,12 @@ impl Scenario {
     }
 
     fn clusterfile(self, bed: &Testbed, hosts: u8, next: bool) -> Result<()> {
+        let (control_planes, workers) = self.roles(hosts);
         match self {
-            Self::Kubernetes if next => bed.wish_for_next_kubernetes(1, hosts - 1).map(drop),
-            Self::Kubernetes => bed.write_clusterfile(1, hosts - 1),
+            Self::Kubernetes | Self::ControlPlanes if next => {
+                bed.wish_for_next_kubernetes(control_planes, workers).map(drop)
+            }
+            Self::Kubernetes | Self::ControlPlanes => bed.write_clusterfile(control_planes, workers),
             Self::Scripts => {
                 let hosts: Vec<&Host> = bed.hosts().iter().take(hosts.into()).collect();
                 let operator = bed.operator();
@@ -213,7 +242,7 @@ impl Scenario {
     pub(super) fn hold(self, host: &Host, title: &str) -> Result<()> {
         match self {
             Self::Scripts => host.must(&format!("touch '/run/hold-{title}'")).map(drop),
-            Self::Kubernetes => Ok(()),
+            Self::Kubernetes | Self::ControlPlanes => Ok(()),
         }
     }
 
@@ -221,7 +250,7 @@ impl Scenario {
     pub(super) fn release(self, host: &Host, title: &str) -> Result<()> {
         match self {
             Self::Scripts => host.must(&format!("rm --force '/run/hold-{title}'")).map(drop),
-            Self::Kubernetes => Ok(()),
+            Self::Kubernetes | Self::ControlPlanes => Ok(()),
         }
     }
 
@@ -229,7 +258,7 @@ impl Scenario {
     pub(super) fn booted(self, host: &Host) -> Result<()> {
         match self {
             Self::Scripts => Ok(()),
-            Self::Kubernetes => host.prepare_for_kubernetes(),
+            Self::Kubernetes | Self::ControlPlanes => host.prepare_for_kubernetes(),
         }
     }
 
@@ -240,12 +269,10 @@ impl Scenario {
             return alike(bed, &found, bare);
         }
         let next = act == Act::Upgrade;
-        if self == Self::Kubernetes {
+        if self != Self::Scripts {
             let version = if next { "v1.20.3" } else { "v1.20.2" };
-            let nodes = bed
-                .hosts()
-                .iter()
-                .take(act.hosts().1.into())
+            let nodes = self
+                .members(bed, act)
                 .map(|host| format!("{} {version} True ;", host.name()));
             let (wanted, found) = (nodes.collect::<String>(), bed.host(1).kubectl(NODES)?);
             ensure!(found == wanted, "nodes are {found}, not {wanted}");
@@ -256,7 +283,13 @@ impl Scenario {
                 ensure!(gone.status == Some(1), "the CA is the one of before: {gone}");
                 bed.host(1).must(&format!("rm {CA_BEFORE}"))?;
             }
-            return one_ca(bed.hosts().iter().take(act.hosts().1.into()));
+            let members = bed.etcd_members()?;
+            let control_planes = usize::from(self.roles(act.hosts().1).0);
+            ensure!(
+                members == control_planes,
+                "etcd has {members} members, not {control_planes}"
+            );
+            return one_ca(self.members(bed, act));
         }
         // What the same act makes of the same hosts when nothing is in its way.
         let operator = bed.operator();

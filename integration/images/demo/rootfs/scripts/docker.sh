@@ -5,14 +5,18 @@ DOMAIN=${2:-sea.hub}
 PORT=${3:-5000}
 set -e
 
-if command -v dockerd >/dev/null; then
+unit=/etc/systemd/system/docker.service
+if command -v dockerd >/dev/null && ! cmp -s ../etc/docker.service $unit; then
     echo "docker is installed already: $(command -v dockerd)"
 else
     echo "installing docker"
-    find ../cri -maxdepth 1 -type f -exec install -m 755 -t /usr/bin {} +
+    # The unit comes first: by it somebody else's docker is told from one whose installation was cut off.
+    install -m 644 ../etc/docker.service $unit
+    for file in ../cri/*; do
+        [ ! -f "$file" ] || cmp -s "$file" "/usr/bin/${file##*/}" || install -m 755 -t /usr/bin "$file"
+    done
     mkdir -p /usr/lib/docker-cri
-    cp -d ../cri/lib/* /usr/lib/docker-cri/
-    install -m 644 ../etc/docker.service /etc/systemd/system/docker.service
+    cp -d --remove-destination ../cri/lib/* /usr/lib/docker-cri/
     systemctl daemon-reload
     systemctl enable docker.service
 fi

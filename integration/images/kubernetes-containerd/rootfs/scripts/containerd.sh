@@ -4,14 +4,18 @@
 STORAGE=${ContainerDataRoot:-/var/lib/containerd}
 set -e
 
-if command -v containerd >/dev/null; then
+unit=/etc/systemd/system/containerd.service
+if command -v containerd >/dev/null && ! cmp -s ../etc/containerd.service $unit; then
     echo "containerd is installed already: $(command -v containerd)"
 else
     echo "installing containerd"
-    find ../cri -maxdepth 1 -type f -exec install -m 755 -t /usr/bin {} +
+    # The unit comes first: by it somebody else's containerd is told from one whose installation was cut off.
+    install -m 644 ../etc/containerd.service $unit
+    for file in ../cri/*; do
+        [ ! -f "$file" ] || cmp -s "$file" "/usr/bin/${file##*/}" || install -m 755 -t /usr/bin "$file"
+    done
     mkdir -p /usr/lib/containerd-cri
-    cp -d ../cri/lib/* /usr/lib/containerd-cri/
-    install -m 644 ../etc/containerd.service /etc/systemd/system/containerd.service
+    cp -d --remove-destination ../cri/lib/* /usr/lib/containerd-cri/
     systemctl daemon-reload
     systemctl enable containerd.service
 fi
