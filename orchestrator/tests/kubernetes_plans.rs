@@ -417,6 +417,47 @@ fn a_host_that_is_no_longer_in_the_file_leaves() {
     );
 }
 
+#[test]
+fn nodes_that_come_again_are_waited_for_again() {
+    let (whole, image) = kubernetes(1, 2, "");
+    let (smaller, _) = kubernetes(1, 1, "");
+    let mut inventory = fresh(&whole);
+    execute(&plan(&whole, &image, &inventory), &mut inventory, well);
+    let gone = leaving(&plan(&whole, &image, &inventory), "10.0.0.4", false);
+    let address = gone.host.address;
+    let left = planner::plan(&smaller, &image, &inventory, &[gone], NonZeroUsize::MIN).unwrap();
+    execute(&left, &mut inventory, well);
+
+    let joins_and_is_waited_for = |inventory: &mut ClusterInventory| {
+        // As a host that was given back, or was installed anew while nobody looked.
+        inventory
+            .hosts
+            .insert(address, HostState::Reached(Box::new(report(address))));
+        let joins = plan(&whole, &image, inventory);
+        let steps = to_run(&joins);
+        for title in ["kubeadm join", "nodes ready"] {
+            assert!(
+                steps.contains(&title.to_owned()),
+                "{title} is missing in {steps:?}"
+            );
+        }
+        let mut cut_off = joins.clone();
+        let workers = joins
+            .waves
+            .iter()
+            .position(|wave| wave.title == "workers")
+            .unwrap();
+        cut_off.waves.truncate(workers + 1);
+        execute(&cut_off, inventory, well);
+        let rest = plan(&whole, &image, inventory);
+        assert_eq!(to_run(&rest), ["nodes ready"]);
+        execute(&rest, inventory, well);
+        assert_eq!(plan(&whole, &image, inventory).to_do(), 0);
+    };
+    joins_and_is_waited_for(&mut inventory);
+    joins_and_is_waited_for(&mut inventory);
+}
+
 /// A host of `applied` that is no longer in the Clusterfile.
 fn leaving(applied: &Plan, host: &str, given_up: bool) -> Leaving {
     let address: IpAddr = host.parse().unwrap();

@@ -5,7 +5,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use gantry_model::{
-    ClusterName, ConfigFile, Digest, GenerationId, LayerDescriptor, Step, StepAction, StepOutcome,
+    ClusterName, CommandMoment, ConfigFile, Digest, GenerationId, KubeadmAct, LayerDescriptor, Step,
+    StepAction, StepOutcome,
 };
 use gantry_protocol::TransferProgress;
 use gantry_system::memory;
@@ -33,6 +34,12 @@ pub(super) async fn perform(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let id = step.id();
+    if let Some(cluster) = step.action.cluster().filter(|_| asks_api_server(&step.action)) {
+        tokio::select! {
+            () = kubeadm::wait_for_api_server(&host, cluster) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
     match step.action {
         StepAction::Stage { layers, .. } => {
             let outcome = stage(&host, peers, &layers, progress, cancel).await;
@@ -198,6 +205,40 @@ pub(super) async fn perform(
         StepAction::RemoveUnusedLayers => on_thread(move || remove_unused_layers(&host).map(|()| None)).await,
         // Done by the task that owns the journal, without starting anything.
         StepAction::ForgetCluster { .. } => StepOutcome::Done { generation: None },
+    }
+}
+
+/// Whether what is done asks the API server, or etcd behind it, without trying again by itself.
+fn asks_api_server(action: &StepAction) -> bool {
+    // Before that there is none, and a host that is given back may have lost its own.
+    let of_members = |when| {
+        matches!(
+            when,
+            CommandMoment::AfterJoin
+                | CommandMoment::BeforeCommands
+                | CommandMoment::Commands
+                | CommandMoment::AfterCommands
+                | CommandMoment::AfterUpgrade
+                | CommandMoment::AfterRollback
+                | CommandMoment::AfterScaleUp
+        )
+    };
+    match action {
+        StepAction::Kubeadm(spec) => matches!(spec.act, KubeadmAct::Upgrade { .. }),
+        StepAction::RunShellCommand(command) => of_members(command.when),
+        StepAction::RunImagePlugin(plugin) => of_members(plugin.command.when),
+        StepAction::RunImageCommand(_)
+        | StepAction::LaunchApplication(_)
+        | StepAction::WaitForNodes { .. }
+        | StepAction::DrainNode { .. }
+        | StepAction::DeleteNode { .. }
+        | StepAction::MarkNodes { .. }
+        | StepAction::KeepEtcdSnapshot { .. }
+        | StepAction::CheckQuorum { .. }
+        | StepAction::CheckQuorumMeanwhile { .. }
+        | StepAction::RemoveEtcdMember { .. }
+        | StepAction::PublishClusterCas { .. } => true,
+        _ => false,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! KubeadmSpec (+ JoinPass) ─▶ traces: is this host somebody else's? ─▶ command: words of the program ─▶ scripts
+//! control plane ─▶ readiness: waits for an API server that is a moment away
 //! control plane ─▶ marks: labels and taints of nodes
 //! control plane ─▶ cordon: keeps pods away from a node while it is upgraded · kubelet: starts it anew
 //! control plane ─▶ renew: new certificates · static_pods: starts its pods anew and waits for them
@@ -24,6 +25,7 @@ mod node_api;
 mod node_patch;
 mod pass;
 mod pods;
+mod readiness;
 mod renew;
 mod static_pods;
 mod statics;
@@ -44,6 +46,7 @@ pub(crate) use kubectl::{KubectlCall, check_node};
 pub(crate) use kubelet::restart as restart_kubelet;
 pub(crate) use marks::{check_groups, mark_nodes};
 pub(crate) use pass::{PassError, issue};
+pub(crate) use readiness::wait_for_api_server;
 pub(crate) use renew::renew;
 pub(crate) use statics::{place as place_statics, remove as remove_statics};
 pub(crate) use system_pods::wait as wait_for_system_pods;

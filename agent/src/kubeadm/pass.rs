@@ -11,7 +11,7 @@ use gantry_system::processes::{self, ProcessError};
 use tokio::process::Command;
 use x509_parser::pem::Pem;
 
-use super::{ADMIN, PROGRAM};
+use super::{ADMIN, PROGRAM, wait_for_api_server};
 use crate::facts::PATH;
 use crate::host::Host;
 use crate::rootfs::RootfsError;
@@ -91,6 +91,7 @@ pub(crate) async fn issue(
         });
     }
     let kubeadm = proved(host, cluster, PROGRAM).await?;
+    wait_for_api_server(host, cluster).await;
 
     let token = format!("{}.{}", random(6)?, random(16)?);
     let certificate_key = control_plane.then(random_key).transpose()?;

@@ -34,8 +34,8 @@ pub(super) use node_name::node_name;
 pub(super) use upgrade::Upgrade;
 
 use super::planner::{API_SERVER_PORT, hosts_entries_step};
-use super::progress::{state_step, why_to_do};
-use super::{Mark, PlanImage, PlannedStep, Wave};
+use super::progress::{NOT_DONE, state_step, step_over, why_to_do};
+use super::{Mark, PlanImage, PlannedStep, Wave, cluster_ca, scale_up};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -130,9 +130,11 @@ pub(super) fn waves(
     }
     ids.extend(workers.iter().map(|step| step.id));
     waves.push(wave("workers", workers));
-    let ready = kubernetes
-        .kubectl
-        .then(|| wave("nodes", vec![nodes_step(clusterfile, first, &ids, inventory)]));
+    let ready = kubernetes.kubectl.then(|| {
+        let comes_again = !scale_up::added(&clusterfile.name, inventory, &waves).is_empty();
+        let step = nodes_step(clusterfile, first, &ids, inventory, comes_again);
+        wave("nodes", vec![step])
+    });
     Ok(Members { join: waves, ready })
 }
 
@@ -293,7 +295,7 @@ fn state(
         .report(host)
         .and_then(|report| latest(&clusterfile.name, report));
     let Some(record) = record.filter(|record| record.title != KubeadmAct::Reset.title()) else {
-        return (Mark::Add, super::progress::NOT_DONE.into());
+        return (Mark::Add, NOT_DONE.into());
     };
     match &record.outcome {
         Some(outcome) if outcome.succeeded() && record.id == step.id() => (Mark::Done, "done".into()),
@@ -356,27 +358,39 @@ pub(super) fn cluster_check(
     Ok(Some(wave("cluster check", vec![planned])))
 }
 
+/// The step that waits for the nodes after the steps `after`, by which they joined. A node that left and comes again
+/// (`comes_again`) joins by the same step; the waiting that the journal has as done was for the node that it was before.
 fn nodes_step(
     clusterfile: &Clusterfile,
     first: &Host,
     after: &[StepId],
     inventory: &ClusterInventory,
+    comes_again: bool,
 ) -> PlannedStep {
-    let step = Step {
-        action: StepAction::WaitForNodes {
-            cluster: clusterfile.name.clone(),
-            time_limit_s: NODES_LIMIT_S,
-            except: Vec::new(),
-        },
-        after: after.to_vec(),
+    let cluster = &clusterfile.name;
+    let action = StepAction::WaitForNodes {
+        cluster: cluster.clone(),
+        time_limit_s: NODES_LIMIT_S,
+        except: Vec::new(),
     };
-    let why = inventory.report(first.address).map_or_else(
-        || Some(super::progress::NOT_DONE.into()),
-        |report| why_to_do(step.id(), report),
-    );
-    match why {
-        None => PlannedStep::new(first.address, step, Mark::Done, "done"),
+    let Some(report) = inventory.report(first.address) else {
+        let step = step_over(&action, after, &[]);
+        return PlannedStep::new(first.address, step, Mark::Add, NOT_DONE);
+    };
+    let waited: Vec<&StepRecord> = report
+        .records(cluster)
+        .filter(|record| record.title == NODES_READY)
+        .filter(|record| !cluster_ca::waited_meanwhile(cluster, report, record))
+        .collect();
+    let step = step_over(&action, after, &waited);
+    match why_to_do(step.id(), report) {
         Some(reason) => PlannedStep::new(first.address, step, Mark::Add, reason),
+        None if comes_again => {
+            let last = [step.id()];
+            let after = after.iter().chain(&last).copied().collect();
+            PlannedStep::new(first.address, Step { action, after }, Mark::Add, NOT_DONE)
+        }
+        None => PlannedStep::new(first.address, step, Mark::Done, "done"),
     }
 }
 
