@@ -15,9 +15,7 @@ use crate::inventory::{ClusterInventory, HostReport};
 /// members.
 pub(super) fn added(cluster: &ClusterName, inventory: &ClusterInventory, join: &[Wave]) -> Vec<StepId> {
     let ready = |(_, report): (_, &HostReport)| {
-        let records = report
-            .records(cluster)
-            .filter(|record| is_complete(record) && !cluster_ca::waited_meanwhile(cluster, report, record));
+        let records = complete(cluster, report);
         records.map(|record| report.by_our_clock(record.started_at)).max()
     };
     let Some(complete) = inventory.reached().filter_map(ready).max() else {
@@ -30,11 +28,12 @@ pub(super) fn added(cluster: &ClusterName, inventory: &ClusterInventory, join: &
         if !matches!(spec.act, KubeadmAct::Join { .. }) {
             return None;
         }
+        // A host that does not answer may be a member already, and joins in no plan that goes on without it.
+        let report = inventory.report(step.host)?;
         if step.is_to_do() {
             return Some(step.id);
         }
         // By the step that it ran: what it would be given now may differ.
-        let report = inventory.report(step.host)?;
         let record = kubeadm::latest(cluster, report)?;
         (report.by_our_clock(record.started_at) > complete).then_some(record.id)
     };
@@ -43,7 +42,16 @@ pub(super) fn added(cluster: &ClusterName, inventory: &ClusterInventory, join: &
     ids.into_iter().collect()
 }
 
-/// Whether every node of the cluster was ready then, at the end of a plan.
-fn is_complete(record: &StepRecord) -> bool {
-    record.title == kubeadm::NODES_READY && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
+/// The ends of plans at which every node of the cluster was ready, as the journal of a host has them.
+pub(super) fn complete<'a>(
+    cluster: &'a ClusterName,
+    report: &'a HostReport,
+) -> impl Iterator<Item = &'a StepRecord> {
+    let every_node = |record: &&StepRecord| {
+        record.title == kubeadm::NODES_READY && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
+    };
+    report
+        .records(cluster)
+        .filter(every_node)
+        .filter(move |record| !cluster_ca::waited_meanwhile(cluster, report, record))
 }

@@ -34,8 +34,8 @@ pub(super) use node_name::node_name;
 pub(super) use upgrade::Upgrade;
 
 use super::planner::{API_SERVER_PORT, hosts_entries_step};
-use super::progress::{NOT_DONE, state_step, step_over, why_to_do};
-use super::{Mark, PlanImage, PlannedStep, Wave, cluster_ca, scale_up};
+use super::progress::{NOT_DONE, state_step, why_to_do};
+use super::{Mark, PlanImage, PlannedStep, Wave, scale_up};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -373,23 +373,19 @@ fn nodes_step(
         time_limit_s: NODES_LIMIT_S,
         except: Vec::new(),
     };
+    let mut step = Step {
+        action,
+        after: after.to_vec(),
+    };
     let Some(report) = inventory.report(first.address) else {
-        let step = step_over(&action, after, &[]);
         return PlannedStep::new(first.address, step, Mark::Add, NOT_DONE);
     };
-    let waited: Vec<&StepRecord> = report
-        .records(cluster)
-        .filter(|record| record.title == NODES_READY)
-        .filter(|record| !cluster_ca::waited_meanwhile(cluster, report, record))
-        .collect();
-    let step = step_over(&action, after, &waited);
+    if comes_again && why_to_do(step.id(), report).is_none() {
+        let waited = scale_up::complete(cluster, report).last();
+        step.after.extend(waited.map(|record| record.id));
+    }
     match why_to_do(step.id(), report) {
         Some(reason) => PlannedStep::new(first.address, step, Mark::Add, reason),
-        None if comes_again => {
-            let last = [step.id()];
-            let after = after.iter().chain(&last).copied().collect();
-            PlannedStep::new(first.address, Step { action, after }, Mark::Add, NOT_DONE)
-        }
         None => PlannedStep::new(first.address, step, Mark::Done, "done"),
     }
 }
