@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
-use gantry::inventory::ClusterInventory;
+use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::cluster_ca::{Replacement, Stage};
 use gantry::plan::preflight;
 use gantry::plan::{ImageCommands, Leaving, Plan, PlanImage, PlannedStep, planner, render, reset};
@@ -447,5 +447,18 @@ fn a_host_that_leaves_is_no_reason_to_scale_up() {
     let gone = "10.0.0.4".parse().unwrap();
     inventory.hosts.remove(&gone);
     let rest = plan(&one, &image, &inventory);
+    assert_eq!(plugins_of(&rest), Vec::<String>::new());
+}
+
+#[test]
+fn a_worker_that_is_off_is_no_reason_to_scale_up() {
+    let image = image_of_cluster();
+    let two = growing(2);
+    let mut inventory = allowing(&two);
+    let applied = plan(&two, &image, &inventory);
+    execute(&applied, &mut inventory, well);
+    let silent = HostState::Unreachable("no answer".into());
+    inventory.hosts.insert("10.0.0.4".parse().unwrap(), silent);
+    let rest = plan(&two, &image, &inventory).skipping(&inventory, &applied.hosts);
     assert_eq!(plugins_of(&rest), Vec::<String>::new());
 }
