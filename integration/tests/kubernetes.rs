@@ -90,6 +90,7 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
             assert!(page.contains("Hello from a container"), "{page}");
         }
     }
+    a_pod_reaches_another_through_a_service(&bed);
 
     let status = operator.must("status").unwrap();
     for said in [
@@ -484,6 +485,28 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     );
     assert_eq!(bed.etcd_members().unwrap(), 2);
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+}
+
+/// From another host than that of the pod behind the Service.
+fn a_pod_reaches_another_through_a_service(bed: &Testbed) {
+    let first = bed.host(1);
+    let service = first
+        .kubectl("get service hello -o jsonpath='{.spec.clusterIP}'")
+        .unwrap();
+    first
+        .kubectl(&format!(
+            "run asks --image=sea.hub:5000/hello:1.0 --restart=Never --overrides='{{\"spec\":{{\"nodeName\":\"host2\"}}}}' --command -- \
+             /bin/busybox sh -c 'until /bin/busybox wget -T 2 -q -O - http://{service}:8080; do /bin/busybox sleep 1; done'"
+        ))
+        .unwrap();
+    wait_until("the pod has its answer", Duration::from_secs(120), || {
+        let said = first
+            .run("kubectl --kubeconfig /etc/kubernetes/admin.conf --cache-dir /run/kubectl logs asks")?;
+        Ok(said.stdout.contains("Hello from a container").then_some(()))
+    })
+    .with_context(|| bed.kubernetes_logs())
+    .unwrap();
+    first.kubectl("delete pod asks --now").unwrap();
 }
 
 /// The balancer is a service of its own: whoever is connected through it does not notice that the agent starts anew, or that its
