@@ -477,6 +477,7 @@ fn with_three_control_planes_any_one_of_them_may_lose_its_power() {
     assert_eq!(bed.etcd_members().unwrap(), 2);
     first.power_on().unwrap();
     first.wait_for_agent().unwrap();
+    first.prepare_for_kubernetes().unwrap();
     bed.apply_kubernetes().unwrap();
     assert_is_as_before(first, &bare);
     assert_eq!(
