@@ -497,7 +497,7 @@ fn a_pod_reaches_another_through_a_service(bed: &Testbed) {
     first
         .kubectl(&format!(
             "run asks --image=sea.hub:5000/hello:1.0 --restart=Never --overrides='{{\"spec\":{{\"nodeName\":\"host2\"}}}}' --command -- \
-             /bin/busybox sh -c 'until /bin/busybox wget -T 2 -q -O - http://{service}:8080; do /bin/busybox sleep 1; done'"
+             /bin/busybox sh -c 'until /bin/busybox wget -q -O - http://{service}:8080; do /bin/busybox sleep 1; done'"
         ))
         .unwrap();
     wait_until("the pod has its answer", Duration::from_secs(120), || {
