@@ -112,6 +112,41 @@ async fn every_byte_of_two_layers_arrives_and_travels_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_on_the_host_is_refused_by_name_and_travels_with_the_next_stage() {
+    let site = Site::new().await;
+    let (from, to) = (store(), store());
+    let layers = two_layers(&from.store);
+    let stage_all = async || {
+        let session = site.connect(UdpMode::Only).await;
+        stage_from(&from.store, &to.store, &session, &layers).await
+    };
+    stage_all().await.0.unwrap();
+    let kubelet = to.store.layer_dir(&layers[0].digest).join("bin/kubelet");
+    let mut bytes = fs::read(&kubelet).unwrap();
+    bytes[4 * MIB] ^= 1;
+    fs::write(&kubelet, &bytes).unwrap();
+
+    let (result, sent) = stage_all().await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, StagingError::Damaged { .. }), "{error:?}");
+    let name = format!("layer {}, bin/kubelet: its bytes", layers[0].digest.short());
+    assert!(error.to_string().contains(&name), "{error}");
+    assert_eq!(sent.requests(), 0);
+    assert_eq!(fs::read(&kubelet).unwrap(), bytes, "nothing was done");
+
+    let (result, sent) = stage_all().await;
+    let outcome = result.unwrap();
+    assert_eq!((outcome.present, outcome.staged), (1, 1));
+    assert!(
+        sent.chunk_bytes() <= MIB as u64 + 1024,
+        "one chunk travels: {}",
+        sent.chunk_bytes()
+    );
+    assert_arrived(&to.store, &layers);
+    assert_eq!(stage_all().await.1.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_another_layer_has_does_not_travel() {
     let site = Site::new().await;
     let (from, to) = (store(), store());

@@ -1,5 +1,5 @@
-//! What the operator's store has: a changed byte of it is refused before it has an effect on any host, and what is being applied
-//! stays, whatever is removed meanwhile.
+//! What the operator's store and the hosts' disks have: a changed byte of it is refused before it has an effect on any host, and what is
+//! being applied stays, whatever is removed meanwhile.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -189,4 +189,73 @@ fn a_changed_byte_is_refused_before_any_effect_and_a_removed_image_stays_while_i
     Applied::read(apply.finish(LIMIT).unwrap()).ok().unwrap();
     operator.must("prune").unwrap();
     assert!(!byte.path.exists());
+}
+
+/// The large file in the folder of its layer.
+const IN_LAYER: &str = "/var/lib/gantry/data/overlay2/*/cri/big";
+
+/// Changes some bytes of the large file on a host's disk, and leaves the file its time.
+fn change(host: &Host) {
+    host.must(&format!(
+        "file=$(echo {IN_LAYER}) && touch -r $file /run/before && \
+         printf 'other bytes' | dd of=$file bs=1 seek=1500000 conv=notrunc status=none && touch -r /run/before $file"
+    ))
+    .unwrap();
+}
+
+#[test]
+fn bytes_changed_on_a_hosts_disk_are_refused_before_any_effect_and_travel_again() {
+    let bed = Testbed::enrolled(2).unwrap();
+    let operator = bed.operator();
+    ImageTree::with_scripts(&operator.desk().join("image"))
+        .unwrap()
+        .incompressible("cri/big", 3 << 20, 1)
+        .unwrap();
+    operator.must("build -t demo:v1 image").unwrap();
+    let hosts = [bed.host(1), bed.host(2)];
+    operator.clusterfile("demo:v1", &hosts).unwrap();
+    operator.must("stage -f Clusterfile").unwrap();
+    change(hosts[1]);
+
+    let before = hosts.map(|host| Snapshot::of(host, &OWN_CHANGES).unwrap());
+    let applied = operator.gantry("apply -f Clusterfile -y").unwrap();
+    refused(&applied, "changed after it was staged");
+    let (_, image) = image(operator, "demo:v1");
+    let layer = format!(
+        "layer {}, cri/big: its bytes 1048576 to",
+        large_layer(&image).digest.short()
+    );
+    for words in [
+        hosts[1].address().to_string().as_str(),
+        &layer,
+        "run the same command again",
+    ] {
+        assert!(applied.stderr.contains(words), "{words:?}: {applied}");
+    }
+    for (host, before) in hosts.iter().zip(&before) {
+        let changes = Snapshot::of(host, &OWN_CHANGES).unwrap().changes_since(before);
+        assert_eq!(changes, Vec::<String>::new(), "{}", host.name());
+        host.must("! test -e /var/lib/gantry/data/demo && ! test -e /var/log/scripts")
+            .unwrap();
+    }
+
+    let again = operator.apply().unwrap().ok().unwrap();
+    let received = again.received_bytes();
+    assert!(
+        (1..(1 << 20) + 4096).contains(&received),
+        "one chunk travels: {received}"
+    );
+    assert!(again.steps_on(hosts[1]).contains(&"init.sh".to_owned()));
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
+
+    // A rootfs is mounted on it by now: what runs there goes on, and the same file has the right bytes again.
+    let in_rootfs = "sha256sum </var/lib/gantry/data/demo/rootfs/cri/big";
+    let right = hosts[1].must(in_rootfs).unwrap();
+    change(hosts[0]);
+    assert_ne!(hosts[0].must(in_rootfs).unwrap(), right);
+    refused(&operator.gantry("apply -f Clusterfile -y").unwrap(), "in use");
+    let again = operator.apply().unwrap().ok().unwrap();
+    assert_eq!(again.steps_on(hosts[0]), ["stage"], "{}", again.finished);
+    assert_eq!(hosts[0].must(in_rootfs).unwrap(), right);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }

@@ -95,9 +95,11 @@ pub(super) fn already_done(
 ) -> Result<Option<StepOutcome>, String> {
     let done = |holds: bool| Ok(holds.then_some(StepOutcome::Done { generation: None }));
     match &step.action {
-        StepAction::Stage { layers, .. } => {
-            done(layers.iter().all(|layer| host.store.has_layer(&layer.digest)))
-        }
+        StepAction::Stage { layers, .. } => done(
+            layers
+                .iter()
+                .all(|layer| host.store.is_layer_unchanged(&layer.digest)),
+        ),
         StepAction::AssembleRootfs {
             cluster,
             image,

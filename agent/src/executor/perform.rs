@@ -19,6 +19,7 @@ use crate::balancer::Settings;
 use crate::etcd::Absence;
 use crate::host::Host;
 use crate::kubeadm::{self, KubectlCall};
+use crate::staging::StagingError;
 use crate::{etcd, script_effects, staging, templates};
 
 /// Longest reason of a failure: it is kept in the journal and travels in every inventory.
@@ -278,6 +279,7 @@ async fn stage(
         };
         return match ended {
             Ok(_) => StepOutcome::Done { generation: None },
+            Err(error @ StagingError::Damaged { .. }) => StepOutcome::Damaged(chain(&error)),
             Err(error) => StepOutcome::Failed(chain(&error)),
         };
     }

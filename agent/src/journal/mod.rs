@@ -185,11 +185,12 @@ impl Journal {
     /// # Errors
     /// When the line cannot be made durable; then the outcome must not be told as if it were.
     pub fn finish(&mut self, id: StepId, outcome: &StepOutcome, at: i64) -> Result<(), JournalError> {
-        self.append(Entry::Finished {
-            id,
-            at,
-            outcome: outcome.clone(),
-        })
+        let outcome = match outcome {
+            // An older agent would take a line with anything else for damage.
+            StepOutcome::Damaged(reason) => StepOutcome::Failed(reason.clone()),
+            outcome => outcome.clone(),
+        };
+        self.append(Entry::Finished { id, at, outcome })
     }
 
     /// Forgets every finished step of `cluster` and returns them.

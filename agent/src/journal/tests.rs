@@ -163,6 +163,20 @@ fn a_damaged_line_in_the_middle_is_reported_and_not_believed() {
 }
 
 #[test]
+fn damage_is_kept_as_a_failure_which_agents_of_before_know() {
+    let folder = Folder::new();
+    let mut journal = folder.open();
+    let step = assemble("demo", "1");
+    journal.start(&step, 1).unwrap();
+    let damaged = StepOutcome::Damaged("bin/kubelet".into());
+    journal.finish(step.id(), &damaged, 2).unwrap();
+    for journal in [&journal, &folder.open()] {
+        let record = journal.record(step.id()).unwrap();
+        assert_eq!(record.outcome, Some(StepOutcome::Failed("bin/kubelet".into())));
+    }
+}
+
+#[test]
 fn forgetting_a_cluster_leaves_the_others() {
     let folder = Folder::new();
     let (mine, other) = (assemble("demo", "a"), assemble("other", "a"));

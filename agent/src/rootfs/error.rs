@@ -36,6 +36,12 @@ pub enum RootfsError {
         /// The layer.
         layer: Digest,
     },
+    /// Something in a layer was touched after it was verified.
+    #[error("layer {} was touched after it was verified; run the same command again, which verifies it", layer.short())]
+    ChangedLayer {
+        /// The layer.
+        layer: Digest,
+    },
     /// The image has no layers.
     #[error("the image for cluster {cluster} has no layers")]
     NoLayers {

@@ -108,6 +108,10 @@ impl<M: Mounter> Rootfs<M> {
         if let Some(layer) = layers.iter().find(|layer| !self.store.has_layer(layer)) {
             return Err(RootfsError::MissingLayer { layer: *layer });
         }
+        // Staged and verified before this step; whatever was touched since is not built on.
+        if let Some(layer) = layers.iter().find(|layer| !self.store.is_layer_unchanged(layer)) {
+            return Err(RootfsError::ChangedLayer { layer: *layer });
+        }
         if layers.is_empty() {
             return Err(RootfsError::NoLayers {
                 cluster: cluster.clone(),

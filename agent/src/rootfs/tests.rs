@@ -134,6 +134,23 @@ fn the_same_image_is_not_assembled_again_and_is_mounted_again_after_a_reboot() {
 }
 
 #[test]
+fn nothing_is_built_on_a_layer_that_was_touched_after_it_was_verified() {
+    let host = Host::new();
+    let rootfs = host.rootfs();
+    rootfs.assemble(&demo(), &image("1"), &host.layers).unwrap();
+    let folder = rootfs.store.layer_dir(&host.layers[1]);
+    fs::write(folder.join("touched"), "after").unwrap();
+    assert!(matches!(
+        rootfs.assemble(&demo(), &image("2"), &host.layers),
+        Err(RootfsError::ChangedLayer { layer }) if layer == host.layers[1]
+    ));
+    assert_eq!(
+        rootfs.current_generation(&demo()).unwrap().unwrap().image,
+        image("1")
+    );
+}
+
+#[test]
 fn a_missing_layer_or_a_refused_mount_leaves_the_current_generation() {
     let host = Host::new();
     let rootfs = host.rootfs();

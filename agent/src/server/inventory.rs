@@ -1,6 +1,6 @@
 //! The answer to `Inventory`: everything about this host, read anew.
 
-use gantry_model::Inventory;
+use gantry_model::{Digest, Inventory};
 use gantry_protocol::{Refusal, RefusalKind};
 use gantry_system::clock;
 
@@ -28,12 +28,17 @@ fn look(host: &Host) -> anyhow::Result<Inventory> {
         generations.extend(host.rootfs.generations(&cluster)?);
         current.extend(host.rootfs.current(&cluster)?.map(|id| (cluster, id)));
     }
+    let (layers, touched): (Vec<Digest>, Vec<Digest>) = host
+        .store
+        .layers()?
+        .into_iter()
+        .partition(|layer| host.store.is_layer_unchanged(layer));
     Ok(Inventory {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         clock_ms: clock::now_ms(),
         facts: facts::gather(host.store.root(), host.allow_exec)?,
-        layers: host.store.layers()?,
-        partial_layers: host.store.partial_layers()?,
+        partial_layers: partial_layers(host, &touched)?,
+        layers,
         generations,
         current,
         steps: Vec::new(),
@@ -41,4 +46,14 @@ fn look(host: &Host) -> anyhow::Result<Inventory> {
         etcd_snapshots: host.etcd_snapshots.kept()?,
         cluster_cas: kubeadm::cluster_cas(),
     })
+}
+
+/// Layers that a stage has to look at, with the bytes of content that are here: half here, or touched since they were verified.
+fn partial_layers(host: &Host, touched: &[Digest]) -> anyhow::Result<Vec<(Digest, u64)>> {
+    let mut partial = host.store.partial_layers()?;
+    partial.retain(|(layer, _)| !touched.contains(layer));
+    // Their room on the disk is taken.
+    let content = |layer: &Digest| host.store.layer_toc(layer).map_or(0, |toc| toc.content_len());
+    partial.extend(touched.iter().map(|layer| (*layer, content(layer))));
+    Ok(partial)
 }

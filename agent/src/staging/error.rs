@@ -4,8 +4,13 @@ use std::path::PathBuf;
 
 use gantry_model::Digest;
 use gantry_protocol::{Refusal, RefusalKind};
-use gantry_store::ReceiveError;
+use gantry_store::{LayerDamage, LayerError, ReceiveError};
 use tokio::task::JoinError;
+
+/// Damaged files that a message names; of more it says how many.
+const NAMED_FILES: usize = 3;
+/// Longest name of a file in a message, in characters.
+const MAX_NAME_LEN: usize = 200;
 
 /// Why a stage did not end well. Whatever it was, what arrived verified is kept for the next one, and no layer is
 /// visible that is not whole.
@@ -25,6 +30,19 @@ pub enum StagingError {
         /// Where.
         path: PathBuf,
     },
+    /// What is on this host's disk is not what was verified. Nothing was fetched for it; the next stage puts it right.
+    #[error(
+        "{}; it was changed on this host's disk after it was verified, and nothing was done with it; \
+         run the same command again: what is damaged is fetched again",
+        named(damage)
+    )]
+    Damaged {
+        /// Everything that was found.
+        damage: Vec<LayerDamage>,
+    },
+    /// A layer that is on this host cannot be looked at.
+    #[error("a layer on this host cannot be verified")]
+    Unreadable(#[source] Box<LayerError>),
     /// A layer cannot be received: the peer lied, or this host failed.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
@@ -70,13 +88,15 @@ impl StagingError {
         match self {
             Self::NoSpace { .. } | Self::Receive(ReceiveError::NoSpace { .. }) => RefusalKind::NoSpace,
             Self::Receive(ReceiveError::Busy { .. }) => RefusalKind::Busy,
-            Self::Receive(ReceiveError::Toc { .. } | ReceiveError::Chunk { .. }) | Self::Protocol { .. } => {
-                RefusalKind::Invalid
-            }
+            Self::Receive(ReceiveError::Toc { .. } | ReceiveError::Chunk { .. })
+            | Self::Protocol { .. }
+            | Self::Damaged { .. } => RefusalKind::Invalid,
             Self::Refused { refusal, .. } => refusal.kind,
-            Self::Receive(_) | Self::Interrupted { .. } | Self::Cancelled | Self::Internal(_) => {
-                RefusalKind::Internal
-            }
+            Self::Receive(_)
+            | Self::Unreadable(_)
+            | Self::Interrupted { .. }
+            | Self::Cancelled
+            | Self::Internal(_) => RefusalKind::Internal,
         }
     }
 
@@ -88,4 +108,22 @@ impl StagingError {
             Self::Interrupted { .. } | Self::Cancelled | Self::Receive(ReceiveError::Busy { .. })
         )
     }
+}
+
+/// The first of what is damaged, and how much more is.
+fn named(damage: &[LayerDamage]) -> String {
+    let name = |one: &LayerDamage| {
+        let path: String = one.path.escape_debug().take(MAX_NAME_LEN).collect();
+        format!("layer {}, {path}: {}", one.layer.short(), one.reason)
+    };
+    let mut text = damage
+        .iter()
+        .take(NAMED_FILES)
+        .map(name)
+        .collect::<Vec<_>>()
+        .join("; ");
+    if let more @ 1.. = damage.len().saturating_sub(NAMED_FILES) {
+        text.push_str(&format!("; and {more} more"));
+    }
+    text
 }

@@ -1,16 +1,16 @@
 //! The Stage step: brings layers to this host and changes nothing that runs here.
 //!
 //! ```text
-//! stage()  ── which layers are missing ─▶ prepare: tables of contents, reuse, free space
+//! stage()  ── which layers are missing ─▶ prepare: those that are here verified, tables of contents, reuse, free space
 //!                                          │
 //!          ┌── fetch ── fetch ── fetch ────┘   a few streams, one FetchRequest each
 //!          ▼ pooled buffers of whole chunks
 //!        workers (threads): decompress, verify, write at the place in the final file
 //!          ▼
-//!        checkpoints beside them · each layer finished as soon as it is whole
+//!        checkpoints beside them · each layer finished as soon as it is whole · what was not read in this stage verified
 //! ```
 //!
-//! Reading order: this file, `error`, `limits`, `prepare`, `pipeline`, `fetch`, `worker`.
+//! Reading order: this file, `error`, `limits`, `prepare`, `pipeline`, `fetch`, `worker`, `verify`.
 
 mod buffers;
 mod error;
@@ -20,6 +20,7 @@ mod limits;
 mod pipeline;
 mod prepare;
 mod progress;
+mod verify;
 mod worker;
 
 use gantry_model::LayerDescriptor;
@@ -49,6 +50,8 @@ pub struct StageOutcome {
 
 /// Brings every layer of `layers` that `store` lacks to this host, asking `peer` for the bytes.
 ///
+/// Layers that are here are verified, too: see [`StagingError::Damaged`].
+///
 /// Everything that arrives is verified before it is written, and kept whatever happens after: when this ends early,
 /// the next call asks only for the rest. `progress` changes at most ten times a second. Nothing of a layer is
 /// visible before all of it is verified and durable. A layer that another stage receives now is waited for.
@@ -70,6 +73,8 @@ pub async fn stage(
     };
     let (present, staged) = (prepared.present.len(), prepared.missing.len());
     if staged == 0 {
+        // One that another stage finished in between was not.
+        verify_all(store, layers, &cancel).await?;
         return Ok(StageOutcome {
             present,
             staged,
@@ -88,11 +93,23 @@ pub async fn stage(
     })?;
     let (tally, result) = pipeline.run(&cancel).await;
     result?;
+    verify_all(store, layers, &cancel).await?;
     Ok(StageOutcome {
         present,
         staged,
         progress: tally.tell(std::iter::empty()),
     })
+}
+
+async fn verify_all(
+    store: &Store,
+    layers: &[LayerDescriptor],
+    cancel: &CancellationToken,
+) -> Result<(), StagingError> {
+    tokio::select! {
+        verified = verify::verify(store, layers.to_vec()) => verified,
+        () = cancel.cancelled() => Err(StagingError::Cancelled),
+    }
 }
 
 /// Bytes of file content in layers that are here. One that cannot be read counts as empty: it only shows in progress.

@@ -1,5 +1,5 @@
-//! What happens before the first chunk travels: which layers are missing, their tables of contents, what of them is
-//! here already, and whether the rest fits.
+//! What happens before the first chunk travels: which layers are missing, whether the others are still what they were, tables of
+//! contents, what of the missing ones is here already, and whether the rest fits.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,6 +12,7 @@ use gantry_transport::Connection;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::limits::{BUSY_RETRY, TOCS_AT_ONCE};
+use super::verify::verify;
 use super::{StagingError, fetch};
 
 /// What a stage begins with.
@@ -58,6 +59,7 @@ async fn begin_all(
     layers: &[LayerDescriptor],
 ) -> Result<Prepared, StagingError> {
     let (present, missing) = sort(store.clone(), layers.to_vec()).await?;
+    verify(store, present.clone()).await?;
     let mut prepared = Prepared {
         present,
         missing: Vec::with_capacity(missing.len()),
@@ -87,7 +89,7 @@ async fn begin_all(
     Ok(prepared)
 }
 
-/// The layers that are here and those that are not, each once.
+/// The layers that are here and those that are not, or of which something is known to be damaged, each once.
 async fn sort(
     store: Store,
     layers: Vec<LayerDescriptor>,
@@ -97,7 +99,7 @@ async fn sort(
         layers
             .into_iter()
             .filter(|layer| seen.insert(layer.digest))
-            .partition(|layer| store.has_layer(&layer.digest))
+            .partition(|layer| store.has_layer(&layer.digest) && !store.is_layer_damaged(&layer.digest))
     });
     sorted.await.map_err(StagingError::internal)
 }

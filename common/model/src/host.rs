@@ -154,9 +154,10 @@ pub struct Inventory {
     pub clock_ms: i64,
     /// What the host is.
     pub facts: HostFacts,
-    /// Layers that are whole and verified.
+    /// Layers that are whole and verified, and were not touched since.
     pub layers: Vec<Digest>,
-    /// Layers whose transfer was interrupted, with the bytes already verified.
+    /// Layers whose transfer was interrupted, with the bytes already verified; and those that were touched since they were
+    /// verified, with all their bytes.
     pub partial_layers: Vec<(Digest, u64)>,
     /// Every generation of every cluster on this host.
     pub generations: Vec<Generation>,

@@ -546,6 +546,9 @@ pub enum StepOutcome {
     Failed(String),
     /// It could not be observed to end. Never counts as done.
     Unknown,
+    /// It failed because what it builds on is not what the image says, for this reason; the host is as it was before the step.
+    /// Told while it happens: what is kept, journals, has it as failed, as agents of before know it.
+    Damaged(String),
 }
 
 impl StepOutcome {
@@ -555,7 +558,7 @@ impl StepOutcome {
         match self {
             Self::Done { .. } => true,
             Self::Script(outcome) => outcome.succeeded(),
-            Self::Failed(_) | Self::Unknown => false,
+            Self::Failed(_) | Self::Damaged(_) | Self::Unknown => false,
         }
     }
 }
@@ -568,7 +571,7 @@ impl fmt::Display for StepOutcome {
             } => write!(f, "done, generation {generation}"),
             Self::Done { generation: None } => f.write_str("done"),
             Self::Script(outcome) => outcome.fmt(f),
-            Self::Failed(reason) => f.write_str(reason),
+            Self::Failed(reason) | Self::Damaged(reason) => f.write_str(reason),
             Self::Unknown => f.write_str("outcome unknown: it was not seen to end"),
         }
     }

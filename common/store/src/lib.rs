@@ -46,6 +46,8 @@ mod testing;
 mod tests_round_trip;
 pub mod toc;
 mod unpack;
+mod verified;
+mod verify_layer;
 
 pub use archive::{
     ArchivedImage, ArchivedImages, LoadEvent, LoadedImage, PartsIndex, PartsState, SaveEvent, SavedParts,

@@ -122,7 +122,7 @@ impl RunOutcome {
     pub fn find_damage(&mut self, plan: &Plan, store: &Store) {
         let failed: BTreeSet<StepId> = self
             .failures()
-            .filter(|(_, failure)| matches!(failure.cause, Cause::Outcome(_)))
+            .filter(|(_, failure)| matches!(failure.cause, Cause::Outcome(StepOutcome::Failed(_))))
             .map(|(_, failure)| failure.step)
             .collect();
         let mut layers: BTreeSet<Digest> = BTreeSet::new();
@@ -137,13 +137,19 @@ impl RunOutcome {
             .collect();
     }
 
-    /// The exit code: damage here, or else what all failures have in common, or whether some or all hosts failed.
+    /// The exit code: damage, here or on a host, or else what all failures have in common, or whether some or all hosts failed.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         if !self.damage.is_empty() {
             return ExitCode::Verification;
         }
         let failures: Vec<_> = self.failures().map(|(_, failure)| failure).collect();
+        if failures
+            .iter()
+            .any(|failure| matches!(failure.cause, Cause::Outcome(StepOutcome::Damaged(_))))
+        {
+            return ExitCode::Verification;
+        }
         let code = |failure: &Failure| match &failure.cause {
             Cause::Session(error) => error.exit_code(),
             Cause::Outcome(_) => ExitCode::Failed,

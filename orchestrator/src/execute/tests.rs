@@ -271,6 +271,20 @@ async fn a_host_that_fails_to_stage_keeps_all_hosts_unchanged_and_the_others_sta
 }
 
 #[tokio::test(start_paused = true)]
+async fn damage_on_one_host_changes_no_host_and_is_a_failed_verification() {
+    let damaged = Ok(StepOutcome::Damaged("layer 0123, bin/kubelet".into()));
+    let agents = Agents::default().answers("10.0.0.2", [damaged]);
+    let (outcome, _) = run(&plan(false), &agents).await;
+    assert_eq!(outcome.exit_code(), ExitCode::Verification);
+    assert!(agents.asked().iter().all(|asked| asked.ends_with("stage")));
+    let summary = crate::report::summary::summary(&plan(false), &outcome, Duration::from_secs(3));
+    assert!(
+        summary.contains("failed on 10.0.0.2: layer 0123, bin/kubelet"),
+        "{summary}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn taking_down_goes_on_without_the_host_that_failed() {
     let agents = Agents::default().answers("10.0.0.2", [failed()]);
     let (outcome, _) = run(&plan(true), &agents).await;

@@ -839,6 +839,11 @@ fn events(to: &mut Vec<Sample>) {
         &finished(StepOutcome::Failed("disk full".into())),
     );
     put(to, "Finished/Unknown", &finished(StepOutcome::Unknown));
+    put(
+        to,
+        "Finished/Damaged",
+        &finished(StepOutcome::Damaged("layer 0123456789ab, bin/kubelet".into())),
+    );
 }
 
 fn fetches(to: &mut Vec<Sample>) {

@@ -1,5 +1,6 @@
 //! The first steps of a layer, and how an interrupted transfer goes on.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
@@ -21,7 +22,8 @@ const BLOCK_LEN: u64 = 4096;
 
 impl LayerReceiver {
     /// Begins to receive `layer`, or goes on where it stopped. Takes files that other layers of the store have, then
-    /// checks that the rest fits on the disk.
+    /// checks that the rest fits on the disk. Of a layer that is here and in which
+    /// [`Store::verify_layer`] found damage, what is damaged is missing.
     ///
     /// # Errors
     /// [`ReceiveError::AlreadyPresent`], [`ReceiveError::Busy`], [`ReceiveError::NoSpace`], a refused table of
@@ -39,15 +41,20 @@ impl LayerReceiver {
         let lock = store.share()?;
         let partial = Partial::lock(store, digest)?;
         // Asked with the lock held: whoever had it may just have finished.
-        if store.has_layer(&digest) {
+        let repair = store.has_layer(&digest);
+        if repair && !(store.is_layer_damaged(&digest) && may_repair(store, layer)) {
             partial.discard()?;
             return Err(ReceiveError::AlreadyPresent { layer: digest });
         }
         let chunks = toc.chunks().len() as u32;
         let (known, marks) = partial.prepare(&layer.toc.digest, chunks)?;
-        let tree_dir = partial.tree_dir();
+        let tree_dir = if repair {
+            store.layer_dir(&digest)
+        } else {
+            partial.tree_dir()
+        };
         let tree = Tree::open(&tree_dir).map_err(ReceiveError::io(digest, "open", &tree_dir))?;
-        let receiver = Self {
+        let mut receiver = Self {
             store: store.clone(),
             layer: layer.clone(),
             toc,
@@ -60,11 +67,17 @@ impl LayerReceiver {
             written: AtomicU64::new(0),
             checkpoint: Mutex::new(()),
             root: rustix::process::geteuid().is_root(),
+            unread: HashSet::new(),
+            repaired: None,
             partial,
             _lock: lock,
         };
+        if repair {
+            receiver.repaired = Some(receiver.begin_repair()?);
+            return Ok(receiver);
+        }
         receiver.make_folders()?;
-        receiver.go_on(known.as_ref())?;
+        receiver.unread = receiver.go_on(known.as_ref())?;
         receiver.renew_records(known.as_ref())?;
         receiver.take_from_other_layers(store);
         let root = store.root();
@@ -93,9 +106,10 @@ impl LayerReceiver {
     }
 
     /// Marks the chunks that are in place. The record speaks of synced data, so nothing is read again; but a file must
-    /// be there and be ours alone.
-    fn go_on(&self, known: Option<&Received>) -> Result<(), ReceiveError> {
-        for entry in self.toc.entries() {
+    /// be there and be ours alone. Gives the files of which something is there.
+    fn go_on(&self, known: Option<&Received>) -> Result<HashSet<u32>, ReceiveError> {
+        let mut unread = HashSet::new();
+        for (index, entry) in self.toc.entries().iter().enumerate() {
             let EntryKind::File { size, chunks, .. } = &entry.kind else {
                 continue;
             };
@@ -115,14 +129,17 @@ impl LayerReceiver {
             // Several names: the file of another layer, linked before the record said so. Never write to that.
             if !file || (stat.st_nlink > 1 && !whole) {
                 self.tree.unlink(&entry.path).map_err(failed)?;
-            } else if stat.st_size.cast_unsigned() == *size {
+                continue;
+            }
+            unread.insert(index as u32);
+            if stat.st_size.cast_unsigned() == *size {
                 chunks
                     .clone()
                     .filter(|chunk| known.has(*chunk))
                     .for_each(|chunk| self.count(chunk, false));
             }
         }
-        Ok(())
+        Ok(unread)
     }
 
     /// Makes both records of what is in place true again, before any file is made anew: what was found gone is gone in
@@ -171,4 +188,13 @@ impl LayerReceiver {
         }
         Ok(())
     }
+}
+
+/// Whether `layer` speaks of what is here under its digest. Hosts compare no blob with its digest, so an image might name another
+/// one's layer with a table of contents of its own: nothing here is made to look like that.
+fn may_repair(store: &Store, layer: &LayerDescriptor) -> bool {
+    // A record that is damaged itself says nothing.
+    let sound = store.layer_toc(&layer.digest).is_ok();
+    let recorded = store.layer_descriptor(&layer.digest);
+    !sound || recorded.is_ok_and(|recorded| recorded.toc.digest == layer.toc.digest)
 }

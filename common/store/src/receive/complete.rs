@@ -14,6 +14,7 @@ use super::LayerReceiver;
 use super::error::ReceiveError;
 use crate::toc::names::{self, OPAQUE_NAME, WHITEOUT_PREFIX};
 use crate::toc::{EntryKind, TocEntry};
+use crate::verified::Verified;
 
 /// Mark of an opaque folder for mounts by root.
 const OPAQUE_TRUSTED: &str = "trusted.overlay.opaque";
@@ -44,7 +45,11 @@ impl LayerReceiver {
                 EntryKind::Directory { .. } | EntryKind::File { .. } => {}
             }
         }
-        // Deepest first: a folder gets its time after everything in it was made, and its mode after that.
+        self.complete_folders()
+    }
+
+    /// Deepest first: a folder gets its time after everything in it was made, and its mode after that.
+    pub(super) fn complete_folders(&self) -> Result<(), ReceiveError> {
         for folder in self.toc.by_path().rev() {
             if let EntryKind::Directory { opaque } = folder.kind {
                 self.step("complete", folder, || self.complete_folder(folder, opaque))?;
@@ -57,9 +62,9 @@ impl LayerReceiver {
         Ok(())
     }
 
-    /// Makes the complete tree durable, then visible. From here on the layer is on this host.
+    /// Makes the complete tree durable, then visible, and remembers what of it was verified. From here on the layer is on this
+    /// host.
     pub(super) fn publish(&self) -> Result<(), ReceiveError> {
-        let record = self.store.record_dir(&self.layer.digest);
         let (overlay2, dir) = (
             self.store.overlay2_dir(),
             self.store.layer_dir(&self.layer.digest),
@@ -69,28 +74,50 @@ impl LayerReceiver {
             let path = path.to_owned();
             move |error: io::Error| ReceiveError::io(self.layer.digest, action, path)(error)
         };
-        fs::create_dir_all(&record).map_err(io("create", &record))?;
-        let descriptor =
-            serde_json::to_vec_pretty(&self.layer).map_err(|error| io("write", &record)(error.into()))?;
         // Without its folder in overlay2 a record means nothing, so the rename below is what counts.
-        for (name, bytes) in [("descriptor.json", &descriptor), ("toc", &self.compressed_toc)] {
-            let path = record.join(name);
-            fs::write(&path, bytes).map_err(io("write", &path))?;
-        }
+        self.write_record()?;
+        // Of a layer that was removed, and not to the end.
+        self.store.remove_damage_mark(&self.layer.digest)?;
         fs::create_dir_all(&overlay2).map_err(io("create", &overlay2))?;
         // Without a record it was no layer: left by a removal that did not end.
         files::remove_tree(&dir).map_err(io("remove", &dir))?;
         // Everything at once: the record lies on the same file system, or the rename fails.
         rustix::fs::syncfs(self.tree.root()).map_err(|error| io("sync", &tree)(error.into()))?;
         fs::rename(&tree, &dir).map_err(io("rename to", &dir))?;
-        files::sync_dir(&overlay2).map_err(io("sync", &overlay2))
+        files::sync_dir(&overlay2).map_err(io("sync", &overlay2))?;
+        self.note_verified()
+    }
+
+    /// Writes what says which layer this is, and what is in it.
+    pub(super) fn write_record(&self) -> Result<(), ReceiveError> {
+        let record = self.store.record_dir(&self.layer.digest);
+        let io = |action, path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| ReceiveError::io(self.layer.digest, action, path)(error)
+        };
+        fs::create_dir_all(&record).map_err(io("create", &record))?;
+        let descriptor =
+            serde_json::to_vec_pretty(&self.layer).map_err(|error| io("write", &record)(error.into()))?;
+        for (name, bytes) in [("descriptor.json", &descriptor), ("toc", &self.compressed_toc)] {
+            let path = record.join(name);
+            fs::write(&path, bytes).map_err(io("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Remembers how everything looks that was verified in this session.
+    pub(super) fn note_verified(&self) -> Result<(), ReceiveError> {
+        let layer = &self.layer.digest;
+        let unread = |entry| self.unread.contains(&entry);
+        let verified = Verified::all(&self.toc, &self.store.layer_dir(layer), unread);
+        Ok(verified.write(&self.store.verified_path(layer), &self.layer.toc.digest)?)
     }
 
     fn entries(&self, wanted: impl Fn(&EntryKind) -> bool) -> impl Iterator<Item = &TocEntry> {
         self.toc.entries().iter().filter(move |entry| wanted(&entry.kind))
     }
 
-    fn step(
+    pub(super) fn step(
         &self,
         action: &'static str,
         entry: &TocEntry,
@@ -103,7 +130,7 @@ impl LayerReceiver {
         ))
     }
 
-    fn complete_file(&self, entry: &TocEntry) -> io::Result<()> {
+    pub(super) fn complete_file(&self, entry: &TocEntry) -> io::Result<()> {
         let EntryKind::File { size, chunks, .. } = &entry.kind else {
             return Ok(());
         };
@@ -126,7 +153,7 @@ impl LayerReceiver {
             return Err(io::Error::other("it is no regular file any more"));
         }
         // Shared with another layer, which has the same owner, mode, time and attributes.
-        if stat.st_nlink > 1 {
+        if stat.st_nlink > 1 && self.repaired.is_none() {
             return Ok(());
         }
         if self.root && (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
@@ -157,7 +184,7 @@ impl LayerReceiver {
         }
     }
 
-    fn make_symlink(&self, entry: &TocEntry, target: &str) -> io::Result<()> {
+    pub(super) fn make_symlink(&self, entry: &TocEntry, target: &str) -> io::Result<()> {
         self.tree.unlink(&entry.path)?;
         let (folder, name) = self.tree.parent(&entry.path)?;
         rustix::fs::symlinkat(target, &folder, name)?;
@@ -173,7 +200,7 @@ impl LayerReceiver {
         )?)
     }
 
-    fn make_hard_link(&self, entry: &TocEntry, target: &TocEntry) -> io::Result<()> {
+    pub(super) fn make_hard_link(&self, entry: &TocEntry, target: &TocEntry) -> io::Result<()> {
         let (from, from_name) = self.tree.parent(&target.path)?;
         let (to, to_name) = self.tree.parent(&entry.path)?;
         Ok(rustix::fs::linkat(
@@ -187,7 +214,7 @@ impl LayerReceiver {
 
     /// Overlay's whiteout: a character device 0:0. Where the kernel allows that to root only (before 5.8) and we are
     /// not root, the mark stays a file `.wh.NAME`, which mounts do not understand, but only root mounts there.
-    fn make_whiteout(&self, entry: &TocEntry) -> io::Result<()> {
+    pub(super) fn make_whiteout(&self, entry: &TocEntry) -> io::Result<()> {
         self.tree.unlink(&entry.path)?;
         let (folder, name) = self.tree.parent(&entry.path)?;
         match rustix::fs::mknodat(&folder, name, FileType::CharacterDevice, Mode::empty(), 0) {
@@ -199,7 +226,7 @@ impl LayerReceiver {
         }
     }
 
-    fn complete_folder(&self, entry: &TocEntry, opaque: bool) -> io::Result<()> {
+    pub(super) fn complete_folder(&self, entry: &TocEntry, opaque: bool) -> io::Result<()> {
         let folder = self
             .tree
             .open_at(&entry.path, OFlags::RDONLY | OFlags::DIRECTORY)?;

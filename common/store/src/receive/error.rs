@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gantry_model::{Digest, ExitCode};
 use rustix::io::Errno;
 
-use crate::{StoreError, TocError};
+use crate::{LayerError, StoreError, TocError};
 
 /// Why a layer cannot be received. Whatever happened, nothing of it is visible, and a new begin goes on or starts anew.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,15 @@ pub enum ReceiveError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is recorded about the layer cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] Box<LayerError>),
+}
+
+impl From<LayerError> for ReceiveError {
+    fn from(error: LayerError) -> Self {
+        Self::Record(Box::new(error))
+    }
 }
 
 impl ReceiveError {
@@ -94,6 +103,7 @@ impl ReceiveError {
             Self::Toc { .. } | Self::Chunk { .. } => ExitCode::Verification,
             Self::Incomplete { .. } | Self::Io { .. } => ExitCode::Failed,
             Self::Store(error) => error.exit_code(),
+            Self::Record(error) => error.exit_code(),
         }
     }
 

@@ -10,7 +10,8 @@
 //! finish ── links, owners, modes, times, whiteouts ─ sync ─ rename to data/overlay2/<hex>
 //! ```
 //!
-//! No byte is written before its digest matched, each is written once, and nothing is visible before the rename.
+//! No byte is written before its digest matched, each is written once, and nothing is visible before the rename. Of a layer that is
+//! here and was found damaged, what is wrong is put right where it is (`repair`).
 
 mod begin;
 mod complete;
@@ -20,11 +21,15 @@ mod marks;
 mod open_files;
 pub(crate) mod partial;
 pub(crate) mod received;
+mod repair;
 mod reuse;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_damage;
 pub(crate) mod tree;
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,6 +74,10 @@ pub struct LayerReceiver {
     checkpoint: Mutex<()>,
     /// Whether owners can be set.
     root: bool,
+    /// Files, by entry, of which something was written in an earlier session: nothing of that was read again.
+    unread: HashSet<u32>,
+    /// What is put right of a layer that is here, by entry. None: the layer is not here.
+    repaired: Option<HashSet<u32>>,
     partial: Partial,
     _lock: StoreLock,
 }
@@ -181,8 +190,12 @@ impl LayerReceiver {
                 missing,
             });
         }
-        self.complete_tree()?;
-        self.publish()?;
+        if let Some(wrong) = &self.repaired {
+            self.complete_repair(wrong)?;
+        } else {
+            self.complete_tree()?;
+            self.publish()?;
+        }
         self.partial.discard()
     }
 
@@ -195,6 +208,9 @@ impl LayerReceiver {
         self.files.get(entry, || {
             let found = &self.toc.entries()[entry as usize];
             match found.kind {
+                EntryKind::File { size, .. } if self.repaired.is_some() => {
+                    self.tree.shared_file_for_writing(&found.path, size)
+                }
                 EntryKind::File { size, .. } => self.tree.file_for_writing(&found.path, size),
                 _ => Err(io::Error::other("only regular files have content")),
             }

@@ -92,11 +92,15 @@ pub(crate) fn content_of(bytes: &[u8]) -> Option<u64> {
         .map(u64::from_le_bytes)
 }
 
-/// `bytes` without the digest at the end, if it is right.
 fn sound(bytes: &[u8]) -> Option<&[u8]> {
+    sealed(bytes, &MAGIC, HEADER_LEN)
+}
+
+/// A record without the digest at its end, if that is right and it begins as it should.
+pub(crate) fn sealed<'b>(bytes: &'b [u8], magic: &[u8], header_len: usize) -> Option<&'b [u8]> {
     let body = &bytes[..bytes.len().checked_sub(DIGEST_LEN)?];
-    let whole = body.len() >= HEADER_LEN
-        && body.starts_with(&MAGIC)
+    let whole = body.len() >= header_len
+        && body.starts_with(magic)
         && bytes[body.len()..] == *Digest::of(body).as_bytes();
     whole.then_some(body)
 }

@@ -14,8 +14,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::LayerReceiver;
 use super::tree::Tree;
+use crate::check_layer::is_right;
 use crate::limits::MAX_CHUNK_LEN;
 use crate::toc::{Chunk, ChunkDigest, EntryKind, Toc, TocEntry};
+use crate::verified::Verified;
 use crate::{LayerError, Store};
 
 /// What a file's content is: the digest of its list of chunks.
@@ -66,10 +68,15 @@ impl LayerReceiver {
         wanted: &mut HashMap<ContentId, Vec<u32>>,
         links: &mut HashSet<(u64, u64)>,
     ) -> Result<(), LayerError> {
-        let toc = store.layer_toc(layer)?;
+        let (toc, descriptor) = (store.layer_toc(layer)?, store.layer_descriptor(layer)?);
         let dir = store.layer_dir(layer);
         let tree = Tree::open(&dir).map_err(LayerError::io("open", &dir))?;
-        for entry in toc.entries() {
+        let path = store.verified_path(layer);
+        let mut known = Known {
+            verified: Verified::read(&path, &toc, &descriptor.toc.digest),
+            renewed: false,
+        };
+        for (index, entry) in toc.entries().iter().enumerate() {
             let chunks = chunks_of(&toc, entry);
             if chunks.is_empty() {
                 continue;
@@ -79,8 +86,13 @@ impl LayerReceiver {
                 continue;
             };
             targets.retain(|target| {
-                let source = Source { tree: &tree, entry };
-                match self.take_file(&source, *target, links) {
+                let source = Source {
+                    tree: &tree,
+                    entry,
+                    index: index as u32,
+                    chunks,
+                };
+                match self.take_file(&source, *target, links, &mut known) {
                     Ok(taken) => !taken,
                     Err(error) => {
                         let path = tree.display(&entry.path);
@@ -93,6 +105,9 @@ impl LayerReceiver {
                 wanted.remove(&id);
             }
         }
+        if known.renewed {
+            known.verified.write(&path, &descriptor.toc.digest)?;
+        }
         Ok(())
     }
 
@@ -102,6 +117,7 @@ impl LayerReceiver {
         source: &Source<'_>,
         target: u32,
         links: &mut HashSet<(u64, u64)>,
+        known: &mut Known,
     ) -> io::Result<bool> {
         let entry = &self.toc.entries()[target as usize];
         let EntryKind::File { size, chunks, .. } = &entry.kind else {
@@ -117,16 +133,22 @@ impl LayerReceiver {
         if !file || stat.st_size.cast_unsigned() != *size {
             return Ok(false);
         }
+        // What is damaged there must not be damaged here, too.
+        let sound = known.verified.is(source.index, &from.metadata()?) || is_all_right(&from, source.chunks)?;
         // One link per file and layer: two names of this layer must not become one file.
         let inode = (stat.st_dev, stat.st_ino);
-        let linked = same_metadata(source.entry, entry, &stat)
+        let linked = sound
+            && same_metadata(source.entry, entry, &stat)
             && !links.contains(&inode)
             && self.link(source, &entry.path).is_ok();
         if linked {
             links.insert(inode);
+            // Another name is another time of change.
+            known.verified.set(source.index, &from.metadata()?);
+            known.renewed = true;
         } else {
             let to = self.tree.file_for_writing(&entry.path, *size)?;
-            if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
+            if !sound || rustix::fs::ioctl_ficlone(&to, &from).is_err() {
                 return self.copy_verified(&from, &to, target);
             }
             self.files.written(target);
@@ -179,6 +201,26 @@ impl LayerReceiver {
 struct Source<'s> {
     tree: &'s Tree,
     entry: &'s TocEntry,
+    index: u32,
+    chunks: &'s [Chunk],
+}
+
+/// What is known of the layer that files are taken from.
+struct Known {
+    verified: Verified,
+    /// Whether it is more than what is recorded.
+    renewed: bool,
+}
+
+/// Whether all of a file is what its layer says.
+fn is_all_right(file: &File, chunks: &[Chunk]) -> io::Result<bool> {
+    let mut buffer = Vec::new();
+    for chunk in chunks {
+        if !is_right(file, chunk, &mut buffer)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn chunks_of<'t>(toc: &'t Toc, entry: &TocEntry) -> &'t [Chunk] {

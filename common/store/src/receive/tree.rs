@@ -13,7 +13,7 @@ use crate::toc::names;
 
 /// Mode of files and folders while their layer is not complete.
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
-const PRIVATE_FOLDER: Mode = Mode::RWXU;
+pub(super) const PRIVATE_FOLDER: Mode = Mode::RWXU;
 
 /// The files below one folder. Paths are those of a checked table of contents.
 #[derive(Debug)]
@@ -132,6 +132,20 @@ impl Tree {
     ///
     /// A file that has another name somewhere is refused: it may belong to another layer.
     pub(crate) fn file_for_writing(&self, path: &str, size: u64) -> io::Result<File> {
+        let (file, stat) = self.open_for_writing(path)?;
+        if stat.st_nlink != 1 {
+            return Err(io::Error::other("it is not a file of this transfer alone"));
+        }
+        sized(file, &stat, size)
+    }
+
+    /// As [`Self::file_for_writing`], also where other layers have the same file: what is right here is right there.
+    pub(crate) fn shared_file_for_writing(&self, path: &str, size: u64) -> io::Result<File> {
+        let (file, stat) = self.open_for_writing(path)?;
+        sized(file, &stat, size)
+    }
+
+    fn open_for_writing(&self, path: &str) -> io::Result<(OwnedFd, Stat)> {
         let (folder, name) = self.parent(path)?;
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
@@ -142,13 +156,10 @@ impl Tree {
                 result => result?,
             };
         let stat = rustix::fs::fstat(&file)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
-            return Err(io::Error::other("it is not a file of this transfer alone"));
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other("it is no regular file"));
         }
-        if stat.st_size.cast_unsigned() != size {
-            rustix::fs::ftruncate(&file, size)?;
-        }
-        Ok(file.into())
+        Ok((file, stat))
     }
 
     /// Removes the name `path` unless it is a folder's. What is not there is removed already.
@@ -159,6 +170,13 @@ impl Tree {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn sized(file: OwnedFd, stat: &Stat, size: u64) -> io::Result<File> {
+    if stat.st_size.cast_unsigned() != size {
+        rustix::fs::ftruncate(&file, size)?;
+    }
+    Ok(file.into())
 }
 
 #[cfg(test)]
