@@ -139,6 +139,7 @@ fn a_changed_byte_is_refused_before_any_effect_and_a_removed_image_stays_while_i
         refused(&applied, name);
         for words in [
             "cri/big",
+            "Reading layer",
             "The store of this machine is damaged",
             byte.path.to_str().unwrap(),
             &format!("gantry rmi {name}"),

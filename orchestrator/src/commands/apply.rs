@@ -218,12 +218,12 @@ impl ExecuteArgs {
         };
         let show = report::show(report::report(self.progress, plan, self.verbose), received);
         let execute = async {
-            let outcome = execute::execute(plan, dialer, &settings, &events).await;
+            let mut outcome = execute::execute(plan, dialer, &settings, &events).await;
+            outcome.find_damage(plan, dialer.store(), &events).await;
             drop(events);
             outcome
         };
-        let (mut outcome, ()) = tokio::join!(execute, show);
-        tokio::task::block_in_place(|| outcome.find_damage(plan, dialer.store()));
+        let (outcome, ()) = tokio::join!(execute, show);
         anstream::eprint!("{}", summary::summary(plan, &outcome, started.elapsed()));
         self.end(&outcome)?;
         Ok(outcome)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use gantry_model::{StepId, StepOutcome};
+use gantry_model::{Digest, StepId, StepOutcome};
 use gantry_protocol::TransferProgress;
 use tokio::sync::mpsc;
 
@@ -53,10 +53,22 @@ pub enum EventKind {
     Finished(StepOutcome),
     /// The step could not be brought to its end from here.
     GaveUp(String),
+    /// After hosts did not take what came: a layer in this machine's store is read whole and compared with its digest.
+    ReadingLayer {
+        /// The layer.
+        layer: Digest,
+        /// Which one it is, from 1.
+        number: usize,
+        /// Of how many.
+        of: usize,
+        /// Bytes that are read.
+        bytes: u64,
+    },
 }
 
 impl RunEvent {
-    pub(super) const fn wave(kind: EventKind) -> Self {
+    /// Something that concerns no one step.
+    pub(super) const fn of_all(kind: EventKind) -> Self {
         Self { at: None, kind }
     }
 

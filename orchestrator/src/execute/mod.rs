@@ -77,7 +77,7 @@ pub async fn execute<S: Sessions>(
         let title = wave.title.clone();
         event::say(
             events,
-            RunEvent::wave(EventKind::WaveStarted {
+            RunEvent::of_all(EventKind::WaveStarted {
                 title,
                 hosts: hosts.len(),
             }),

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use gantry_model::{Digest, ExitCode, StepAction, StepId, StepOutcome};
 use gantry_store::{Damage, Store};
+use tokio::sync::mpsc;
 
+use super::event::{EventKind, RunEvent, say};
 use crate::plan::Plan;
 use crate::session::SessionError;
 
@@ -118,23 +120,36 @@ impl RunOutcome {
     }
 
     /// Looks in `store` for damage to layers that hosts did not take: they only see that what came was not what the image says.
-    /// Reads the whole blobs of those layers.
-    pub fn find_damage(&mut self, plan: &Plan, store: &Store) {
+    /// Reads the whole blobs of those layers, and says so to `events`, once for each. May be dropped at any point.
+    pub async fn find_damage(&mut self, plan: &Plan, store: &Store, events: &mpsc::Sender<RunEvent>) {
         let failed: BTreeSet<StepId> = self
             .failures()
             .filter(|(_, failure)| matches!(failure.cause, Cause::Outcome(StepOutcome::Failed(_))))
             .map(|(_, failure)| failure.step)
             .collect();
-        let mut layers: BTreeSet<Digest> = BTreeSet::new();
+        let mut layers: BTreeMap<Digest, u64> = BTreeMap::new();
         for step in plan.steps().filter(|step| failed.contains(&step.id)) {
             if let StepAction::Stage { layers: staged, .. } = &step.step.action {
-                layers.extend(staged.iter().map(|layer| layer.digest));
+                layers.extend(staged.iter().map(|layer| (layer.digest, layer.size)));
             }
         }
-        self.damage = layers
-            .iter()
-            .filter_map(|layer| store.blob_damage(layer))
-            .collect();
+        let of = layers.len();
+        for (number, (layer, bytes)) in (1..).zip(layers) {
+            let reading = EventKind::ReadingLayer {
+                layer,
+                number,
+                of,
+                bytes,
+            };
+            say(events, RunEvent::of_all(reading)).await;
+            let store = store.clone();
+            // On a thread of its own: whoever interrupts this command does not wait for the disk.
+            let read = tokio::task::spawn_blocking(move || store.blob_damage(&layer)).await;
+            match read {
+                Ok(damage) => self.damage.extend(damage),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
     }
 
     /// The exit code: damage, here or on a host, or else what all failures have in common, or whether some or all hosts failed.

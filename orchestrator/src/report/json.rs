@@ -67,6 +67,18 @@ fn object(event: &RunEvent) -> Value {
             json!({ "event": "waiting", "reason": reason, "againInMs": again_in.as_millis() as u64 })
         }
         EventKind::Finished(outcome) => finished(outcome),
+        EventKind::ReadingLayer {
+            layer,
+            number,
+            of,
+            bytes,
+        } => json!({
+            "event": "reading-layer",
+            "layer": layer,
+            "number": number,
+            "of": of,
+            "bytes": bytes,
+        }),
         EventKind::GaveUp(reason) => json!({ "event": "gave-up", "reason": reason }),
     };
     if let (Some((host, step, title)), Value::Object(fields)) = (&event.at, &mut value) {

@@ -36,8 +36,8 @@ impl Plain {
 impl Report for Plain {
     fn event(&mut self, event: &RunEvent) -> anyhow::Result<()> {
         let Some((host, _, title)) = &event.at else {
-            if let EventKind::WaveStarted { title, hosts } = &event.kind {
-                anstream::eprintln!("{}", wave_line(title, *hosts));
+            if let Some(line) = line_of_all(&event.kind) {
+                anstream::eprintln!("{line}");
             }
             return Ok(());
         };
@@ -62,7 +62,10 @@ impl Report for Plain {
                 progress_text(progress)
             }
             EventKind::Output { line, .. } if self.verbose => format!("| {}", printable(line)),
-            EventKind::Output { .. } | EventKind::AlreadyDone | EventKind::WaveStarted { .. } => {
+            EventKind::Output { .. }
+            | EventKind::AlreadyDone
+            | EventKind::WaveStarted { .. }
+            | EventKind::ReadingLayer { .. } => {
                 return Ok(());
             }
             EventKind::Waiting { reason, .. } => format!("waiting: {reason}"),
@@ -95,7 +98,25 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
-pub(super) fn wave_line(title: &str, hosts: usize) -> String {
+/// The line about something that concerns no one step.
+pub(super) fn line_of_all(kind: &EventKind) -> Option<String> {
+    match kind {
+        EventKind::WaveStarted { title, hosts } => Some(wave_line(title, *hosts)),
+        EventKind::ReadingLayer {
+            layer,
+            number,
+            of,
+            bytes: size,
+        } => Some(format!(
+            "Is this machine's store damaged? Reading layer {} of it, {number} of {of}, {}",
+            layer.short(),
+            bytes(*size)
+        )),
+        _ => None,
+    }
+}
+
+fn wave_line(title: &str, hosts: usize) -> String {
     let bold = anstyle::Style::new().bold();
     let hosts = if hosts == 1 {
         "1 host".into()

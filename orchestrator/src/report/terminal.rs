@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::plain::{finished_text, wave_line};
+use super::plain::{finished_text, line_of_all};
 use super::{Report, printable};
 use crate::execute::{EventKind, RunEvent};
 use crate::plan::Plan;
@@ -106,8 +106,8 @@ impl Terminal {
 impl Report for Terminal {
     fn event(&mut self, event: &RunEvent) -> anyhow::Result<()> {
         let Some((host, _, title)) = &event.at else {
-            if let EventKind::WaveStarted { title, hosts } = &event.kind {
-                self.say(wave_line(title, *hosts))?;
+            if let Some(line) = line_of_all(&event.kind) {
+                self.say(line)?;
             }
             return Ok(());
         };
@@ -157,7 +157,7 @@ impl Report for Terminal {
                 self.say(self.finished_line(*host, title, false, reason))?;
             }
             EventKind::AlreadyDone => drop(self.finish(*host)),
-            EventKind::WaveStarted { .. } => {}
+            EventKind::WaveStarted { .. } | EventKind::ReadingLayer { .. } => {}
         }
         Ok(())
     }
