@@ -121,7 +121,7 @@ fn a_pull_fetches_no_byte_twice() {
     proxy.cut(Direction::ToClient, CUT, 1, || ());
     let pull = format!("pull {name} --insecure --retries 0");
     let failed = desk.gantry_in("two", &pull).unwrap();
-    assert_eq!(failed.status, Some(5), "{failed}");
+    assert_eq!(failed.status, Some(7), "{failed}");
     assert!(failed.stderr.contains("run the same command again"), "{failed}");
     let none = desk.gantry_in("two", "images -o json").unwrap().ok().unwrap();
     assert_eq!(none.trim(), "[]");

@@ -149,6 +149,43 @@ fn a_name_is_removed_and_found_as_it_is_meant() {
 }
 
 #[test]
+fn an_image_for_other_platforms_is_no_damaged_one() {
+    let desk = Desk::new();
+    desk.file("base/Kubefile", "FROM scratch\nCOPY a a\n");
+    desk.file("base/a", "a");
+    let platforms = "linux/riscv64,linux/s390x";
+    desk.ok(&["build", "-t", "other:v1", "--platform", platforms, "base"]);
+    let images = desk.ok(&["images"]);
+    assert!(
+        images.contains(platforms) && !images.contains("damaged"),
+        "{images}"
+    );
+    let list: Value = serde_json::from_str(&desk.ok(&["images", "-o", "json"])).unwrap();
+    assert_eq!(
+        list[0]["platforms"],
+        serde_json::json!(["linux/riscv64", "linux/s390x"])
+    );
+    let error = desk.fails(2, &["inspect", "--no-unpack", "other:v1"]);
+    assert!(error.contains("it is for linux/riscv64, linux/s390x"), "{error}");
+    desk.ok(&["inspect", "--no-unpack", "--platform", "linux/s390x", "other:v1"]);
+}
+
+#[test]
+fn a_port_is_digits_alone() {
+    let desk = Desk::new();
+    for words in [
+        &["pull", "registry.example.test:+5000/demo:v1"][..],
+        &["login", "registry.example.test:+5000", "-u", "me", "-p", "secret"],
+    ] {
+        let error = desk.fails(2, words);
+        assert!(
+            error.contains(":+5000") && error.contains("write it in digits alone"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn every_id_that_is_printed_is_accepted_by_every_command() {
     let desk = Desk::new();
     desk.file("base/Kubefile", "FROM scratch\nCOPY a a\n");

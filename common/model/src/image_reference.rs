@@ -140,6 +140,13 @@ pub fn host_and_port(address: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The port that `text` says in digits alone; no sign, as other programs' numbers may have (RFC 3986, section 3.2.3).
+#[must_use]
+pub fn port_number(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
 /// The address in brackets, if `host` is one.
 #[must_use]
 pub fn ipv6_in_brackets(host: &str) -> Option<Ipv6Addr> {
@@ -155,8 +162,10 @@ fn check_domain(domain: &str) -> Result<(), &'static str> {
     } else if !is_host_name(host) {
         return Err("the registry's address is not a host name");
     }
-    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return Err("the registry's port is not a number from 0 to 65535");
+    if port.is_some_and(|port| port_number(port).is_none()) {
+        return Err(
+            "the registry's port is not a number from 0 to 65535; write it in digits alone, as in :5000",
+        );
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub use host::{
 pub use image_command::ImageCommand;
 pub use image_evidence::ImageEvidence;
 pub use image_plugin::ImagePlugin;
-pub use image_reference::{ImageReference, ReferenceError, host_and_port, ipv6_in_brackets};
+pub use image_reference::{ImageReference, ReferenceError, host_and_port, ipv6_in_brackets, port_number};
 pub use image_signature::{ImageSignature, PayloadError, SignedPayload};
 pub use ip_range::{IpRange, IpRangeError};
 pub use kubeadm::{JoinPass, KubeadmAct, KubeadmSpec, kubeadm_api_version};

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::ImageReference;
-use crate::image_reference::{host_and_port, ipv6_in_brackets};
+use crate::image_reference::{host_and_port, ipv6_in_brackets, port_number};
 
 /// Docker Hub, as names say it, and the folder it has for what has no owner.
 const DOCKER_HUB: &str = "docker.io";
@@ -86,7 +86,7 @@ impl RegistryPlaces {
 fn port_of(folder: &str) -> Option<(&str, &str)> {
     let (host, port) = folder.rsplit_once('_')?;
     let is_host = !host.contains('_') && (host.contains('.') || host == "localhost");
-    (is_host && port.parse::<u16>().is_ok()).then_some((host, port))
+    (is_host && port_number(port).is_some()).then_some((host, port))
 }
 
 /// The IPv6 address for which `host` stands, if it is one as [`folder`] writes it.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gantry_model::{Digest, ImageReference, host_and_port, ipv6_in_brackets};
+use gantry_model::{Digest, ImageReference, host_and_port, ipv6_in_brackets, port_number};
 
 /// Docker Hub, as names say it.
 const DOCKER_HUB: &str = "docker.io";
@@ -57,8 +57,10 @@ impl Registry {
                 "{text:?} is not the address of a registry: write HOST, HOST:PORT or [IPV6]:PORT"
             ));
         }
-        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
-            return Err(format!("the port of {text:?} is not a number from 0 to 65535"));
+        if port.is_some_and(|port| port_number(port).is_none()) {
+            return Err(format!(
+                "the port of {text:?} is not a number from 0 to 65535; write it in digits alone, as in {name}:5000"
+            ));
         }
         // An IPv6 address has several spellings, and is known by one.
         let host = match (address, port) {

@@ -159,12 +159,11 @@ impl RegistryError {
                 ExitCode::Input
             }
             Self::Blocked { .. } => ExitCode::Preflight,
-            Self::Unreachable { .. } => ExitCode::Unreachable,
-            Self::NotLoggedIn { .. }
-            | Self::Denied { .. }
-            | Self::Answer { .. }
-            | Self::BrokenOff { .. }
-            | Self::Credentials(_) => ExitCode::Failed,
+            // Whether it vanished before or in the middle of a transfer is the same to whoever runs the command again.
+            Self::Unreachable { .. } | Self::BrokenOff { .. } => ExitCode::Unreachable,
+            Self::NotLoggedIn { .. } | Self::Denied { .. } | Self::Answer { .. } | Self::Credentials(_) => {
+                ExitCode::Failed
+            }
             Self::Untrusted { .. }
             | Self::WrongDigest { .. }
             | Self::TooLarge { .. }

@@ -61,6 +61,16 @@ pub enum StoreError {
         /// Some of the names there are.
         known: Vec<String>,
     },
+    /// An image is for other platforms.
+    #[error("image {image} has nothing for {wanted}: it is for {}", platforms(has))]
+    OtherPlatform {
+        /// The image.
+        image: String,
+        /// The platform that was asked for, `OS/ARCHITECTURE`.
+        wanted: String,
+        /// Those that it has, in the same form; none: its index does not say.
+        has: Vec<String>,
+    },
     /// A blob that something in the store needs is not there.
     #[error(
         "blob {digest} ({what}) is missing from the store; load or build the image again, \
@@ -179,7 +189,10 @@ impl StoreError {
             Self::Io { .. } | Self::Read { .. } | Self::Write { .. } | Self::NoSpace { .. } => {
                 ExitCode::Failed
             }
-            Self::NoSuchImage { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => ExitCode::Input,
+            Self::NoSuchImage { .. }
+            | Self::OtherPlatform { .. }
+            | Self::Malformed { .. }
+            | Self::TooLarge { .. } => ExitCode::Input,
             Self::CutShort { .. }
             | Self::MissingBlob { .. }
             | Self::WrongDigest { .. }
@@ -195,5 +208,13 @@ fn hint(near: &[String], known: &[String]) -> String {
         "; the store is empty: `gantry load -i FILE` or `gantry build` brings images in".to_owned()
     } else {
         format!("; it holds {}", known.join(", "))
+    }
+}
+
+fn platforms(has: &[String]) -> String {
+    if has.is_empty() {
+        "no platform that its index names".to_owned()
+    } else {
+        has.join(", ")
     }
 }

@@ -129,8 +129,20 @@ impl Store {
             entry.is_some_and(|entry| entry.os == platform.os && entry.architecture == platform.architecture)
         };
         let Some(entry) = index.manifests.iter().find(fits) else {
-            let reason = format!("it has no manifest for {}/{}", platform.os, platform.architecture);
-            return Err(StoreError::malformed(format!("image {name}"), reason));
+            let mut has: Vec<String> = index
+                .manifests
+                .iter()
+                .filter_map(|entry| entry.platform.as_ref())
+                // Attestations are for no platform.
+                .filter(|platform| platform.os != "unknown")
+                .map(Platform::to_string)
+                .collect();
+            has.dedup();
+            return Err(StoreError::OtherPlatform {
+                image: name.to_owned(),
+                wanted: platform.to_string(),
+                has,
+            });
         };
         let bytes = self.blobs().read(&entry.digest, &what, MAX_MANIFEST_LEN)?;
         self.assemble(entry.digest, bytes, &format!("image {name}"))

@@ -1,7 +1,7 @@
 //! `gantry images`.
 
 use gantry_model::ExitCode;
-use gantry_store::{Image, Store};
+use gantry_store::{Image, Store, StoreError};
 use serde_json::json;
 
 use super::image_trust;
@@ -15,6 +15,7 @@ Examples:
   gantry images
   gantry rmi $(gantry images -q)                       every image of the store
 
+An image that has nothing for this machine's platform is listed by its index, with the platforms that it has.
 SIGNED says that there are signatures, not that they hold: `gantry verify --key FILE IMAGE` does.")]
 pub struct Args {
     /// Form of the list
@@ -91,6 +92,36 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     "size": image.size(),
                     "signedAs": signed_as,
                     "layers": image.layers.iter().map(|layer| layer.digest).collect::<Vec<_>>(),
+                }));
+            }
+            Err(StoreError::OtherPlatform { has, .. }) => {
+                let digest = store.target(&name).map_err(super::store_error)?.digest;
+                let signed_as = image_trust::signed_as(&store, Some(&name), &digest);
+                let signed_as = signed_as.map_err(super::store_error)?;
+                let platforms = if has.is_empty() {
+                    "-".to_owned()
+                } else {
+                    has.join(",")
+                };
+                table.row([
+                    repository.clone(),
+                    tag.clone(),
+                    if args.digests {
+                        digest.to_string()
+                    } else {
+                        digest.short()
+                    },
+                    platforms,
+                    "-".into(),
+                    "-".into(),
+                    if signed_as.is_empty() { "-" } else { "yes" }.to_owned(),
+                ]);
+                list.push(json!({
+                    "repository": repository,
+                    "tag": tag,
+                    "digest": digest,
+                    "platforms": has,
+                    "signedAs": signed_as,
                 }));
             }
             Err(error) => {

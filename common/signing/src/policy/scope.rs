@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gantry_model::{ImageReference, host_and_port, ipv6_in_brackets};
+use gantry_model::{ImageReference, host_and_port, ipv6_in_brackets, port_number};
 
 /// What stands before a name that says no registry, as docker and podman read it.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -125,7 +125,7 @@ fn is_registry(text: &str) -> bool {
         || host
             .split('.')
             .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
-    let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let port_is_one = port.is_none_or(|port| port_number(port).is_some());
     host_is_one && port_is_one && (is_ipv6 || port.is_some() || host.contains('.') || host == "localhost")
 }
 
