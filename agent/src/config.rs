@@ -151,6 +151,12 @@ impl Config {
         self.root.join("hostnames")
     }
 
+    /// What the kernel was told before anything of an image ran.
+    #[must_use]
+    pub fn kernel_settings(&self) -> PathBuf {
+        self.root.join("kernel-settings.json")
+    }
+
     /// The folder of the clusters' rootfs.
     #[must_use]
     pub fn data(&self) -> PathBuf {

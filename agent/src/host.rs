@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::etcd::EtcdSnapshots;
 use crate::hostname::Hostnames;
 use crate::hosts_file::HostsFile;
+use crate::kernel_settings::KernelSettings;
 use crate::registry::Registries;
 use crate::rootfs::{HostMounts, Rootfs};
 use crate::scripts::Scripts;
@@ -38,6 +39,8 @@ pub struct Host {
     pub(crate) etcd_snapshots: EtcdSnapshots,
     /// The host's own name.
     pub(crate) hostnames: Hostnames,
+    /// What the kernel was told before.
+    pub(crate) kernel_settings: KernelSettings,
     /// Whether commands run that no image brings.
     pub(crate) allow_exec: bool,
     /// Where the signature policy is.
@@ -58,6 +61,7 @@ impl Host {
             registries: Registries::new(&config.registries(), &config.data()),
             etcd_snapshots: EtcdSnapshots::new(&config.etcd_snapshots()),
             hostnames: Hostnames::new(&config.hostnames(), Path::new(HOSTNAME_FILE)),
+            kernel_settings: KernelSettings::new(&config.kernel_settings()),
             allow_exec: config.allow_exec,
             policy_file: config.policy_file.clone(),
         }

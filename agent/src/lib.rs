@@ -34,6 +34,7 @@ mod https;
 pub mod identity;
 mod image_trust;
 pub mod journal;
+mod kernel_settings;
 pub mod kubeadm;
 mod place;
 pub mod registry;

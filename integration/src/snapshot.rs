@@ -9,7 +9,15 @@ use crate::Host;
 /// Programs by which a host is looked at, which run while it is.
 const LOOKS: &str = "bash|dash|sh|find|grep|xargs|sha256sum|sed|awk|mawk|readlink|sort|systemctl|ip|nsenter|xtables-nft-multi|xtables-legacy-multi";
 
-/// Files, mounts, units, processes, network links, addresses, routes and packet filters of a host at one moment.
+/// Settings of the kernel that every host has for itself; others are those of the machine, and of all hosts on it.
+const SETTINGS: [&str; 4] = [
+    "net/ipv4/ip_forward",
+    "net/ipv4/conf/all/route_localnet",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv6/conf/default/forwarding",
+];
+
+/// Files, mounts, units, processes, network links, addresses, routes, packet filters and settings of the network of a host at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     lines: BTreeSet<String>,
@@ -63,8 +71,12 @@ impl Snapshot {
         // Rules, chains that somebody made, and policies that keep something out; without the counters.
         let filters = "for words in iptables-save ip6tables-save; do command -v $words >/dev/null && \
              $words | grep -vE '^([#*]|COMMIT|:[A-Z]+ ACCEPT)' | sed \"s/ *\\[[0-9:]*\\]$//; s/^/$words /\"; done; sed '1,3d; s/^/ipvs /' /proc/net/ip_vs 2>/dev/null";
+        let settings = format!(
+            "cd /proc/sys && grep -s '' {} | sed 's/^/setting /'",
+            SETTINGS.join(" ")
+        );
         let text = host.must(&format!(
-            "{files}; {sums}; {mounts}; {units}; {processes}; {network}; {filters}; true"
+            "{files}; {sums}; {mounts}; {units}; {processes}; {network}; {filters}; {settings}; true"
         ))?;
         Ok(Self {
             lines: text.lines().map(str::to_owned).collect(),

@@ -11,7 +11,8 @@ fn a_reset_leaves_the_host_as_it_was_before_apply() {
     let operator = bed.operator();
     let image = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
     let image = image
-        .script("init.sh", "echo made by init.sh >/opt/made\n")
+        // As those of images with Kubernetes.
+        .script("init.sh", "echo made by init.sh >/opt/made\necho 1 >/proc/sys/net/ipv4/ip_forward\n")
         .unwrap();
     image
         .script("clean.sh", "rm /opt/made\necho clean.sh ran\n")
@@ -20,6 +21,10 @@ fn a_reset_leaves_the_host_as_it_was_before_apply() {
     operator
         .clusterfile("demo:v1", &[bed.host(1), bed.host(2)])
         .unwrap();
+    // One of them has forwarded packets before, and goes on.
+    let forwards = "cat /proc/sys/net/ipv4/ip_forward";
+    bed.host(2).must("echo 1 >/proc/sys/net/ipv4/ip_forward").unwrap();
+    assert_eq!(bed.host(1).must(forwards).unwrap(), "0\n");
     let look = || {
         bed.hosts()
             .iter()
@@ -29,7 +34,9 @@ fn a_reset_leaves_the_host_as_it_was_before_apply() {
     let before = look();
 
     operator.apply().unwrap().ok().unwrap();
-    assert!(!look()[0].changes_since(&before[0]).is_empty());
+    let applied = look()[0].changes_since(&before[0]);
+    let forwarding = |line: &String| line == "+ setting net/ipv4/ip_forward:1";
+    assert!(applied.iter().any(forwarding), "{applied:?}");
     operator.must("reset -f Clusterfile -y").unwrap();
     for (after, before) in look().iter().zip(&before) {
         assert_eq!(after.changes_since(before), Vec::<String>::new());

@@ -201,7 +201,13 @@ pub(super) async fn perform(
             on_thread(move || host.hosts_file.remove(&cluster).map(|_| None)).await
         }
         StepAction::RemoveRootfs { cluster } => {
-            on_thread(move || remove_rootfs(&host, &cluster).map(|()| None)).await
+            let remove = host.clone();
+            let removed = on_thread(move || remove_rootfs(&remove, &cluster).map(|()| None)).await;
+            // Another cluster on this host needs them as they are.
+            if removed.succeeded() && host.rootfs.clusters().is_empty() {
+                return ended(host.kernel_settings.restore().await);
+            }
+            removed
         }
         StepAction::RemoveUnusedLayers => on_thread(move || remove_unused_layers(&host).map(|()| None)).await,
         // Done by the task that owns the journal, without starting anything.

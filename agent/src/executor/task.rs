@@ -168,8 +168,13 @@ impl Task {
             pass,
             again: look::is_begun(&self.journal, &step) || look::is_relaunched(&self.journal, &step),
         };
+        let kind = StepKind::of(&step);
+        if kind.runs_a_program() {
+            // Whatever it changes, what was before is known.
+            self.host.kernel_settings.keep().map_err(internal)?;
+        }
         self.journal.start(&step, clock::now_s()).map_err(internal)?;
-        let (title, kind, name) = (step.action.title(), StepKind::of(&step), id.short());
+        let (title, name) = (step.action.title(), id.short());
         tracing::info!(step = %name, cluster = step.action.cluster().map(tracing::field::display), "{title} starts");
         let cancel = CancellationToken::new();
         let (StepChannels { progress, outcome }, watch) = channels(id);
