@@ -1,6 +1,7 @@
 //! This module owns [`Life`]: all acts on the same hosts, one after the other, and a fault at every step of each.
 
 use std::fmt;
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -46,6 +47,7 @@ impl Life {
         let quiet = self.quiet_life(&bed, &acts)?;
         let mut struck = Struck::default();
         for (index, act) in acts.into_iter().enumerate() {
+            let (started, before) = (Instant::now(), struck.steps.len());
             let ended = self
                 .go_through(&bed, act, &mut struck)
                 .and_then(|()| self.ended_well(&bed, act, &bare, quiet.get(index)));
@@ -54,6 +56,8 @@ impl Life {
                 let last = struck.steps.last().map_or("nothing", String::as_str);
                 anyhow!("{act}, after {last}: {error:#}\n{told}")
             })?;
+            let (seconds, steps) = (started.elapsed().as_secs(), struck.steps.len() - before);
+            println!("       {self}: {act} ended well, disturbed at {steps} steps ({seconds} s)");
         }
         Ok(struck)
     }
