@@ -123,9 +123,14 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
         nothing.succeeded() && nothing.stderr.contains("no certificate"),
         "{nothing}"
     );
-    let renewed = operator.gantry("certs renew -y").unwrap();
+    ends_in_ten_days(first, "/etc/kubernetes/pki/apiserver");
+    // What the timer runs every day.
+    let renewed = operator.gantry("certs renew --all --due -y").unwrap();
     assert!(renewed.succeeded(), "{renewed}{}", bed.kubernetes_logs());
     assert_ne!(ends(first), old);
+    first
+        .must("openssl x509 -noout -checkend $((300 * 86400)) -in /etc/kubernetes/pki/apiserver.crt")
+        .unwrap();
     let shown = first
         .must("openssl s_client -connect 127.0.0.1:6443 </dev/null 2>/dev/null | openssl x509 -noout -serial")
         .unwrap();
@@ -152,6 +157,17 @@ fn one_clusterfile_makes_three_hosts_a_cluster_and_reset_unmakes_it() {
     for (host, before) in bed.hosts().iter().zip(&before) {
         assert_is_as_before(host, before);
     }
+}
+
+/// Puts a certificate of the cluster's CA in the place of another, like it but for its end.
+fn ends_in_ten_days(host: &Host, name: &str) {
+    host.must(&format!(
+        "openssl x509 -x509toreq -copy_extensions copyall -in {name}.crt -signkey {name}.key -out /root/request && \
+         openssl x509 -req -copy_extensions copyall -days 10 -in /root/request -out {name}.crt \
+             -CA /etc/kubernetes/pki/ca.crt -CAkey /etc/kubernetes/pki/ca.key && \
+         rm /root/request"
+    ))
+    .unwrap();
 }
 
 fn a_balancer_that_was_stopped_is_seen_and_started_again(bed: &Testbed) {

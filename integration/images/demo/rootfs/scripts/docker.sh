@@ -8,6 +8,16 @@ set -e
 unit=/etc/systemd/system/docker.service
 if command -v dockerd >/dev/null && ! cmp -s ../etc/docker.service $unit; then
     echo "docker is installed already: $(command -v dockerd)"
+    # Its images and containers stay where they are.
+    root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null) || root=
+    STORAGE=${root:-$STORAGE}
+    # Its owner gets the configuration back from uninstall-docker.sh; where there was none, the copy is empty.
+    theirs=/etc/docker/daemon.json.before-cluster
+    if [ ! -e "$theirs" ]; then
+        mkdir -p /etc/docker
+        cat /etc/docker/daemon.json >"$theirs.new" 2>/dev/null || true
+        mv "$theirs.new" "$theirs"
+    fi
 else
     echo "installing docker"
     # The unit comes first: by it somebody else's docker is told from one whose installation was cut off.

@@ -36,4 +36,16 @@ if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /et
         grep -q DOCKER <<<"$rules" || continue
         grep -Ev 'DOCKER|docker0' <<<"$rules" | sed 's/^:FORWARD DROP/:FORWARD ACCEPT/' | "$family-restore"
     done
+elif [ -e /etc/docker/daemon.json.before-cluster ]; then
+    # Of its containers only the one that init-registry.sh made goes; those of pods went with kubeadm's reset.
+    docker rm --force --volumes sealer-registry >/dev/null 2>&1
+    theirs=/etc/docker/daemon.json.before-cluster
+    if [ -s "$theirs" ]; then
+        cp -p "$theirs" /etc/docker/daemon.json
+    else
+        rm -f /etc/docker/daemon.json
+    fi
+    # Removed last: an uninstallation that was cut off restarts it once more.
+    systemctl restart docker.service
+    rm -f "$theirs"
 fi

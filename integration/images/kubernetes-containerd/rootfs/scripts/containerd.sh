@@ -7,6 +7,13 @@ set -e
 unit=/etc/systemd/system/containerd.service
 if command -v containerd >/dev/null && ! cmp -s ../etc/containerd.service $unit; then
     echo "containerd is installed already: $(command -v containerd)"
+    # Its owner gets the configuration back from uninstall-containerd.sh; where there was none, the copy is empty.
+    theirs=/etc/containerd/config.toml.before-cluster
+    if [ ! -e "$theirs" ]; then
+        mkdir -p /etc/containerd
+        cat /etc/containerd/config.toml >"$theirs.new" 2>/dev/null || true
+        mv "$theirs.new" "$theirs"
+    fi
 else
     echo "installing containerd"
     # The unit comes first: by it somebody else's containerd is told from one whose installation was cut off.

@@ -38,4 +38,14 @@ if [ -f /etc/systemd/system/containerd.service ] && cmp -s ../etc/containerd.ser
     for file in ../cri/*; do
         [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
     done
+elif [ -e /etc/containerd/config.toml.before-cluster ]; then
+    theirs=/etc/containerd/config.toml.before-cluster
+    if [ -s "$theirs" ]; then
+        cp -p "$theirs" /etc/containerd/config.toml
+    else
+        rm -f /etc/containerd/config.toml
+    fi
+    # Removed last: an uninstallation that was cut off restarts it once more.
+    systemctl restart containerd.service
+    rm -f "$theirs"
 fi
