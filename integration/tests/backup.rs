@@ -149,8 +149,12 @@ fn restore_puts_the_cluster_back_and_can_be_undone(bed: &Testbed) {
     let undo = undo
         .unwrap_or_else(|| panic!("{restored}"))
         .trim_start_matches("gantry ");
+    // On a host that has just booted etcd comes long after the agent.
+    first.reboot().unwrap();
+    first.prepare_for_kubernetes().unwrap();
+    first.wait_for_agent().unwrap();
     let undone = operator.gantry(&format!("{undo} -y")).unwrap();
-    assert!(undone.succeeded(), "{undone}");
+    assert!(undone.succeeded(), "{undone}{}", bed.kubernetes_logs());
     assert_eq!(words(), ["configmap/later"]);
     let pods = first.kubectl("get pods -o name").unwrap();
     assert!(!pods.contains("pod/web-"), "{pods}");

@@ -6,6 +6,7 @@
 //! check, remove: members ─ would it keep its quorum? ─▶ remove
 //! snapshot: a read by the quorum ─▶ parts, one a line ─▶ is their digest the one at their end?
 //! kept: snapshots on this host: from before upgrades, and those that an operator gave
+//! readiness: does it serve yet?
 //! restore: database (a snapshot's keys) ─▶ what differs ─▶ changes, many at a time
 //! ```
 
@@ -15,6 +16,7 @@ mod client;
 mod database;
 mod kept;
 mod members;
+mod readiness;
 mod restore;
 mod snapshot;
 
@@ -23,6 +25,7 @@ pub(crate) use client::EtcdError;
 pub use database::{Database, DatabaseError, Place};
 pub(crate) use kept::{EtcdSnapshots, KeepError};
 pub(crate) use members::{Absence, check, members, remove};
+pub(crate) use readiness::wait_for_etcd;
 pub(crate) use restore::RestoreError;
 use restore::{check_origin, restore};
 pub(crate) use snapshot::Snapshot;

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use gantry_model::{Digest, SnapshotCheck};
 use gantry_protocol::limits::MAX_SNAPSHOT_LEN;
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::answers::Answers;
 use super::client::{EtcdClient, EtcdError};
 use super::members::LOCAL;
+use super::readiness::read_by_quorum;
 
 /// etcd's `SnapshotResponse`, as far as it matters here.
 #[derive(Deserialize)]
@@ -32,10 +33,8 @@ impl Snapshot {
     /// When this host has none, or etcd has no quorum.
     pub(crate) async fn begin() -> Result<Self, EtcdError> {
         let client = EtcdClient::of_this_host()?;
-        // A member that lost the others would hand out old data without a word. A read that the quorum has to agree to
-        // shows that it has not, and brings it up to date. Which key does not matter: this one is a single zero byte.
-        let read = json!({ "key": "AA==", "count_only": true });
-        let _: Json = client.call(LOCAL, "kv/range", &read).await?;
+        // A member that lost the others would hand out old data without a word.
+        read_by_quorum(&client).await?;
         Ok(Self {
             answers: client.stream(LOCAL, "maintenance/snapshot", &json!({})).await?,
             check: SnapshotCheck::default(),

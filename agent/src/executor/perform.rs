@@ -35,11 +35,9 @@ pub(super) async fn perform(
     cancel: CancellationToken,
 ) -> StepOutcome {
     let id = step.id();
-    if let Some(cluster) = step.action.cluster().filter(|_| asks_api_server(&step.action)) {
-        tokio::select! {
-            () = kubeadm::wait_for_api_server(&host, cluster) => {}
-            () = cancel.cancelled() => {}
-        }
+    tokio::select! {
+        () = wait_for_what_it_asks(&host, &step.action) => {}
+        () = cancel.cancelled() => {}
     }
     match step.action {
         StepAction::Stage { layers, .. } => {
@@ -212,6 +210,18 @@ pub(super) async fn perform(
         StepAction::RemoveUnusedLayers => on_thread(move || remove_unused_layers(&host).map(|()| None)).await,
         // Done by the task that owns the journal, without starting anything.
         StepAction::ForgetCluster { .. } => StepOutcome::Done { generation: None },
+    }
+}
+
+/// A host that has just booted has its agent before its control plane: what asks that waits for it.
+async fn wait_for_what_it_asks(host: &Host, action: &StepAction) {
+    match (action.cluster(), action) {
+        // The API server is stopped meanwhile.
+        (Some(cluster), StepAction::RestoreEtcd { .. }) => etcd::wait_for_etcd(cluster).await,
+        (Some(cluster), action) if asks_api_server(action) => {
+            kubeadm::wait_for_api_server(host, cluster).await;
+        }
+        _ => {}
     }
 }
 

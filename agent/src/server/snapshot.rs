@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Server;
 use super::dispatch::{refuse, reply};
-use crate::etcd::{ArrivingSnapshot, EtcdError, KeepError, Snapshot};
+use crate::etcd::{ArrivingSnapshot, EtcdError, KeepError, Snapshot, wait_for_etcd};
 use crate::executor::chain;
 
 /// How long the next part of a snapshot may take.
@@ -72,15 +72,14 @@ impl Server {
             Err(refusal) => Err(refusal),
         };
         let taken = match taken {
-            Ok(()) => self
-                .host
-                .etcd_snapshots
-                .refuse_foreign(cluster, &name)
-                .await
-                .map_err(|error| Refusal {
+            Ok(()) => {
+                wait_for_etcd(cluster).await;
+                let origin = self.host.etcd_snapshots.refuse_foreign(cluster, &name).await;
+                origin.map_err(|error| Refusal {
                     kind: RefusalKind::Invalid,
                     message: chain(&error),
-                }),
+                })
+            }
             refused => refused,
         };
         reply(taken.map(|()| Reply::Done), send).await

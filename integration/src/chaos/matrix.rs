@@ -49,7 +49,7 @@ pub fn seed() -> u64 {
 
 /// `count` of `cases`, drawn without repetition; the same for the same `seed` (Fisher-Yates with splitmix64).
 #[must_use]
-pub fn sample(mut cases: Vec<Case>, count: usize, seed: u64) -> Vec<Case> {
+pub fn sample<T>(mut cases: Vec<T>, count: usize, seed: u64) -> Vec<T> {
     let mut state = seed;
     let mut random = move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -21,16 +21,17 @@ remove_pod_groups() {
     echo "control groups of pods cannot be removed: $(find /sys/fs/cgroup -type d -path '*/kubepods*' -print -quit)" >&2
 }
 
+# A unit's file goes last of all that came with it: as long as it is there, a clean.sh that was cut off has something left to do.
 if [ -f /etc/systemd/system/pod-network.path ]; then
     systemctl disable --now pod-network.path pod-network.service
-    rm -f /etc/systemd/system/pod-network.* /usr/bin/pod-network.sh /usr/share/pod-network.conflist
     ip route flush protocol 77
+    rm -f /usr/bin/pod-network.sh /usr/share/pod-network.conflist
+    rm -f /etc/systemd/system/pod-network.service /etc/systemd/system/pod-network.path
 fi
 
 # Kubelet goes first: it would start its containers again.
 if [ -f /etc/systemd/system/kubelet.service ]; then
     systemctl disable --now kubelet.service
-    rm -rf /etc/systemd/system/kubelet.service /etc/systemd/system/kubelet.service.d
     kubelet=ours
 fi
 
@@ -46,6 +47,8 @@ if [ "$kubelet" = ours ]; then
     for family in iptables ip6tables; do
         "$family-save" 2>/dev/null | grep -Ev 'KUBE-|CNI-' | "$family-restore"
     done
+    rm -rf /etc/systemd/system/kubelet.service.d
+    rm -f /etc/systemd/system/kubelet.service
 fi
 if [ -d ../bin/cni ]; then
     ip link delete cni0 2>/dev/null

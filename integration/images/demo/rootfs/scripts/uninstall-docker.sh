@@ -18,14 +18,14 @@ if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /et
     containers=$(docker ps --all --quiet 2>/dev/null)
     # shellcheck disable=SC2086 # one word per container
     [ -z "$containers" ] || docker rm --force --volumes $containers >/dev/null
-    storage=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+    storage=$(sed -n 's/.*"data-root": "\([^"]*\)".*/\1/p' /etc/docker/daemon.json 2>/dev/null)
     systemctl disable --now docker.service
     end_leftovers docker.service
     # Networks of containers that used the host's own stay mounted.
     unmount_below /run/docker
-    rm -rf /etc/docker "${storage:-/var/lib/docker}" /run/docker /run/docker.sock /run/docker.pid /usr/lib/docker-cri \
-        /opt/containerd
-    rm -f /etc/systemd/system/docker.service
+    # Before the file that says where it is.
+    rm -rf "${storage:-/var/lib/docker}"
+    rm -rf /etc/docker /run/docker /run/docker.sock /run/docker.pid /usr/lib/docker-cri /opt/containerd
     for file in ../cri/*; do
         [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
     done
@@ -36,6 +36,8 @@ if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /et
         grep -q DOCKER <<<"$rules" || continue
         grep -Ev 'DOCKER|docker0' <<<"$rules" | sed 's/^:FORWARD DROP/:FORWARD ACCEPT/' | "$family-restore"
     done
+    # Last: by it an uninstallation that was cut off knows that this docker came with the image.
+    rm -f /etc/systemd/system/docker.service
 elif [ -e /etc/docker/daemon.json.before-cluster ]; then
     # Of its containers only the one that init-registry.sh made goes; those of pods went with kubeadm's reset.
     docker rm --force --volumes sealer-registry >/dev/null 2>&1

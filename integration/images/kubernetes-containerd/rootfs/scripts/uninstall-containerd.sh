@@ -33,11 +33,14 @@ if [ -f /etc/systemd/system/containerd.service ] && cmp -s ../etc/containerd.ser
         rm -f "$network"
     done
     unmount_below /run/containerd
-    rm -rf /etc/containerd "${storage:-/var/lib/containerd}" /run/containerd /usr/lib/containerd-cri /opt/containerd
-    rm -f /etc/systemd/system/containerd.service
+    # Before the file that says where it is.
+    rm -rf "${storage:-/var/lib/containerd}"
+    rm -rf /etc/containerd /run/containerd /usr/lib/containerd-cri /opt/containerd
     for file in ../cri/*; do
         [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
     done
+    # Last: by it an uninstallation that was cut off knows that this containerd came with the image.
+    rm -f /etc/systemd/system/containerd.service
 elif [ -e /etc/containerd/config.toml.before-cluster ]; then
     theirs=/etc/containerd/config.toml.before-cluster
     if [ -s "$theirs" ]; then
