@@ -215,17 +215,29 @@ pub(super) async fn perform(
 
 /// A host that has just booted has its agent before its control plane: what asks that waits for it.
 async fn wait_for_what_it_asks(host: &Host, action: &StepAction) {
-    match (action.cluster(), action) {
-        // The API server is stopped meanwhile.
-        (Some(cluster), StepAction::RestoreEtcd { .. }) => etcd::wait_for_etcd(cluster).await,
-        (Some(cluster), action) if asks_api_server(action) => {
-            kubeadm::wait_for_api_server(host, cluster).await;
-        }
-        _ => {}
+    let Some(cluster) = action.cluster() else {
+        return;
+    };
+    if asks_etcd(action) {
+        etcd::wait_for_etcd(cluster).await;
+    } else if asks_api_server(action) {
+        kubeadm::wait_for_api_server(host, cluster).await;
     }
 }
 
-/// Whether what is done asks the API server, or etcd behind it, without trying again by itself.
+/// Whether what is done asks etcd itself: the API server may be stopped then, for a restore.
+const fn asks_etcd(action: &StepAction) -> bool {
+    matches!(
+        action,
+        StepAction::KeepEtcdSnapshot { .. }
+            | StepAction::RestoreEtcd { .. }
+            | StepAction::CheckQuorum { .. }
+            | StepAction::CheckQuorumMeanwhile { .. }
+            | StepAction::RemoveEtcdMember { .. }
+    )
+}
+
+/// Whether what is done asks the API server without trying again by itself.
 fn asks_api_server(action: &StepAction) -> bool {
     // Before that there is none, and a host that is given back may have lost its own.
     let of_members = |when| {
@@ -250,10 +262,6 @@ fn asks_api_server(action: &StepAction) -> bool {
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. }
         | StepAction::MarkNodes { .. }
-        | StepAction::KeepEtcdSnapshot { .. }
-        | StepAction::CheckQuorum { .. }
-        | StepAction::CheckQuorumMeanwhile { .. }
-        | StepAction::RemoveEtcdMember { .. }
         | StepAction::PublishClusterCas { .. } => true,
         _ => false,
     }

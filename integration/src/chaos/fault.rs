@@ -1,12 +1,16 @@
 //! This module owns [`Fault`]: what goes wrong at a step.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::history::History;
 use super::scenario::Scenario;
 use crate::{Host, Running, wait_until};
+
+/// How long a host of Kubernetes is without its network: longer than it takes for its node to be given up.
+const OUT_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What goes wrong while a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +23,7 @@ pub enum Fault {
     ProgramKilled,
     /// The host loses power and boots again.
     PowerCut,
-    /// The host's cable is out until the step is over.
+    /// The host's cable is out until the step is over; a minute at most where steps wait for other hosts.
     NetworkCut,
 }
 
@@ -62,10 +66,12 @@ impl Fault {
             Self::NetworkCut => {
                 host.port().unplug()?;
                 scene.release()?;
+                let began = Instant::now();
                 let over = wait_until("the step is over", scene.scenario.limit(), || {
-                    Ok(History::of(host)?
-                        .ended_since(scene.mark, scene.step)
-                        .then_some(()))
+                    let waits_for_others =
+                        scene.scenario != Scenario::Scripts && began.elapsed() >= OUT_AT_MOST;
+                    let ended = History::of(host)?.ended_since(scene.mark, scene.step);
+                    Ok((ended || waits_for_others).then_some(()))
                 });
                 host.port().plug_in_again()?;
                 over.context("without its network the host does not go on")?;
