@@ -57,6 +57,6 @@ fi
 for file in ../bin/*; do
     [ ! -f "$file" ] || rm -f "/usr/bin/$(basename "$file")"
 done
-rm -f /usr/bin/kubelet-pre-start.sh /etc/sysctl.d/k8s.conf
+rm -f /usr/bin/kubelet-pre-start.sh /etc/sysctl.d/k8s.conf /etc/systemd/system/{kubelet.service,pod-network.path,pod-network.service}.new
 systemctl daemon-reload
 echo "$(hostname) is clean"

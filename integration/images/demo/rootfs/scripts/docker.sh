@@ -6,7 +6,7 @@ PORT=${3:-5000}
 set -e
 
 unit=/etc/systemd/system/docker.service
-if command -v dockerd >/dev/null && ! cmp -s ../etc/docker.service $unit; then
+if command -v dockerd >/dev/null && ! grep -qs '^# Came with a ClusterImage' $unit; then
     echo "docker is installed already: $(command -v dockerd)"
     # Its images and containers stay where they are.
     root=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null) || root=
@@ -20,8 +20,11 @@ if command -v dockerd >/dev/null && ! cmp -s ../etc/docker.service $unit; then
     fi
 else
     echo "installing docker"
-    # The unit comes first: by it somebody else's docker is told from one whose installation was cut off.
-    install -m 644 ../etc/docker.service $unit
+    # The unit comes first, and at once: by it somebody else's docker is told from one whose installation was cut off.
+    if ! cmp -s ../etc/docker.service $unit; then
+        install -m 644 ../etc/docker.service $unit.new
+        mv $unit.new $unit
+    fi
     for file in ../cri/*; do
         [ ! -f "$file" ] || cmp -s "$file" "/usr/bin/${file##*/}" || install -m 755 -t /usr/bin "$file"
     done

@@ -2,6 +2,14 @@
 # Kernel settings, kubelet and the pods' network.   init-kube.sh
 set -e
 
+# A unit is there as a whole or not at all: clean.sh goes by it.
+place_unit() {
+    unit=/etc/systemd/system/$1
+    cmp -s "../etc/$1" "$unit" && return
+    install -m 644 "../etc/$1" "$unit.new"
+    mv "$unit.new" "$unit"
+}
+
 # What a kernel has built in, or a container cannot load, is no reason to stop: preflight names what is missing.
 for module in br_netfilter ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh nf_conntrack; do
     modprobe "$module" 2>/dev/null || echo "kernel module $module is not loadable here"
@@ -23,7 +31,7 @@ find ../bin -maxdepth 1 -type f -exec install -m 755 -t /usr/bin {} +
 install -m 755 kubelet-pre-start.sh /usr/bin/kubelet-pre-start.sh
 # kubeadm starts kubelet once it has written its configuration; an image without kubelet has nothing to enable.
 if [ -x /usr/bin/kubelet ]; then
-    install -m 644 ../etc/kubelet.service /etc/systemd/system/kubelet.service
+    place_unit kubelet.service
     install -D -m 644 ../etc/10-kubeadm.conf /etc/systemd/system/kubelet.service.d/10-kubeadm.conf
     systemctl daemon-reload
     systemctl enable kubelet.service
@@ -33,7 +41,8 @@ if [ -d ../bin/cni ]; then
     install -D -m 755 -t /opt/cni/bin ../bin/cni/*
     install -m 755 pod-network.sh /usr/bin/pod-network.sh
     install -m 644 ../etc/pod-network.conflist /usr/share/pod-network.conflist
-    install -m 644 -t /etc/systemd/system ../etc/pod-network.{path,service}
+    place_unit pod-network.path
+    place_unit pod-network.service
     systemctl daemon-reload
     systemctl enable --now pod-network.path
 fi

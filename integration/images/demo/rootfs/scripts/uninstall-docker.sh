@@ -14,7 +14,8 @@ end_leftovers() {
     done
 }
 
-if [ -f /etc/systemd/system/docker.service ] && cmp -s ../etc/docker.service /etc/systemd/system/docker.service; then
+rm -f /etc/systemd/system/docker.service.new
+if grep -qs '^# Came with a ClusterImage' /etc/systemd/system/docker.service; then
     containers=$(docker ps --all --quiet 2>/dev/null)
     # shellcheck disable=SC2086 # one word per container
     [ -z "$containers" ] || docker rm --force --volumes $containers >/dev/null

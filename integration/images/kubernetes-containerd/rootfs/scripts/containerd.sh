@@ -5,7 +5,7 @@ STORAGE=${ContainerDataRoot:-/var/lib/containerd}
 set -e
 
 unit=/etc/systemd/system/containerd.service
-if command -v containerd >/dev/null && ! cmp -s ../etc/containerd.service $unit; then
+if command -v containerd >/dev/null && ! grep -qs '^# Came with a ClusterImage' $unit; then
     echo "containerd is installed already: $(command -v containerd)"
     # Its owner gets the configuration back from uninstall-containerd.sh; where there was none, the copy is empty.
     theirs=/etc/containerd/config.toml.before-cluster
@@ -16,8 +16,11 @@ if command -v containerd >/dev/null && ! cmp -s ../etc/containerd.service $unit;
     fi
 else
     echo "installing containerd"
-    # The unit comes first: by it somebody else's containerd is told from one whose installation was cut off.
-    install -m 644 ../etc/containerd.service $unit
+    # The unit comes first, and at once: by it somebody else's containerd is told from one whose installation was cut off.
+    if ! cmp -s ../etc/containerd.service $unit; then
+        install -m 644 ../etc/containerd.service $unit.new
+        mv $unit.new $unit
+    fi
     for file in ../cri/*; do
         [ ! -f "$file" ] || cmp -s "$file" "/usr/bin/${file##*/}" || install -m 755 -t /usr/bin "$file"
     done

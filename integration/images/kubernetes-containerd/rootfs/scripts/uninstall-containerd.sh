@@ -14,7 +14,8 @@ end_leftovers() {
     done
 }
 
-if [ -f /etc/systemd/system/containerd.service ] && cmp -s ../etc/containerd.service /etc/systemd/system/containerd.service; then
+rm -f /etc/systemd/system/containerd.service.new
+if grep -qs '^# Came with a ClusterImage' /etc/systemd/system/containerd.service; then
     for namespace in $(ctr namespaces list --quiet); do
         for task in $(ctr --namespace "$namespace" tasks list --quiet); do
             ctr --namespace "$namespace" tasks rm --force "$task" >/dev/null
