@@ -217,6 +217,14 @@ fn a_hundred_hosts_fit_on_a_screen() {
         .inventory
         .partial_layers
         .push(begun);
+    // All of it is here, and was touched.
+    let image = first_image();
+    let touched = &image.layers[0];
+    let touched = (touched.descriptor.digest, touched.unpacked);
+    on(&mut inventory, "10.0.0.9")
+        .inventory
+        .partial_layers
+        .push(touched);
     expect(
         "hundred-hosts",
         &render::render(&plan(&clusterfile, &first_image(), &inventory)),

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-use gantry_model::{
-    CommandMoment, Digest, ExitCode, HostsEntry, ScriptSpec, SnapshotName, Step, StepAction, StepId,
-};
+use gantry_model::{CommandMoment, ExitCode, HostsEntry, ScriptSpec, SnapshotName, Step, StepAction, StepId};
 use serde::{Deserialize, Serialize};
 
 use super::environment::environment;
@@ -17,8 +15,8 @@ use super::restore::{Restore, is_restored, latest_restore};
 use super::scripts::{self, Call, SCRIPT_TIME_LIMIT_S};
 use super::way::Way;
 use super::{
-    Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedImage, PlannedStep, Purpose,
-    STAGE, Wave,
+    Leaving, Mark, PLAN_VERSION, Place, Plan, PlanImage, PlanLayer, PlannedHost, PlannedImage, PlannedStep,
+    Purpose, STAGE, Wave,
 };
 use super::{
     cluster_ca, commands, configs, hostname, kubeadm, leave, renew, scale_up, script_effects, shell_commands,
@@ -324,16 +322,31 @@ fn stage_step(host: &Host, image: &PlanImage, report: Option<&HostReport>) -> Pl
     if missing.is_empty() {
         return PlannedStep::new(host.address, step, Mark::Done, "done");
     }
-    let size = bytes(missing.iter().map(|layer| layer.descriptor.size).sum());
-    let begun =
-        |layer: &Digest| report.is_some_and(|r| r.inventory.partial_layers.iter().any(|(d, _)| d == layer));
-    let resumed = missing.iter().any(|layer| begun(&layer.descriptor.digest));
-    let resumed = if resumed { ", goes on where it stopped" } else { "" };
-    let reason = format!(
-        "{} of {} layers missing, {size}{resumed}",
-        missing.len(),
-        image.layers.len()
-    );
+    let here = |layer: &PlanLayer| {
+        let mut partial = report.iter().flat_map(|report| &report.inventory.partial_layers);
+        let found = partial.find(|(digest, _)| *digest == layer.descriptor.digest);
+        found.map(|(_, bytes)| *bytes)
+    };
+    // Touched since they were verified: nothing of them travels, unless they are damaged.
+    let (whole, missing): (Vec<_>, Vec<_>) = missing
+        .into_iter()
+        .partition(|layer| here(layer).is_some_and(|bytes| bytes >= layer.unpacked));
+    let (all, mut reason) = (image.layers.len(), Vec::new());
+    if !missing.is_empty() {
+        let size = bytes(missing.iter().map(|layer| layer.descriptor.size).sum());
+        reason.push(format!("{} of {all} layers missing, {size}", missing.len()));
+    }
+    if missing.iter().any(|layer| here(layer).is_some()) {
+        reason.push("goes on where it stopped".into());
+    }
+    if !whole.is_empty() {
+        let size = bytes(whole.iter().map(|layer| layer.unpacked).sum());
+        reason.push(format!(
+            "{} of {all} layers to verify on disk, {size}",
+            whole.len()
+        ));
+    }
+    let reason = reason.join(", ");
     PlannedStep::new(host.address, step, Mark::Add, reason)
 }
 
