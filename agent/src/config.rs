@@ -115,6 +115,12 @@ impl Config {
         self.agent().join("identity")
     }
 
+    /// The keys for images that orchestrators brought.
+    #[must_use]
+    pub fn image_keys(&self) -> PathBuf {
+        self.agent().join("image-keys.pem")
+    }
+
     /// The journal.
     #[must_use]
     pub fn journal(&self) -> PathBuf {

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::image_keys::ImageKeys;
 use crate::systemd;
 
 /// How often the token's file is looked at.
@@ -123,17 +124,19 @@ pub fn remove_token(path: &Path) {
     }
 }
 
-/// Removes the identity that lies in `folder`, key and all: a host that is enrolled anew has a new one. False when there
-/// is none.
+/// Removes this host's identity, key and all: a host that is enrolled anew has a new one. With it go the keys for images that those
+/// brought who were trusted by it. False when there is none.
 ///
 /// # Errors
 /// When it cannot be removed.
-pub fn forget_identity(folder: &Path) -> anyhow::Result<bool> {
+pub fn forget_identity(config: &Config) -> anyhow::Result<bool> {
     use anyhow::Context as _;
-    if !Identity::exists(folder) {
+    let folder = config.identity();
+    if !Identity::exists(&folder) {
         return Ok(false);
     }
-    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    ImageKeys::new(&config.image_keys()).keep_owners()?;
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     Ok(true)
 }
 

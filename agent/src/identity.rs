@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_transport::{IdentityError, Listener, Trust};
 
+use crate::image_keys::{ImageKeys, ImageKeysError};
+
 /// The agent's identity while it serves sessions.
 #[derive(Debug)]
 pub struct IdentityKeeper {
@@ -59,6 +61,14 @@ impl IdentityKeeper {
         newer.save(&self.folder)?;
         self.listener.replace_identity(newer);
         Ok(names)
+    }
+
+    /// Drops those of `keys` whose bringers this agent does not trust any more; gives how many.
+    ///
+    /// # Errors
+    /// When their file cannot be read or written.
+    pub fn keep_image_keys(&self, keys: &ImageKeys) -> Result<usize, ImageKeysError> {
+        keys.keep_trusted(self.listener.identity().trust())
     }
 
     /// Takes a revocation list (DER): durable first, then heeded; connections of those it names are closed.

@@ -40,10 +40,10 @@ pub(crate) enum TrustError {
         /// Why.
         reason: String,
     },
-    /// Its layers arrived at the orchestrator in a form that does not travel: the signature does not speak of what does.
+    /// Its layers arrived at the orchestrator in a form that does not travel, and no signature speaks of what does.
     #[error(
-        "layer {} of image {} was signed in another form than it travels in, so the signature does not prove it; \
-         build an image from it (a Kubefile with FROM and its name), and sign that",
+        "layer {} of image {} was signed in another form than it travels in, and nothing says in which: `gantry sign` by a key that \
+         is asked for says it",
         layer.short(),
         image.short()
     )]
@@ -67,7 +67,11 @@ pub(crate) enum TrustError {
         layer: Digest,
     },
     /// What is asked for is not what was signed.
-    #[error("the layers asked for are not those of image {} as it was signed", image.short())]
+    #[error(
+        "the layers asked for are not those of image {} as it was signed; where they were made anew of those that a registry or an \
+         archive has, `gantry sign` says so",
+        image.short()
+    )]
     OtherLayers {
         /// The image.
         image: Digest,
@@ -95,10 +99,9 @@ impl ImageTrust {
     /// Why it is refused.
     pub(crate) fn show(&mut self, evidence: ImageEvidence) -> Result<(), TrustError> {
         let image = evidence.image();
-        if Policy::read(&self.policy)?.check(&evidence)? == Accepted::Signed {
-            layers_of(&evidence)?
-                .iter()
-                .try_for_each(|layer| signed_form(layer, image, Digest::of(b"")).map(drop))?;
+        let policy = Policy::read(&self.policy)?;
+        if policy.check(&evidence)? == Accepted::Signed {
+            SignedLayers::of(&evidence, &policy)?.are_said()?;
         }
         self.shown.retain(|(known, _)| *known != image);
         if self.shown.len() == MAX_SHOWN {
@@ -131,53 +134,109 @@ impl ImageTrust {
         if policy.check(evidence)? == Accepted::Unasked {
             return Ok(());
         }
-        let signed = layers_of(evidence)?;
-        let same = match &step.action {
-            StepAction::Stage { layers, .. } => are_layers(&signed, layers, image)?,
-            StepAction::AssembleRootfs { layers, .. } => signed.iter().map(|layer| &layer.digest).eq(layers),
-            _ => true,
-        };
-        if !same {
-            return Err(TrustError::OtherLayers { image });
-        }
-        signed
-            .iter()
-            .filter(|layer| store.has_layer(&layer.digest))
-            .try_for_each(|layer| check_held(layer, image, store))
-    }
-}
-
-/// That the layer that `store` has is the one that was signed: it came with a table of contents, and under another policy that may
-/// have been any.
-fn check_held(signed: &Descriptor, image: Digest, store: &Store) -> Result<(), TrustError> {
-    let layer = signed.digest;
-    let held = store.layer_descriptor(&layer).ok();
-    match held {
-        Some(held) if signed_form(signed, image, held.diff_id)? == held => Ok(()),
-        _ => Err(TrustError::OtherContents { image, layer }),
-    }
-}
-
-/// Whether `layers` are those of the manifest, in its order.
-fn are_layers(signed: &[Descriptor], layers: &[LayerDescriptor], image: Digest) -> Result<bool, TrustError> {
-    if signed.len() != layers.len() {
-        return Ok(false);
-    }
-    for (signed, layer) in signed.iter().zip(layers) {
-        // The uncompressed digest is in the config; nothing that is written here depends on it.
-        if signed_form(signed, image, layer.diff_id)? != *layer {
-            return Ok(false);
+        let signed = SignedLayers::of(evidence, &policy)?;
+        match &step.action {
+            StepAction::Stage { layers, .. } => signed.check(layers, store),
+            StepAction::AssembleRootfs { layers, .. } => signed.check_named(layers, store),
+            _ => Ok(()),
         }
     }
-    Ok(true)
 }
 
-/// The layer as it travels, by what the signed manifest says of it: the digest of its table of contents among it.
-fn signed_form(layer: &Descriptor, image: Digest, diff_id: Digest) -> Result<LayerDescriptor, TrustError> {
-    layer.chunked_layer(diff_id).ok_or(TrustError::OtherForm {
-        image,
-        layer: layer.digest,
-    })
+/// How the layers of an image may travel. What they unpack to is in its config; nothing that is written here depends on that.
+struct SignedLayers {
+    image: Digest,
+    /// As its manifest has them.
+    in_manifest: Vec<Descriptor>,
+    /// Digests of all of them together, as signatures say.
+    by_signature: Vec<Digest>,
+}
+
+impl SignedLayers {
+    fn of(evidence: &ImageEvidence, policy: &Policy) -> Result<Self, TrustError> {
+        Ok(Self {
+            image: evidence.image(),
+            in_manifest: layers_of(evidence)?,
+            by_signature: policy.signed_layers(evidence),
+        })
+    }
+
+    /// Whether it is said how each of them travels.
+    fn are_said(&self) -> Result<(), TrustError> {
+        let unsaid = self.in_manifest.iter().find(|layer| travelling(layer).is_none());
+        match unsaid {
+            Some(layer) if self.by_signature.is_empty() => Err(TrustError::OtherForm {
+                image: self.image,
+                layer: layer.digest,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether these are they, and what `store` has of them already is the same.
+    fn check(&self, layers: &[LayerDescriptor], store: &Store) -> Result<(), TrustError> {
+        self.are_said()?;
+        let are_in_manifest = self.in_manifest.len() == layers.len()
+            && self
+                .in_manifest
+                .iter()
+                .zip(layers)
+                .all(|(signed, layer)| travelling(signed).is_some_and(|signed| is_same(&signed, layer)));
+        if !are_in_manifest
+            && !self
+                .by_signature
+                .contains(&LayerDescriptor::digest_as_they_travel(layers))
+        {
+            return Err(TrustError::OtherLayers { image: self.image });
+        }
+        layers.iter().try_for_each(|layer| self.check_held(layer, store))
+    }
+
+    /// Whether the layers of `store` that these digests name are they.
+    fn check_named(&self, layers: &[Digest], store: &Store) -> Result<(), TrustError> {
+        self.are_said()?;
+        let in_manifest: Option<Vec<_>> = self.in_manifest.iter().map(travelling).collect();
+        if let Some(signed) = in_manifest
+            && signed.iter().map(|layer| &layer.digest).eq(layers)
+        {
+            return signed.iter().try_for_each(|layer| self.check_held(layer, store));
+        }
+        let held: Result<Vec<_>, _> = layers.iter().map(|layer| store.layer_descriptor(layer)).collect();
+        let is_signed = held.is_ok_and(|held| {
+            self.by_signature
+                .contains(&LayerDescriptor::digest_as_they_travel(&held))
+        });
+        match is_signed {
+            true => Ok(()),
+            false => Err(TrustError::OtherLayers { image: self.image }),
+        }
+    }
+
+    /// That the layer is not here, or as it was signed: it came with a table of contents, and under another policy that may have been
+    /// any.
+    fn check_held(&self, signed: &LayerDescriptor, store: &Store) -> Result<(), TrustError> {
+        let layer = signed.digest;
+        if !store.has_layer(&layer) {
+            return Ok(());
+        }
+        match store.layer_descriptor(&layer) {
+            Ok(held) if is_same(&held, signed) => Ok(()),
+            _ => Err(TrustError::OtherContents {
+                image: self.image,
+                layer,
+            }),
+        }
+    }
+}
+
+/// The layer as it travels, by what a manifest says of it: the digest of its table of contents among it.
+fn travelling(layer: &Descriptor) -> Option<LayerDescriptor> {
+    layer.chunked_layer(Digest::of(b""))
+}
+
+/// Whether two layers are the same to whoever verifies them.
+fn is_same(one: &LayerDescriptor, other: &LayerDescriptor) -> bool {
+    (one.digest, one.size, &one.toc) == (other.digest, other.size, &other.toc)
 }
 
 fn layers_of(evidence: &ImageEvidence) -> Result<Vec<Descriptor>, TrustError> {
@@ -199,7 +258,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    use gantry_model::TocLocation;
+    use gantry_model::{SignedPayload, TocLocation};
     use gantry_signing::{KeyKind, SigningKey};
     use gantry_store::manifest::{MEDIA_TYPE_CONFIG, MEDIA_TYPE_MANIFEST};
 
@@ -269,6 +328,20 @@ mod tests {
             }
         }
 
+        /// The same, signed with how its layers travel.
+        fn evidence_saying(&self, manifest: Vec<u8>, layers: &[LayerDescriptor]) -> ImageEvidence {
+            let payload = SignedPayload {
+                image: Digest::of(&manifest),
+                identity: "demo".to_owned(),
+                layers: Some(LayerDescriptor::digest_as_they_travel(layers)),
+            };
+            let signature = self.key.sign_payload(&payload).unwrap();
+            ImageEvidence {
+                signatures: vec![signature],
+                ..self.evidence(manifest)
+            }
+        }
+
         fn check(&self, step: &Step) -> Result<(), TrustError> {
             self.trust.check(step, &self.store())
         }
@@ -297,11 +370,16 @@ mod tests {
     }
 
     fn assemble(image: Digest, layers: &[u8]) -> Step {
+        let layers: Vec<Digest> = layers.iter().map(|number| layer(*number).digest).collect();
+        assemble_of(image, &layers)
+    }
+
+    fn assemble_of(image: Digest, layers: &[Digest]) -> Step {
         Step {
             action: StepAction::AssembleRootfs {
                 cluster: "demo".parse().unwrap(),
                 image,
-                layers: layers.iter().map(|number| layer(*number).digest).collect(),
+                layers: layers.to_vec(),
             },
             after: vec![],
         }
@@ -411,11 +489,65 @@ mod tests {
     #[test]
     fn a_layer_that_was_signed_in_another_form_is_named_before_anything_travels() {
         let mut case = Case::new();
-        let mut gzip = Descriptor::of_chunked_layer(&layer(1));
-        gzip.annotations.clear();
-        let refused = case.trust.show(case.evidence(manifest(vec![gzip])));
+        let refused = case.trust.show(case.evidence(manifest(vec![gzip(1)])));
         assert!(
             matches!(refused, Err(TrustError::OtherForm { .. })),
+            "{refused:?}"
+        );
+    }
+
+    /// A layer of which the manifest says nothing but its blob.
+    fn gzip(number: u8) -> Descriptor {
+        Descriptor::of_blob(&Digest::of(&[number, 9]), 2000)
+    }
+
+    #[test]
+    fn layers_of_another_form_travel_as_the_signature_says() {
+        let mut case = Case::new();
+        let held = unpacked(&case.store(), &[("etc/a", "whatever")]);
+        let evidence = case.evidence_saying(manifest(vec![gzip(1), gzip(2)]), &[layer(1), held.clone()]);
+        let image = evidence.image();
+        case.trust.show(evidence).unwrap();
+        case.check(&stage(image, &[layer(1), held.clone()])).unwrap();
+        let mut other_contents = held.clone();
+        other_contents.toc.digest = Digest::of(b"other contents");
+        for layers in [
+            vec![layer(1), other_contents],
+            vec![held.clone(), layer(1)],
+            vec![layer(1)],
+            vec![layer(1), layer(2)],
+        ] {
+            let refused = case.check(&stage(image, &layers));
+            assert!(
+                matches!(refused, Err(TrustError::OtherLayers { .. })),
+                "{layers:?}"
+            );
+        }
+        // Nothing proves what is not here.
+        let refused = case.check(&assemble_of(image, &[layer(1).digest, held.digest]));
+        assert!(
+            matches!(refused, Err(TrustError::OtherLayers { .. })),
+            "{refused:?}"
+        );
+
+        let evidence = case.evidence_saying(manifest(vec![gzip(3)]), std::slice::from_ref(&held));
+        let image = evidence.image();
+        case.trust.show(evidence).unwrap();
+        case.check(&assemble_of(image, &[held.digest])).unwrap();
+        // What came under another policy is not what was signed.
+        let mut signed = held.clone();
+        signed.toc.digest = Digest::of(b"what the vendor made");
+        let evidence = case.evidence_saying(manifest(vec![gzip(4)]), std::slice::from_ref(&signed));
+        let image = evidence.image();
+        case.trust.show(evidence).unwrap();
+        let refused = case.check(&stage(image, &[signed]));
+        assert!(
+            matches!(refused, Err(TrustError::OtherContents { .. })),
+            "{refused:?}"
+        );
+        let refused = case.check(&assemble_of(image, &[held.digest]));
+        assert!(
+            matches!(refused, Err(TrustError::OtherLayers { .. })),
             "{refused:?}"
         );
     }

@@ -32,6 +32,7 @@ mod hostname;
 pub mod hosts_file;
 mod https;
 pub mod identity;
+pub mod image_keys;
 mod image_trust;
 pub mod journal;
 mod kernel_settings;

@@ -100,7 +100,7 @@ fn take_token(config: &Config, enroll: &Enroll) -> anyhow::Result<()> {
 }
 
 fn unenroll(config: &Config) -> anyhow::Result<()> {
-    if !enrolment::forget_identity(&config.identity())? {
+    if !enrolment::forget_identity(config)? {
         eprintln!("this host is not enrolled: nothing to forget");
         return Ok(());
     }

@@ -16,6 +16,7 @@ use crate::enrolment;
 use crate::executor::Executor;
 use crate::host::Host;
 use crate::identity::IdentityKeeper;
+use crate::image_keys::ImageKeys;
 use crate::journal::Journal;
 use crate::server::Server;
 use crate::systemd;
@@ -71,6 +72,7 @@ async fn serve(config: &Config, executor: Executor, stop: &CancellationToken) ->
         host: host(config)?,
         executor,
         identity: Arc::new(IdentityKeeper::new(&folder, Arc::clone(&listener))),
+        image_keys: Arc::new(ImageKeys::new(&config.image_keys())),
     };
     server.serve(listener, stop.clone()).await;
     Ok(())

@@ -338,6 +338,75 @@ async fn what_the_hosts_own_policy_does_not_accept_is_not_even_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_an_orchestrator_brings_counts_as_long_as_its_certificate() {
+    let bed = Bed::enrolled().await;
+    let (images, layers) = image();
+    let image = in_store(&images, &layers);
+    let keys = bed.config.image_keys();
+    let policy = format!(
+        r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{}"}}]}}"#,
+        keys.display()
+    );
+    fs::write(&bed.config.policy_file, policy).unwrap();
+    let (own, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+    let (others, _) = SigningKey::generate(KeyKind::Ed25519).unwrap();
+    let signature = own.sign(image.manifest_digest, "demo").unwrap();
+    images
+        .store
+        .add_signature(&image.manifest_digest, &signature)
+        .unwrap();
+    let shown = || Request::VerifyImage {
+        image: images
+            .store
+            .accepted(&"demo:v1".parse().unwrap(), &image)
+            .unwrap(),
+    };
+    let key = |key: &SigningKey| Request::ImageKey {
+        key: key.verification_key().to_pem(),
+    };
+    let refused = async |connection: &Connection, request: Request, kind: RefusalKind, said: &str| {
+        let (reply, _) = ask(connection, request).await;
+        let Reply::Refused(refusal) = reply else {
+            panic!("refused, and not {reply:?}");
+        };
+        assert_eq!(refusal.kind, kind, "{refusal}");
+        assert!(refusal.message.contains(said), "{refusal}");
+    };
+    let (fired, boss) = (bed.identity(Role::Operator), bed.identity(Role::Operator));
+    let first = bed.try_dial(&fired).await.unwrap();
+    let second = bed.try_dial(&boss).await.unwrap();
+    let reader = bed.connect(Role::Reader).await;
+    refused(&reader, key(&own), RefusalKind::Forbidden, "operator").await;
+    let nothing = Request::ImageKey { key: "no key".into() };
+    refused(&first, nothing, RefusalKind::Invalid, "not a key").await;
+    assert!(!keys.exists());
+    // No key is there yet.
+    refused(&first, shown(), RefusalKind::Untrusted, "no image is accepted").await;
+    assert_eq!(ask(&second, key(&others)).await.0, Reply::Done);
+    refused(
+        &first,
+        shown(),
+        RefusalKind::Untrusted,
+        "its signature is not by key",
+    )
+    .await;
+    assert_eq!(ask(&first, key(&own)).await.0, Reply::Done);
+    assert_eq!(ask(&first, shown()).await.0, Reply::Done);
+    // Whoever brought it is not believed any more, and neither is what he signed.
+    let crl = bed.authority.revoke(fired.serial()).unwrap();
+    assert_eq!(ask(&second, Request::Revocations { crl }).await.0, Reply::Done);
+    refused(
+        &second,
+        shown(),
+        RefusalKind::Untrusted,
+        "its signature is not by key",
+    )
+    .await;
+    assert_eq!(ask(&second, key(&own)).await.0, Reply::Done);
+    assert_eq!(ask(&second, shown()).await.0, Reply::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stage_goes_on_where_a_lost_connection_stopped_it() {
     let bed = Bed::enrolled().await;
     let images = store();

@@ -11,8 +11,9 @@ use std::io::Write as _;
 use desk::{Desk, text};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use gantry_model::Digest;
-use gantry_store::Platform;
+use gantry_model::{Digest, LayerDescriptor, SignedPayload};
+use gantry_signing::SigningKey;
+use gantry_store::{Platform, Store};
 use registry::{MANIFEST, Registry, TestImage};
 use serde_json::{Value, json};
 
@@ -168,6 +169,44 @@ fn layers(with_registry: bool) -> Vec<Vec<(String, Vec<u8>)>> {
         );
     }
     all
+}
+
+#[test]
+fn a_signature_says_in_which_form_its_layers_travel() {
+    let (desk, registry) = (Desk::new(), Registry::new());
+    let name = registry.add(
+        "sealerio/kubernetes:v1.22.15",
+        &image_of_buildah(&layers(false), &[]),
+    );
+    desk.ok(&["pull", "--insecure", &name]);
+    let store = Store::open(&desk.path("root")).unwrap();
+    let image = store.image(&name.parse().unwrap()).unwrap();
+    let signed = || -> Vec<Option<Digest>> {
+        let signatures = store.signatures(&image.manifest_digest).unwrap().into_iter();
+        signatures
+            .map(|one| SignedPayload::parse(&one.payload).unwrap().layers)
+            .collect()
+    };
+    assert_eq!(signed(), []);
+    desk.ok(&["sign", &name]);
+    let travelling = LayerDescriptor::digest_as_they_travel(&image.layers);
+    assert_eq!(signed(), [Some(travelling)]);
+    let again = desk.run(&["sign", &name]);
+    assert!(text(&again.stderr).contains("was signed by this key"));
+    // Whatever key it is; and what was signed with less is signed once more.
+    desk.ok(&["keys", "generate"]);
+    let key: SigningKey = std::fs::read_to_string(desk.path("gantry.key"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let as_cosign_does = key
+        .sign(image.manifest_digest, name.split_once(":v1").unwrap().0)
+        .unwrap();
+    store
+        .add_signature(&image.manifest_digest, &as_cosign_does)
+        .unwrap();
+    desk.ok(&["sign", "--key", "gantry.key", &name]);
+    assert_eq!(signed(), [Some(travelling), None, Some(travelling)]);
 }
 
 #[test]

@@ -113,6 +113,18 @@ async fn an_agent_that_does_not_know_a_request_is_named_with_its_version() {
     }
 }
 
+#[tokio::test]
+async fn an_agent_that_takes_no_keys_for_images_says_so_and_answers_the_next_question() {
+    let older = Older::new(UdpMode::Only, "0.0.9").await;
+    let ask = async {
+        let session = older.dialer.session(HOST).await.unwrap();
+        session.bring_image_key("a key".into()).await.unwrap_err()
+    };
+    let (error, connection) = tokio::join!(ask, older.does_not_understand());
+    assert!(matches!(error, SessionError::NotUnderstood { .. }), "{error}");
+    assert!(connection.close_reason().is_none());
+}
+
 /// A plan with this step alone.
 fn plan(action: StepAction, mark: Mark) -> Plan {
     let (title, step) = (

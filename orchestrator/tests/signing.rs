@@ -9,15 +9,16 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use desk::Desk;
+use gantry_model::SignedPayload;
 use gantry_signing::SigningKey;
 use gantry_store::Store;
 use serde_json::Value;
 
-/// A desk with an image `demo:v1` and a pair of keys.
+/// A desk with an image `demo:v1` that nobody signed and a pair of keys.
 fn desk() -> Desk {
     let desk = Desk::new();
     desk.base_context();
-    desk.ok(&["build", "-t", "demo:v1", "base"]);
+    desk.ok(&["build", "--no-sign", "-t", "demo:v1", "base"]);
     desk.ok(&["keys", "generate"]);
     desk
 }
@@ -68,7 +69,7 @@ fn an_image_is_signed_once_and_verified_under_every_name() {
 
     // Another image has none of them.
     desk.file("base/etc/empty", "not any more");
-    desk.ok(&["build", "-t", "demo:v1", "base"]);
+    desk.ok(&["build", "--no-sign", "-t", "demo:v1", "base"]);
     desk.fails(6, &["verify", "--key", "gantry.pub", "demo:v1"]);
     desk.ok(&["verify", "--key", "gantry.pub", "hub.example/demo:v1"]);
     desk.ok(&["rmi", "demo:v1", "hub.example/demo:v1"]);
@@ -77,10 +78,94 @@ fn an_image_is_signed_once_and_verified_under_every_name() {
     assert_eq!(blobs.count() + signatures.count(), 0, "nothing is left of either");
 }
 
+/// What the signatures over the image with this name say.
+fn signed(desk: &Desk, name: &str) -> Vec<SignedPayload> {
+    let store = Store::open(&desk.path("root")).unwrap();
+    let target = store.target(&name.parse().unwrap()).unwrap();
+    let signatures = store.signatures(&target.digest).unwrap().into_iter();
+    signatures
+        .map(|one| SignedPayload::parse(&one.payload).unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_made_here_is_signed_by_the_own_key_under_each_of_its_names() {
+    let desk = Desk::new();
+    desk.base_context();
+    let built = desk.run(&["build", "-t", "demo:v1", "base"]);
+    let key = desk.path("root/orchestrator/pki/images.key.pem");
+    let mode = fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let secret = fs::read_to_string(&key).unwrap();
+    let said = [built.stdout, built.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    assert!(!said.contains(secret.lines().nth(1).unwrap()), "{said}");
+    desk.file("ours.pub", desk.ok(&["keys", "show"]));
+    let verify = |name: &str| {
+        desk.ok(&["verify", "--key", "ours.pub", name]);
+    };
+    verify("demo:v1");
+    // The same once more is the same signature.
+    desk.ok(&["build", "-t", "demo:v1", "base"]);
+    assert_eq!(signed(&desk, "demo:v1").len(), 1);
+    assert_eq!(signed(&desk, "demo:v1")[0].layers, None);
+
+    desk.ok(&["build", "-t", "demo:arm64", "--platform", "linux/arm64", "base"]);
+    desk.ok(&["manifest", "create", "both:v1", "demo:v1", "demo:arm64"]);
+    verify("both:v1");
+    desk.ok(&["tag", "demo:v1", "hub.example/tools:v1"]);
+    let names =
+        |name: &str| -> Vec<String> { signed(&desk, name).into_iter().map(|one| one.identity).collect() };
+    assert_eq!(names("demo:v1"), ["demo", "both", "hub.example/tools"]);
+    desk.file("more/Kubefile", "FROM scratch\nCOPY Kubefile etc/\n");
+    desk.ok(&["build", "--no-sign", "-t", "more:v1", "more"]);
+    desk.fails(6, &["verify", "--key", "ours.pub", "more:v1"]);
+    desk.ok(&["merge", "--no-sign", "-t", "unsigned:v1", "demo:v1", "more:v1"]);
+    desk.fails(6, &["verify", "--key", "ours.pub", "unsigned:v1"]);
+    desk.ok(&["tag", "unsigned:v1", "other:v1"]);
+    desk.fails(6, &["verify", "--key", "ours.pub", "other:v1"]);
+    desk.ok(&["merge", "-t", "shop:v1", "demo:v1", "more:v1"]);
+    verify("shop:v1");
+}
+
+#[test]
+fn what_comes_from_elsewhere_is_signed_by_the_own_key_when_somebody_says_so() {
+    let desk = desk();
+    desk.ok(&["save", "--format", "docker-archive", "-o", "plain.tar", "demo:v1"]);
+    desk.ok(&["load", "-t", "plain:v1", "plain.tar"]);
+    desk.file("ours.pub", desk.ok(&["keys", "show"]));
+    desk.fails(6, &["verify", "--key", "ours.pub", "plain:v1"]);
+    desk.ok(&["sign", "plain:v1"]);
+    desk.ok(&["verify", "--key", "ours.pub", "plain:v1"]);
+    assert_eq!(signed(&desk, "plain:v1")[0].layers, None, "its manifest says it");
+    let again = desk.run(&["sign", "plain:v1"]);
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(said.contains("was signed by this key as plain before"), "{said}");
+}
+
+#[test]
+fn what_hosts_are_to_ask_is_not_asked_of_what_is_loaded_here() {
+    let desk = desk();
+    desk.ok(&["save", "-o", "unsigned.tar", "demo:v1"]);
+    desk.ok(&["rmi", "demo:v1"]);
+    let packaged = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/agent/policy.json");
+    let policy = packaged.to_str().unwrap();
+    desk.ok(&["--signature-policy", policy, "load", "unsigned.tar"]);
+    desk.ok(&["--signature-policy", policy, "sign", "demo:v1"]);
+}
+
 #[test]
 fn an_image_for_several_platforms_is_signed_as_a_whole_and_each() {
     let desk = desk();
-    desk.ok(&["build", "-t", "demo:arm64", "--platform", "linux/arm64", "base"]);
+    desk.ok(&[
+        "build",
+        "--no-sign",
+        "-t",
+        "demo:arm64",
+        "--platform",
+        "linux/arm64",
+        "base",
+    ]);
     desk.ok(&["manifest", "create", "both:v1", "demo:v1", "demo:arm64"]);
     let signed = desk.ok(&["sign", "--key", "gantry.key", "both:v1"]);
     assert_eq!(signed.lines().count(), 3, "{signed}");
@@ -96,7 +181,15 @@ fn an_image_for_several_platforms_is_signed_as_a_whole_and_each() {
 #[test]
 fn a_signature_over_an_index_speaks_for_an_image_that_is_named_by_its_digest() {
     let desk = desk();
-    desk.ok(&["build", "-t", "demo:arm64", "--platform", "linux/arm64", "base"]);
+    desk.ok(&[
+        "build",
+        "--no-sign",
+        "-t",
+        "demo:arm64",
+        "--platform",
+        "linux/arm64",
+        "base",
+    ]);
     desk.ok(&["save", "-o", "alone.tar", "demo:arm64"]);
     desk.ok(&["manifest", "create", "demo:both", "demo:v1", "demo:arm64"]);
     let arm64 = desk.ok(&["inspect", "-f", "{{.Digest}}", "demo:arm64"]);

@@ -25,6 +25,7 @@ pub(super) fn authorize(peer: &PeerIdentity, request: &Request) -> Result<(), Re
         Request::Revocations { .. } => (true, "a revocation list"),
         Request::Trust { .. } => (true, "other trusted CAs"),
         Request::VerifyImage { .. } => (true, "a decision about an image"),
+        Request::ImageKey { .. } => (true, "a key for images"),
     };
     let allowed = match peer.role {
         Role::Operator => true,
@@ -77,6 +78,7 @@ mod tests {
             Request::Trust {
                 authorities: String::new(),
             },
+            Request::ImageKey { key: String::new() },
             Request::EtcdSnapshot {
                 cluster: cluster.clone(),
             },

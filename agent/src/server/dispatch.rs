@@ -6,6 +6,7 @@ use gantry_transport::{Connection, RecvStream, SendStream, StreamError};
 
 use super::{Server, drift, follow, inventory};
 use crate::executor::Answer;
+use crate::image_keys::ImageKeysError;
 use crate::kubeadm;
 
 impl Server {
@@ -42,6 +43,7 @@ impl Server {
             // It was decoded.
             Request::Knows { .. } => reply(Ok(Reply::Done), send).await,
             Request::VerifyImage { image } => reply(self.verify_image(image).await, send).await,
+            Request::ImageKey { key } => reply(self.image_key(&key, connection), send).await,
             Request::Drift { cluster } => {
                 reply(drift::look(self, cluster).await.map(Reply::Drift), send).await
             }
@@ -179,6 +181,7 @@ impl Server {
             message: error.to_string(),
         })?;
         tracing::info!(peer = %connection.peer(), "trusts {names} from now on");
+        self.drop_image_keys();
         Ok(Reply::Done)
     }
 
@@ -188,7 +191,33 @@ impl Server {
             message: error.to_string(),
         })?;
         tracing::info!(peer = %connection.peer(), "took a new revocation list");
+        self.drop_image_keys();
         Ok(Reply::Done)
+    }
+
+    fn image_key(&self, key: &str, connection: &Connection) -> Result<Reply, Refusal> {
+        let peer = connection.peer();
+        let is_new = self.image_keys.add(key, peer).map_err(|error| Refusal {
+            kind: match error {
+                ImageKeysError::NoKey(_) => RefusalKind::Invalid,
+                _ => RefusalKind::Untrusted,
+            },
+            message: error.to_string(),
+        })?;
+        if is_new {
+            tracing::info!(%peer, "brought a key for images");
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Drops the image keys of those who are not trusted any more. Whom the host trusts has been changed already: that it did not
+    /// work is for the log.
+    fn drop_image_keys(&self) {
+        match self.identity.keep_image_keys(&self.image_keys) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("dropped {count} keys for images of who is not trusted any more"),
+            Err(error) => tracing::error!("{error}"),
+        }
     }
 }
 

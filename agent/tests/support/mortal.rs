@@ -80,6 +80,10 @@ impl Sessions for Mortal {
 }
 
 impl AgentSession for MortalSession {
+    async fn bring_image_key(&self, key: String) -> Result<(), SessionError> {
+        self.life.around(self.session.bring_image_key(key)).await
+    }
+
     async fn verify_image(&self, image: &ImageEvidence) -> Result<(), SessionError> {
         self.life.around(self.session.verify_image(image)).await
     }

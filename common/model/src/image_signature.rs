@@ -32,6 +32,10 @@ pub struct SignedPayload {
     pub image: Digest,
     /// The repository it was signed as: a name without a tag.
     pub identity: String,
+    /// How its layers travel to hosts, where its manifest does not say so: that of layers that arrived as gzip. See
+    /// [`LayerDescriptor::digest_as_they_travel`](crate::LayerDescriptor::digest_as_they_travel). An annotation, which other readers pass
+    /// over.
+    pub layers: Option<Digest>,
 }
 
 /// Why a payload is none.
@@ -41,11 +45,13 @@ pub struct PayloadError(String);
 
 /// What cosign writes for the kind of payload.
 const KIND: &str = "cosign container image signature";
+/// The annotation that says how layers travel.
+const ANNOTATION_LAYERS: &str = "io.gantry.layers";
 
 #[derive(Serialize, Deserialize)]
 struct Document {
     critical: Critical,
-    /// Annotations; they are not looked at.
+    /// Annotations; no other than [`ANNOTATION_LAYERS`] is looked at.
     optional: Option<serde_json::Value>,
 }
 
@@ -88,9 +94,14 @@ impl SignedPayload {
         if document.critical.kind != KIND {
             return Err(PayloadError(format!("its type is not \"{KIND}\"")));
         }
+        let layers = document.optional.as_ref().and_then(|annotations| {
+            let text = annotations.get(ANNOTATION_LAYERS)?.as_str()?;
+            text.parse().ok()
+        });
         Ok(Self {
             image: document.critical.image.docker_manifest_digest,
             identity: document.critical.identity.docker_reference,
+            layers,
         })
     }
 
@@ -110,7 +121,9 @@ impl SignedPayload {
                 },
                 kind: KIND.to_owned(),
             },
-            optional: None,
+            optional: self
+                .layers
+                .map(|layers| serde_json::json!({ANNOTATION_LAYERS: layers.to_string()})),
         };
         serde_json::to_vec(&document).expect("a payload is plain data")
     }
@@ -124,6 +137,7 @@ mod tests {
         SignedPayload {
             image: Digest::of(b"manifest"),
             identity: "sea.hub:5000/demo".to_owned(),
+            layers: None,
         }
     }
 
@@ -138,6 +152,27 @@ mod tests {
             )
         );
         assert_eq!(SignedPayload::parse(text.as_bytes()).unwrap(), payload());
+    }
+
+    #[test]
+    fn how_layers_travel_is_an_annotation() {
+        let said = SignedPayload {
+            layers: Some(Digest::of(b"layers")),
+            ..payload()
+        };
+        let text = String::from_utf8(said.to_bytes()).unwrap();
+        let annotation = format!(
+            r#""optional":{{"io.gantry.layers":"{}"}}}}"#,
+            Digest::of(b"layers")
+        );
+        assert!(text.ends_with(&annotation), "{text}");
+        assert_eq!(SignedPayload::parse(text.as_bytes()).unwrap(), said);
+        // What is no digest says nothing.
+        let quoted = format!("\"{}\"", Digest::of(b"layers"));
+        for nothing in ["17", "\"sha256:12\"", "null"] {
+            let text = text.replace(&quoted, nothing);
+            assert_eq!(SignedPayload::parse(text.as_bytes()).unwrap(), payload());
+        }
     }
 
     #[test]

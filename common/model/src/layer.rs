@@ -17,6 +17,32 @@ pub struct LayerDescriptor {
     pub toc: TocLocation,
 }
 
+impl LayerDescriptor {
+    /// The digest of all that hosts verify `layers` by, in their order: of a text with a line for each, its blob's digest and size,
+    /// where its table of contents lies as `zstd:chunked` writes it, and that table's digest, with a space between them.
+    ///
+    /// What the layers unpack to is the config's to say.
+    #[must_use]
+    pub fn digest_as_they_travel(layers: &[Self]) -> Digest {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        for Self {
+            digest, size, toc, ..
+        } in layers
+        {
+            let TocLocation {
+                offset,
+                compressed_len,
+                len,
+                digest: table,
+            } = toc;
+            writeln!(text, "{digest} {size} {offset}:{compressed_len}:{len}:1 {table}")
+                .expect("a text takes whatever is written");
+        }
+        Digest::of(text.as_bytes())
+    }
+}
+
 /// Where a layer's table of contents lies.
 ///
 /// The annotations `io.github.containers.zstd-chunked.manifest-position` and `…manifest-checksum` of the

@@ -103,4 +103,10 @@ pub enum Request {
         /// The step.
         step: Step,
     },
+    /// Add this key to those that orchestrators bring, by which images are accepted where the host's signature policy says so. It goes
+    /// when the certificate of whoever brought it is believed no more. Answered by `Reply::Done`. Role: operator.
+    ImageKey {
+        /// PEM: one `PUBLIC KEY`.
+        key: String,
+    },
 }

@@ -17,6 +17,7 @@ fn sign(desk: &Desk, image: Digest, by: &str) {
     let payload = SignedPayload {
         image,
         identity: "demo".to_owned(),
+        layers: None,
     };
     let signature = ImageSignature {
         payload: payload.to_bytes(),

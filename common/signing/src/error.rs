@@ -1,5 +1,7 @@
 //! This module owns [`KeyError`]: why a text is no key, and what makes it one.
 
+use crate::MAX_KEYS_OF_FILE;
+
 /// Why a text is not a key that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -30,6 +32,9 @@ pub enum KeyError {
     /// Another algorithm, or damaged.
     #[error("it is neither an ECDSA key on the curve P-256 nor an Ed25519 key")]
     OtherAlgorithm,
+    /// More keys than are read of one file.
+    #[error("it has more than {MAX_KEYS_OF_FILE} keys")]
+    TooMany,
     /// The source of random numbers failed.
     #[error("the kernel gives no random numbers")]
     NoRandomness,

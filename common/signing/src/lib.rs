@@ -13,9 +13,13 @@ mod signing_key;
 mod verification_key;
 
 pub use error::KeyError;
-pub use policy::{Accepted, DEFAULT_POLICY_PATH, MAX_POLICY_LEN, Policy, PolicyError, Rejection};
+pub use policy::{
+    Accepted, DEFAULT_POLICY_PATH, HOST_KEYS_PATH, MAX_POLICY_LEN, Policy, PolicyError, Rejection,
+};
 pub use signing_key::{KeyKind, SigningKey};
 pub use verification_key::{NotVerified, VerificationKey};
 
 /// Most bytes of a key file: a key, and what people write around it.
 pub const MAX_KEY_FILE_LEN: u64 = 64 << 10;
+/// Most public keys of one file: each is tried on every signature of an image.
+pub const MAX_KEYS_OF_FILE: usize = 16;

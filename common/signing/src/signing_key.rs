@@ -88,11 +88,19 @@ impl SigningKey {
     /// # Errors
     /// When the kernel gives no random numbers.
     pub fn sign(&self, image: Digest, identity: &str) -> Result<ImageSignature, KeyError> {
-        let payload = SignedPayload {
+        self.sign_payload(&SignedPayload {
             image,
             identity: identity.to_owned(),
-        }
-        .to_bytes();
+            layers: None,
+        })
+    }
+
+    /// Signs what `payload` says of an image.
+    ///
+    /// # Errors
+    /// When the kernel gives no random numbers.
+    pub fn sign_payload(&self, payload: &SignedPayload) -> Result<ImageSignature, KeyError> {
+        let payload = payload.to_bytes();
         let signature = self.sign_bytes(&payload)?;
         Ok(ImageSignature { payload, signature })
     }

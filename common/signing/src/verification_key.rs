@@ -6,7 +6,7 @@ use std::str::FromStr;
 use gantry_model::{Digest, ImageSignature, PayloadError, SignedPayload};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 
-use crate::{KeyError, KeyKind};
+use crate::{KeyError, KeyKind, MAX_KEYS_OF_FILE};
 
 /// A public key.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,6 +81,39 @@ impl VerificationKey {
         }
     }
 
+    /// The keys of a PEM text, one at least; what people write around them is passed over.
+    ///
+    /// # Errors
+    /// When there is none, something else, or more than [`MAX_KEYS_OF_FILE`].
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, KeyError> {
+        let blocks = pem::parse_many(text).map_err(|_| KeyError::NoPem)?;
+        match blocks.len() {
+            0 => Err(KeyError::NoPem),
+            count if count > MAX_KEYS_OF_FILE => Err(KeyError::TooMany),
+            _ => blocks.iter().map(Self::of_block).collect(),
+        }
+    }
+
+    fn of_block(block: &pem::Pem) -> Result<Self, KeyError> {
+        match block.tag() {
+            "PUBLIC KEY" => {}
+            tag if tag.ends_with("PRIVATE KEY") => return Err(KeyError::Private),
+            other => return Err(KeyError::OtherPem(other.to_owned())),
+        }
+        let der = block.contents();
+        let known = [
+            (KeyKind::EcdsaP256, P256_PREFIX.as_slice(), P256_POINT_LEN),
+            (KeyKind::Ed25519, ED25519_PREFIX.as_slice(), ED25519_POINT_LEN),
+        ];
+        known
+            .into_iter()
+            .find_map(|(kind, prefix, len)| {
+                let point = der.strip_prefix(prefix)?;
+                (point.len() == len).then(|| Self::of_point(kind, point))
+            })
+            .ok_or(KeyError::OtherAlgorithm)
+    }
+
     /// SubjectPublicKeyInfo in PEM, what cosign calls `cosign.pub`.
     #[must_use]
     pub fn to_pem(&self) -> String {
@@ -112,24 +145,7 @@ impl FromStr for VerificationKey {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let blocks = pem::parse_many(text).map_err(|_| KeyError::NoPem)?;
-        let block = blocks.first().ok_or(KeyError::NoPem)?;
-        match block.tag() {
-            "PUBLIC KEY" => {}
-            tag if tag.ends_with("PRIVATE KEY") => return Err(KeyError::Private),
-            other => return Err(KeyError::OtherPem(other.to_owned())),
-        }
-        let der = block.contents();
-        let known = [
-            (KeyKind::EcdsaP256, P256_PREFIX.as_slice(), P256_POINT_LEN),
-            (KeyKind::Ed25519, ED25519_PREFIX.as_slice(), ED25519_POINT_LEN),
-        ];
-        known
-            .into_iter()
-            .find_map(|(kind, prefix, len)| {
-                let point = der.strip_prefix(prefix)?;
-                (point.len() == len).then(|| Self::of_point(kind, point))
-            })
-            .ok_or(KeyError::OtherAlgorithm)
+        Self::of_block(blocks.first().ok_or(KeyError::NoPem)?)
     }
 }
 
@@ -164,6 +180,31 @@ mod tests {
                 Err(NotVerified::OtherImage(image))
             );
         }
+    }
+
+    #[test]
+    fn a_file_may_have_several_keys_and_what_people_write_around_them() {
+        let keys: Vec<VerificationKey> = (0..=MAX_KEYS_OF_FILE)
+            .map(|_| {
+                SigningKey::generate(KeyKind::Ed25519)
+                    .unwrap()
+                    .0
+                    .verification_key()
+            })
+            .collect();
+        let text = |keys: &[VerificationKey]| -> String {
+            let texts = keys.iter().map(|key| format!("Operator: ann\n{}", key.to_pem()));
+            texts.collect()
+        };
+        let most = &keys[..MAX_KEYS_OF_FILE];
+        assert_eq!(VerificationKey::parse_all(&text(most)).unwrap(), most);
+        assert_eq!(VerificationKey::parse_all(&text(&keys)), Err(KeyError::TooMany));
+        assert_eq!(VerificationKey::parse_all("Operator: ann"), Err(KeyError::NoPem));
+        let other = text(&keys[..2]).replace("PUBLIC KEY", "CERTIFICATE");
+        assert_eq!(
+            VerificationKey::parse_all(&other),
+            Err(KeyError::OtherPem("CERTIFICATE".to_owned()))
+        );
     }
 
     #[test]

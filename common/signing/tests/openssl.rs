@@ -77,6 +77,7 @@ fn we_verify_what_openssl_signed_and_use_its_keys() {
         let payload = SignedPayload {
             image,
             identity: "hub/demo".to_owned(),
+            layers: None,
         };
         fs::write(folder.path().join("payload"), payload.to_bytes()).unwrap();
         let sign = format!(

@@ -160,7 +160,8 @@ impl Store {
             room = left.unwrap_or(room);
             left.is_some()
         };
-        let signatures = signatures.into_iter().map(|(_, one)| one).filter(fits).collect();
+        let signatures = signatures.into_iter().map(|(_, one)| one).filter(fits);
+        let signatures = signatures.take(ImageEvidence::MAX_SIGNATURES).collect();
         Ok(ImageEvidence {
             name: name.clone(),
             manifest,

@@ -185,6 +185,7 @@ impl Store {
         let notes = [
             self.chunked_forms_dir(),
             self.signatures_dir(),
+            self.own_signatures_dir(),
             self.attestations_dir(),
             self.provenance_dir(),
         ];

@@ -2,10 +2,12 @@
 //! whose layers are the payloads, with the signature over each in an annotation (sigstore/cosign `specs/SIGNATURE_SPEC.md`).
 //!
 //! A signature belongs to a digest, not to a name: it is kept as long as the store has that manifest or index, and goes
-//! wherever it goes. Manifests of signatures that came stay as they came, with what they hold beyond key pairs.
+//! wherever it goes. Manifests of signatures that came stay as they came, with what they hold beyond key pairs. Those that are for this
+//! machine's own hosts go nowhere else.
 
 mod candidates;
 mod held;
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -83,14 +85,16 @@ pub fn is_of_signatures(manifest: &Manifest) -> bool {
 }
 
 impl Store {
-    /// The signatures over the manifest or index with this digest. They are not verified. What is damaged of them counts as not
-    /// being there.
+    /// The signatures over the manifest or index with this digest, own ones first. They are not verified. What is damaged of them
+    /// counts as not being there.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn signatures(&self, image: &Digest) -> Result<Vec<ImageSignature>, StoreError> {
+        let mut all = self.own_signatures(image)?;
         let held = self.held_signatures(image)?;
-        Ok(held.readable.into_iter().map(|one| one.signature).collect())
+        all.extend(held.readable.into_iter().map(|one| one.signature));
+        Ok(all)
     }
 
     /// What is wrong with the signatures over the manifest or index with this digest, if something is.
@@ -101,8 +105,8 @@ impl Store {
         Ok(self.held_signatures(image)?.damage)
     }
 
-    /// The signatures over the manifest or index with this digest as documents and blobs; none where there are none, or where
-    /// they are damaged.
+    /// The signatures over the manifest or index with this digest that go wherever it goes, as documents and blobs; none where
+    /// there are none, or where they are damaged.
     ///
     /// # Errors
     /// When the store cannot be read.

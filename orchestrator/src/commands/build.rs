@@ -14,6 +14,7 @@ use gantry_store::extension::{ANNOTATION_CONTAINER_IMAGES, ANNOTATION_EXTENSION}
 use gantry_store::{Platform, Store, StoreError};
 
 use super::container_images::ContainerImageArgs;
+use super::image_signing::SignArgs;
 use super::{connect, pull, registry};
 use crate::build::{
     BuildEvent, BuildOptions, ContainerImageSource, ImageType, base_of, build, kubefile, platform,
@@ -104,6 +105,9 @@ pub struct Args {
     context: PathBuf,
 
     #[command(flatten)]
+    signing: SignArgs,
+
+    #[command(flatten)]
     container_images: ContainerImageArgs,
 }
 
@@ -161,11 +165,13 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     if platforms.len() > 1 {
         let name = options.name.clone();
         let digest = build_for_each(&store, &platforms, &mut options, &mut || Box::new(source()))?;
+        args.signing.sign(&store, &name, context)?;
         output::print(&format!("{name}@{digest}\n"))?;
         return Ok(ExitCode::Done);
     }
     options.platform = platforms.pop();
     let image = build(&store, &options, &mut source(), &mut show)?;
+    args.signing.sign(&store, &options.name, context)?;
     output::print(&format!("{}@{}\n", options.name, image.manifest_digest))?;
     Ok(ExitCode::Done)
 }

@@ -66,7 +66,8 @@ impl ConnectArgs {
 /// When it cannot be opened.
 pub fn store(context: &Context) -> anyhow::Result<Store> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    Ok(store.guarded(image_trust::guard(context.signature_policy().to_owned())))
+    let guard = image_trust::guard(context.signature_policy().to_owned(), State::new(context.root()));
+    Ok(store.guarded(guard))
 }
 
 /// A dialer with the identity that the flags ask for.

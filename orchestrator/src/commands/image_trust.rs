@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use futures_util::{StreamExt as _, stream};
-use gantry_model::{Digest, ExitCode, ImageEvidence, ImageReference, SignedPayload};
+use gantry_model::{Digest, ExitCode, ImageEvidence, ImageReference, ImageSignature, SignedPayload};
 use gantry_protocol::RefusalKind;
 use gantry_signing::Policy;
 use gantry_store::{Guard, Store, StoreError};
@@ -14,16 +14,17 @@ use crate::execute::brings_image;
 use crate::plan::Plan;
 use crate::plan::preflight::{Check, Finding};
 use crate::session::{AgentSession as _, SessionError, Sessions};
+use crate::state::State;
 
 /// Hosts that are asked at the same time.
 const PARALLEL_HOSTS: usize = 64;
 
-/// The guard that goes by the policy file at `path`, as it is when it is asked.
+/// The guard that goes by the policy file at `path`, as it is when it is asked. It knows the keys of that, and the own one of `state`.
 #[must_use]
-pub(crate) fn guard(path: PathBuf) -> Guard {
+pub(crate) fn guard(path: PathBuf, state: State) -> Guard {
     let keys_of = path.clone();
     let guard = Guard::new(move |evidence| {
-        let policy = Policy::read(&path).map_err(|error| StoreError::Refused {
+        let policy = Policy::read_for_store(&path).map_err(|error| StoreError::Refused {
             reason: error.to_string(),
             code: ExitCode::Input,
         })?;
@@ -33,10 +34,15 @@ pub(crate) fn guard(path: PathBuf) -> Guard {
             code: ExitCode::Verification,
         })
     });
-    guard.knowing(move |image, signatures| match Policy::read(&keys_of) {
-        Ok(policy) => signatures.iter().map(|one| policy.knows(image, one)).collect(),
-        // Whoever is asked to decide says what is wrong with the file.
-        Err(_) => vec![false; signatures.len()],
+    guard.knowing(move |image, signatures| {
+        // Whoever is asked to decide, or to sign, says what is wrong with the files.
+        let policy = Policy::read_for_store(&keys_of).ok();
+        let own = state.image_key().ok().flatten().map(|key| key.verification_key());
+        let is_known = |one: &&ImageSignature| {
+            policy.as_ref().is_some_and(|policy| policy.knows(image, one))
+                || own.as_ref().is_some_and(|own| own.verify(image, one).is_ok())
+        };
+        signatures.iter().map(is_known).collect()
     })
 }
 
@@ -71,10 +77,12 @@ pub(super) fn warn_of_damage(store: &Store, name: &ImageReference) -> Result<(),
 }
 
 /// The hosts of the plan whose own policies refuse its image. Those that have it are asked, too: their
-/// policies may be newer.
+/// policies may be newer. Each is given `key` first (PEM), the own one that images are signed with: so whoever works on a host brings
+/// his, and one that the host has lost comes again.
 pub(super) async fn refusals<S: Sessions>(
     plan: &Plan,
     evidence: &ImageEvidence,
+    key: &str,
     sessions: &S,
 ) -> Vec<Finding> {
     let mut hosts: Vec<IpAddr> = plan
@@ -85,7 +93,15 @@ pub(super) async fn refusals<S: Sessions>(
     hosts.sort_unstable();
     hosts.dedup();
     let ask = |host: IpAddr| async move {
-        let asked = async { sessions.session(host).await?.verify_image(evidence).await };
+        let asked = async {
+            let session = sessions.session(host).await?;
+            match session.bring_image_key(key.to_owned()).await {
+                // An agent of before: what it knows it was told by its owner.
+                Ok(()) | Err(SessionError::NotUnderstood { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            session.verify_image(evidence).await
+        };
         match asked.await {
             Err(SessionError::Refused(refusal)) if refusal.kind == RefusalKind::Untrusted => Some(Finding {
                 check: Check::Signature,

@@ -1,4 +1,4 @@
-//! `gantry keys generate`: a pair of keys for signing images.
+//! `gantry keys`: pairs of keys for signing images.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,10 @@ use gantry_model::ExitCode;
 use gantry_signing::{KeyKind, SigningKey};
 
 use super::key_file;
+use crate::context::Context;
 use crate::exit::{failure, failure_hint};
 use crate::output;
+use crate::state::State;
 
 /// Flags of `gantry keys`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +32,16 @@ Examples:
   gantry keys generate                          writes gantry.key and gantry.pub
   gantry keys generate -o /root/keys/release    release.key and release.pub there")]
     Generate(Generate),
+
+    /// Print the public half of the key that this orchestrator signs images with
+    #[command(after_help = "\
+`gantry build`, `gantry merge` and `gantry sign` without --key use it; it is made when it is needed first,
+beside this orchestrator's CA. Hosts are told it by every `gantry apply`, and what it signed stays here:
+for others, sign by a key of `gantry keys generate`.
+
+Example:
+  gantry keys show > ours.pub; gantry verify --key ours.pub kubernetes:v1.31.4")]
+    Show,
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,9 +68,16 @@ enum Kind {
 /// Runs `gantry keys`.
 ///
 /// # Errors
-/// When a file is there already, or cannot be written.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Keys::Generate(args) = args.command;
+/// When a file is there already, or one cannot be read or written.
+pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let args = match args.command {
+        Keys::Generate(args) => args,
+        Keys::Show => {
+            let key = State::new(context.root()).image_key_or_create()?;
+            output::print(&key.verification_key().to_pem())?;
+            return Ok(ExitCode::Done);
+        }
+    };
     let kind = match args.kind {
         Kind::EcdsaP256 => KeyKind::EcdsaP256,
         Kind::Ed25519 => KeyKind::Ed25519,

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::exit::failure_hint;
 use crate::output::{self, OutputFormat, Table, bytes};
 
-use super::push;
+use super::{image_signing, push};
 
 /// Flags of `gantry manifest`.
 #[derive(Debug, clap::Args)]
@@ -85,6 +85,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 ));
             }
             set(&store, &args.name, entries(&store, &args.images)?)?;
+            image_signing::sign_renamed(&store, &args.name, context)?;
         }
         ManifestCommand::Add(args) => {
             let before = store.platforms(&args.name).map_err(super::store_error)?;
@@ -93,11 +94,13 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 &args.name,
                 [before, entries(&store, &args.images)?].concat(),
             )?;
+            image_signing::sign_renamed(&store, &args.name, context)?;
         }
         ManifestCommand::Remove(args) => {
             let name = store.find_name(&args.name).map_err(super::store_error)?;
             let left = without(&store, &name, &args.platform)?;
             set(&store, &name, left)?;
+            image_signing::sign_renamed(&store, &name, context)?;
         }
         ManifestCommand::Inspect(args) => inspect(&store, &args)?,
         ManifestCommand::Push(_) => {}

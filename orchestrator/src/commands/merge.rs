@@ -3,6 +3,7 @@
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::Store;
 
+use super::image_signing::SignArgs;
 use super::rootfs::PlatformArgs;
 use crate::build::merge::merge;
 use crate::context::Context;
@@ -28,6 +29,9 @@ pub struct Args {
 
     #[command(flatten)]
     platform: PlatformArgs,
+
+    #[command(flatten)]
+    signing: SignArgs,
 }
 
 /// Runs `gantry merge`.
@@ -44,6 +48,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let image = store
         .add_image(nothing_vanishes, &args.tag, &merged)
         .map_err(super::store_error)?;
+    args.signing.sign(&store, &args.tag, context)?;
     output::print(&format!("{}@{}\n", args.tag, image.manifest_digest))?;
     anstream::eprintln!(
         "layers: {}, {}; left out, because an image before has them: {dropped}",

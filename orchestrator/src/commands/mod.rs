@@ -17,6 +17,7 @@ pub mod enroll;
 pub mod history;
 mod image_lists;
 mod image_lists_with_auth;
+mod image_signing;
 mod image_trust;
 pub mod images;
 pub mod inspect;
@@ -102,7 +103,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Push(args) => push::run(args, context),
         Command::Sign(args) => sign::run(args, context),
         Command::Verify(args) => verify::run(args, context),
-        Command::Keys(args) => keys::run(args),
+        Command::Keys(args) => keys::run(args, context),
         Command::Search(args) => search::run(args, context),
         Command::Login(args) => login::login(args, context),
         Command::Logout(args) => login::logout(args, context),

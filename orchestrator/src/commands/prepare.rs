@@ -204,7 +204,8 @@ pub async fn prepare<S: Sessions>(
     }
     let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
     if let Some(evidence) = &image.evidence {
-        findings.extend(image_trust::refusals(&plan, evidence, sessions).await);
+        let key = state.image_key_or_create()?.verification_key().to_pem();
+        findings.extend(image_trust::refusals(&plan, evidence, &key, sessions).await);
     }
     findings.extend(known_steps::unknown(&plan, sessions).await);
     findings.extend(membership::quorum(&plan, sessions).await);
@@ -238,6 +239,15 @@ impl Prepared {
             "{} of {all} hosts are not ready; nothing was changed",
             hosts.len()
         );
+        let signed = self.findings.iter().any(|one| one.check == Check::Signature);
+        if let Some(image) = self.plan.image.as_ref().filter(|_| signed) {
+            let hint = format!(
+                "`gantry sign {0}` allows it on hosts that ask for this orchestrator's key; where a host's policy names another key: \
+                 `gantry sign --key FILE {0}`, or name the key of whoever signed it in the policy",
+                image.reference
+            );
+            return Err(failure_hint(code, message, hint));
+        }
         let hint = match code {
             ExitCode::Unreachable if self.all_leave(&hosts) => {
                 "--force gives it up: the cluster forgets it, and it is cleaned when it is back; for one that never will be, \
@@ -246,9 +256,6 @@ impl Prepared {
             ExitCode::Unreachable => {
                 "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says; \
                  a plan made with --skip-unreachable goes on without workers that do not answer"
-            }
-            ExitCode::Verification if self.findings.iter().any(|one| one.check == Check::Signature) => {
-                "sign it by a key that the host's policy names (`gantry sign --key FILE IMAGE`), or change the policy on the host"
             }
             ExitCode::Verification => "`gantry agents` lists the hosts that were enrolled from here",
             _ => "put it right, or leave a check out with --skip-preflight=NAME",

@@ -6,25 +6,33 @@ use clap::ValueHint;
 use gantry_model::{Digest, ExitCode, ImageReference};
 use gantry_signing::SigningKey;
 use gantry_store::attestations::{Envelope, Statement};
-use gantry_store::{Descriptor, MeantImage, Store};
+use gantry_store::{MeantImage, Store};
 
+use super::image_signing::{self, Signable, Whose, signable};
 use super::provenance::is_signed_by;
 use super::{connect, image_trust, key_file};
 use crate::build::PROVENANCE;
 use crate::context::Context;
 use crate::exit::failure;
 use crate::output;
+use crate::state::State;
 
 /// Flags of `gantry sign`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Signatures are in cosign's form. `gantry push` sends them along, also for an image that was pushed
-before, and `gantry save` writes them into OCI archives and folders; a docker archive has no place
-for them. A signature says as what the image was signed: its name without the tag. Policies compare
+Without --key, the image is signed by this orchestrator's own key, which the hosts it works on know:
+that is how an image from elsewhere is allowed there. What `gantry build` and `gantry merge` make is
+signed by it already. These signatures stay here: they are neither pushed nor saved.
+
+Signatures are in cosign's form. `gantry push` sends those by a given key along, also for an image
+that was pushed before, and `gantry save` writes them into OCI archives and folders; a docker archive
+has no place for them. A signature says as what the image was signed: its name without the tag. Policies compare
 that with the name that the image is used by, so sign it by the name that its users know.
-What `gantry build` noted about how the image was built is signed along; see `gantry provenance`.
+With a given key, what `gantry build` noted about how the image was built is signed along; see
+`gantry provenance`.
 
 Examples:
+  gantry sign hub.example/kubernetes:v1.31.4             this orchestrator's hosts accept it from now on
   gantry keys generate                                   makes gantry.key and gantry.pub
   gantry sign --key gantry.key sea.hub:5000/kubernetes:v1.31.4
   gantry sign --key gantry.key --as hub.example/kubernetes kubernetes:v1.31.4
@@ -34,9 +42,9 @@ pub struct Args {
     #[arg(value_name = "IMAGE")]
     image: String,
 
-    /// Private key: PKCS#8 in PEM, ECDSA P-256 or Ed25519
+    /// Private key: PKCS#8 in PEM, ECDSA P-256 or Ed25519 [default: this orchestrator's own]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    key: PathBuf,
+    key: Option<PathBuf>,
 
     /// Name to sign it as, [REGISTRY/]PATH without a tag [default: its own]
     #[arg(long = "as", value_name = "NAME", value_parser = repository)]
@@ -48,28 +56,36 @@ pub struct Args {
 /// # Errors
 /// When there is no such image or key, or the store cannot be written.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let key: SigningKey = key_file::read(&args.key)?;
+    let (key, whose): (SigningKey, Whose) = match &args.key {
+        Some(file) => (key_file::read(file)?, Whose::Given),
+        None => (State::new(context.root()).image_key_or_create()?, Whose::Own),
+    };
     let store = connect::store(context)?;
     let MeantImage { name, manifest } = store.meant(&args.image).map_err(super::store_error)?;
     image_trust::warn_of_damage(&store, &name).map_err(super::store_error)?;
     let identity = args.signed_as.as_deref().unwrap_or_else(|| name.name());
     let mut signed = 0;
-    let signable = match manifest {
+    let images = match manifest {
         // Who names one of them means no other.
         Some(image) => vec![image],
-        None => signable(&store, &name)?,
+        None => {
+            let Signable { images, absent } = signable(&store, &name)?;
+            if absent > 0 {
+                anstream::eprintln!(
+                    "{absent} of its images are not in the store, they are signed by the index alone; \
+                     `gantry pull --all-platforms` brings them in"
+                );
+            }
+            images
+        }
     };
-    for image in signable {
-        if !is_signed(&store, &image, &key, identity)? {
-            let signature = key
-                .sign(image, identity)
-                .map_err(|error| failure(ExitCode::Failed, error))?;
-            store
-                .add_signature(&image, &signature)
-                .map_err(super::store_error)?;
+    for image in images {
+        if image_signing::sign(&store, &image, identity, &key, whose)? {
             signed += 1;
         }
-        attest(&store, &image, &key, identity)?;
+        if whose == Whose::Given {
+            attest(&store, &image, &key, identity)?;
+        }
         output::print(&format!("{name}@{image}\n"))?;
     }
     if signed == 0 {
@@ -118,39 +134,4 @@ fn repository(text: &str) -> Result<String, String> {
         "a signature holds for every tag of a repository: leave out {:?}",
         text.strip_prefix(parsed.name()).unwrap_or_default()
     ))
-}
-
-/// What is signed of an image: its manifest; or its index, and the manifests of it that are here.
-fn signable(store: &Store, name: &ImageReference) -> anyhow::Result<Vec<Digest>> {
-    let target = store.target(name).map_err(super::store_error)?;
-    let mut digests = vec![target.digest];
-    let (mut absent, entries) = (0, store.platforms(name).map_err(super::store_error)?);
-    let images = entries.iter().filter(|entry| entry.is_image());
-    for Descriptor { digest, .. } in images {
-        if digests.contains(digest) {
-            continue;
-        }
-        if store.blobs().exists(digest) {
-            digests.push(*digest);
-        } else {
-            absent += 1;
-        }
-    }
-    if absent > 0 {
-        anstream::eprintln!(
-            "{absent} of its images are not in the store, they are signed by the index alone; \
-             `gantry pull --all-platforms` brings them in"
-        );
-    }
-    Ok(digests)
-}
-
-fn is_signed(store: &Store, image: &Digest, key: &SigningKey, identity: &str) -> anyhow::Result<bool> {
-    let public = key.verification_key();
-    let signatures = store.signatures(image).map_err(super::store_error)?;
-    Ok(signatures.iter().any(|signature| {
-        public
-            .verify(image, signature)
-            .is_ok_and(|payload| payload.identity == identity)
-    }))
 }

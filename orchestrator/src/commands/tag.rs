@@ -3,10 +3,13 @@
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::Store;
 
+use super::image_signing;
 use crate::context::Context;
 
 /// Flags of `gantry tag`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+An image that this orchestrator's own key signed is signed by it as the new name, too.")]
 pub struct Args {
     /// Name or id of the image
     image: String,
@@ -27,6 +30,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         if let Some(replaced) = store.tag(&source, name).map_err(super::store_error)? {
             anstream::eprintln!("{name} was {} before", replaced.short());
         }
+        image_signing::sign_renamed(&store, name, context)?;
     }
     Ok(ExitCode::Done)
 }

@@ -60,6 +60,10 @@ impl Sessions for Agents {
 }
 
 impl AgentSession for Agent {
+    async fn bring_image_key(&self, _: String) -> Result<(), SessionError> {
+        unreachable!("it is brought before a plan is executed")
+    }
+
     async fn verify_image(&self, _: &ImageEvidence) -> Result<(), SessionError> {
         unreachable!("these plans have no image")
     }

@@ -78,6 +78,9 @@ pub trait AgentSession: Send + Sync {
         parts: mpsc::Receiver<Bytes>,
     ) -> impl Future<Output = Result<(), SessionError>> + Send;
 
+    /// Gives the host a key (PEM) for its policy to accept images by, if that says so.
+    fn bring_image_key(&self, key: String) -> impl Future<Output = Result<(), SessionError>> + Send;
+
     /// Whether the host accepts an image by its own signature policy. Steps that bring the image need that first.
     fn verify_image(&self, image: &ImageEvidence) -> impl Future<Output = Result<(), SessionError>> + Send;
 

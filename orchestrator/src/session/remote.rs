@@ -204,6 +204,11 @@ impl AgentSession for RemoteSession {
         }
     }
 
+    async fn bring_image_key(&self, key: String) -> Result<(), SessionError> {
+        self.ask_newer(&Request::ImageKey { key }, || "a key for images".into())
+            .await
+    }
+
     async fn verify_image(&self, image: &ImageEvidence) -> Result<(), SessionError> {
         let image = image.clone();
         self.ask_newer(&Request::VerifyImage { image }, || {

@@ -1,7 +1,7 @@
 //! What the orchestrator keeps below `ROOT/orchestrator`. Secrets are readable by their owner only.
 //!
 //! ```text
-//! pki/                     the CA                          operators/self/   this orchestrator's own identity
+//! pki/                     the CA, the key for images      operators/self/   this orchestrator's own identity
 //! tokens.json              enrolment tokens, hashed        agents.json       enrolled hosts
 //! clusters/NAME/           Clusterfile, plan.json, lock
 //! ```
@@ -9,6 +9,7 @@
 mod agents;
 mod cluster;
 mod identity;
+mod image_key;
 mod tokens;
 
 use std::fs;

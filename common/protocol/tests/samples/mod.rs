@@ -626,6 +626,13 @@ fn requests(to: &mut Vec<Sample>) {
     );
     put(
         to,
+        "Request::ImageKey",
+        &Request::ImageKey {
+            key: "-----BEGIN PUBLIC KEY-----\n".into(),
+        },
+    );
+    put(
+        to,
         "Request::VerifyImage",
         &Request::VerifyImage {
             image: ImageEvidence {

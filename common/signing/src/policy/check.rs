@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::scope::full;
 use super::{Identity, Policy, Requirement, SignedBy};
-use crate::NotVerified;
+use crate::{NotVerified, VerificationKey};
 
 /// Why an image is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +76,27 @@ impl Policy {
     pub fn knows(&self, image: &Digest, signature: &ImageSignature) -> bool {
         let asked = self.default.iter().chain(self.scopes.values().flatten());
         let mut keys = asked.filter_map(|requirement| match requirement {
-            Requirement::Signed(by) => Some(&by.key),
+            Requirement::Signed(by) => Some(&by.keys),
             Requirement::AcceptAnything | Requirement::Reject => None,
         });
-        keys.any(|key| key.verify(image, signature).is_ok())
+        keys.any(|keys| keys.iter().any(|key| key.verify(image, signature).is_ok()))
+    }
+
+    /// How the layers of an image that is accepted may travel where its manifest does not say so: what signatures say of that, by as
+    /// many keys as are asked for. See [`SignedPayload::layers`](gantry_model::SignedPayload::layers).
+    #[must_use]
+    pub fn signed_layers(&self, evidence: &ImageEvidence) -> Vec<Digest> {
+        let asked = self.requirements(&evidence.name).iter();
+        let mut said = asked.filter_map(|requirement| match requirement {
+            Requirement::Signed(by) => Some(by.signed_layers(evidence)),
+            Requirement::AcceptAnything | Requirement::Reject => None,
+        });
+        let mut layers = said.next().unwrap_or_default();
+        // All of them have to hold.
+        for said in said {
+            layers.retain(|one| said.contains(one));
+        }
+        layers
     }
 }
 
@@ -99,9 +116,9 @@ fn subjects(evidence: &ImageEvidence) -> Vec<Digest> {
 impl SignedBy {
     fn check(&self, evidence: &ImageEvidence, subjects: &[Digest]) -> Result<(), String> {
         let mut reason = None;
-        for signature in &evidence.signatures {
+        for (signature, key) in self.signatures(evidence) {
             for subject in subjects {
-                match self.key.verify(subject, signature) {
+                match key.verify(subject, signature) {
                     Ok(payload) if self.identity.fits(evidence.name.name(), &payload.identity) => {
                         return Ok(());
                     }
@@ -128,6 +145,28 @@ impl SignedBy {
             1 => format!("its signature is not by key {}", self.key_name),
             count => format!("none of its {count} signatures is by key {}", self.key_name),
         }))
+    }
+
+    /// The signatures that are by one of the keys, each with its key.
+    fn signatures<'a>(
+        &'a self,
+        evidence: &'a ImageEvidence,
+    ) -> impl Iterator<Item = (&'a ImageSignature, &'a VerificationKey)> {
+        evidence.signatures.iter().filter_map(|one| {
+            let is_its = |key: &&VerificationKey| key.is_signature(&one.payload, &one.signature);
+            Some((one, self.keys.iter().find(is_its)?))
+        })
+    }
+
+    /// What signatures over the image itself say of how its layers travel; an index says nothing of layers.
+    fn signed_layers(&self, evidence: &ImageEvidence) -> Vec<Digest> {
+        let image = evidence.image();
+        let payloads = self.signatures(evidence).filter_map(|(signature, key)| {
+            let payload = key.verify(&image, signature).ok()?;
+            let fits = self.identity.fits(evidence.name.name(), &payload.identity);
+            fits.then_some(payload.layers?)
+        });
+        payloads.collect()
     }
 }
 

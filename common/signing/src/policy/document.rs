@@ -12,7 +12,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    DEFAULT_POLICY_PATH, Identity, MAX_POLICY_LEN, Policy, PolicyError, Requirement, Scope, SignedBy,
+    DEFAULT_POLICY_PATH, HOST_KEYS_PATH, Identity, MAX_POLICY_LEN, Policy, PolicyError, Requirement, Scope,
+    SignedBy,
 };
 use crate::{KeyError, MAX_KEY_FILE_LEN, VerificationKey};
 
@@ -44,7 +45,7 @@ struct Requirements(Vec<RequirementDocument>);
 enum RequirementDocument {
     AcceptAnything,
     Reject,
-    Signed { key: Key, identity: Identity },
+    Signed { keys: Vec<Key>, identity: Identity },
 }
 
 /// Where a key is.
@@ -61,7 +62,9 @@ struct RequirementFields {
     #[serde(rename = "type")]
     kind: String,
     key_path: Option<String>,
+    key_paths: Option<Vec<String>>,
     key_data: Option<String>,
+    key_datas: Option<Vec<String>>,
     signed_identity: Option<IdentityFields>,
 }
 
@@ -90,6 +93,19 @@ impl Policy {
     /// # Errors
     /// When it cannot be read, or says what is not understood.
     pub fn read(path: &Path) -> Result<Self, PolicyError> {
+        Self::read_for(path, Place::Host)
+    }
+
+    /// The same where images are kept, not run. What hosts ask for by keys that orchestrators bring ([`HOST_KEYS_PATH`]), nothing asks
+    /// for here: here is where images are signed for them. So one machine can be both.
+    ///
+    /// # Errors
+    /// As [`Policy::read`].
+    pub fn read_for_store(path: &Path) -> Result<Self, PolicyError> {
+        Self::read_for(path, Place::Store)
+    }
+
+    fn read_for(path: &Path, place: Place) -> Result<Self, PolicyError> {
         let file = path.display().to_string();
         let text = match read_bounded(path, MAX_POLICY_LEN) {
             Ok(text) => text,
@@ -98,9 +114,8 @@ impl Policy {
             }
             Err(source) => return Err(PolicyError::Io { file, source }),
         };
-        Self::parse(&text, &file, &|path| {
-            read_bounded(Path::new(path), MAX_KEY_FILE_LEN)
-        })
+        let read_key = |path: &str| read_bounded(Path::new(path), MAX_KEY_FILE_LEN);
+        Self::parse_for(&text, &file, &read_key, place)
     }
 
     /// Reads a policy, which `file` names in errors; `read_key` gives the text of a key file.
@@ -112,13 +127,27 @@ impl Policy {
         file: &str,
         read_key: &dyn Fn(&str) -> io::Result<String>,
     ) -> Result<Self, PolicyError> {
+        Self::parse_for(text, file, read_key, Place::Host)
+    }
+
+    fn parse_for(
+        text: &str,
+        file: &str,
+        read_key: &dyn Fn(&str) -> io::Result<String>,
+        place: Place,
+    ) -> Result<Self, PolicyError> {
         let document: Document = serde_json::from_str(text).map_err(|error| PolicyError::Wrong {
             file: file.to_owned(),
             line: error.line(),
             column: error.column().max(1),
             reason: without_place(&error),
         })?;
-        let keys = Keys { text, file, read_key };
+        let keys = Keys {
+            text,
+            file,
+            read_key,
+            place,
+        };
         let scopes = document.transports.docker.0.into_iter();
         Ok(Self {
             file: file.to_owned(),
@@ -130,11 +159,19 @@ impl Policy {
     }
 }
 
+/// Where a policy counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Host,
+    Store,
+}
+
 /// Turns what a document says into what is asked of images: reads the keys.
 struct Keys<'a> {
     text: &'a str,
     file: &'a str,
     read_key: &'a dyn Fn(&str) -> io::Result<String>,
+    place: Place,
 }
 
 impl Keys<'_> {
@@ -143,17 +180,29 @@ impl Keys<'_> {
             Ok(match one {
                 RequirementDocument::AcceptAnything => Requirement::AcceptAnything,
                 RequirementDocument::Reject => Requirement::Reject,
-                RequirementDocument::Signed { key, identity } => {
-                    let (key, key_name) = match key {
-                        Key::Given(key) => {
-                            let name = format!("with the fingerprint {}", key.fingerprint());
-                            (key, name)
+                RequirementDocument::Signed { keys, .. } if self.is_left_to_hosts(&keys) => {
+                    Requirement::AcceptAnything
+                }
+                RequirementDocument::Signed {
+                    keys: asked,
+                    identity,
+                } => {
+                    let (mut keys, mut names) = (Vec::new(), Vec::new());
+                    for key in asked {
+                        match key {
+                            Key::Given(key) => {
+                                names.push(format!("with the fingerprint {}", key.fingerprint()));
+                                keys.push(key);
+                            }
+                            Key::Path(path) => {
+                                keys.extend(self.keys(&path)?);
+                                names.push(path);
+                            }
                         }
-                        Key::Path(path) => (self.key(&path)?, path),
-                    };
+                    }
                     Requirement::Signed(SignedBy {
-                        key,
-                        key_name,
+                        keys,
+                        key_name: names.join(" or "),
                         identity,
                     })
                 }
@@ -162,7 +211,12 @@ impl Keys<'_> {
         asked.0.into_iter().map(resolve).collect()
     }
 
-    fn key(&self, path: &str) -> Result<VerificationKey, PolicyError> {
+    fn is_left_to_hosts(&self, keys: &[Key]) -> bool {
+        let is_brought = |key: &Key| matches!(key, Key::Path(path) if path == HOST_KEYS_PATH);
+        self.place == Place::Store && keys.iter().any(is_brought)
+    }
+
+    fn keys(&self, path: &str) -> Result<Vec<VerificationKey>, PolicyError> {
         let wrong = |reason| {
             let quoted = serde_json::to_string(path).unwrap_or_default();
             let before = &self.text[..self.text.find(&quoted).unwrap_or(0)];
@@ -173,10 +227,17 @@ impl Keys<'_> {
                 reason,
             }
         };
-        let text =
-            (self.read_key)(path).map_err(|error| wrong(format!("cannot read key {path}: {error}")))?;
-        text.parse()
-            .map_err(|error: KeyError| wrong(format!("{path} is not a key to verify with: {error}")))
+        let text = (self.read_key)(path).map_err(|error| {
+            if path == HOST_KEYS_PATH && error.kind() == io::ErrorKind::NotFound {
+                return wrong(format!(
+                    "no orchestrator has brought its key to {path}; run the same command again, with a `gantry` that is as new \
+                     as this agent: it does"
+                ));
+            }
+            wrong(format!("cannot read key {path}: {error}"))
+        })?;
+        VerificationKey::parse_all(&text)
+            .map_err(|error| wrong(format!("{path} is not a key to verify with: {error}")))
     }
 }
 
@@ -197,7 +258,7 @@ impl TryFrom<RequirementFields> for RequirementDocument {
     type Error = String;
 
     fn try_from(fields: RequirementFields) -> Result<Self, String> {
-        let more = fields.key_path.is_some() || fields.key_data.is_some() || fields.signed_identity.is_some();
+        let more = fields.has_keys() || fields.signed_identity.is_some();
         match &*fields.kind {
             "insecureAcceptAnything" | "reject" if more => {
                 Err(format!("\"{}\" has no other fields", fields.kind))
@@ -205,17 +266,34 @@ impl TryFrom<RequirementFields> for RequirementDocument {
             "insecureAcceptAnything" => Ok(Self::AcceptAnything),
             "reject" => Ok(Self::Reject),
             "sigstoreSigned" => {
-                let key = match (fields.key_path, fields.key_data) {
-                    (Some(path), None) if path.starts_with('/') => Key::Path(path),
-                    (Some(path), None) => return Err(format!("keyPath {path:?} is not an absolute path")),
-                    (None, Some(data)) => Key::Given(key_data(&data)?),
-                    _ => return Err("\"sigstoreSigned\" needs either keyPath or keyData".to_owned()),
+                let keys = match (
+                    fields.key_path,
+                    fields.key_paths,
+                    fields.key_data,
+                    fields.key_datas,
+                ) {
+                    (Some(path), None, None, None) => vec![key_path(path)?],
+                    (None, Some(paths), None, None) => {
+                        paths.into_iter().map(key_path).collect::<Result<_, _>>()?
+                    }
+                    (None, None, Some(data), None) => vec![key_data(&data)?],
+                    (None, None, None, Some(datas)) => datas
+                        .iter()
+                        .map(|data| key_data(data))
+                        .collect::<Result<_, _>>()?,
+                    _ => vec![],
                 };
+                if keys.is_empty() {
+                    return Err(
+                        "\"sigstoreSigned\" needs either keyPath or keyData; keyPaths or keyDatas for any of several"
+                            .to_owned(),
+                    );
+                }
                 let identity = match fields.signed_identity {
                     Some(fields) => fields.try_into()?,
                     None => Identity::Match,
                 };
-                Ok(Self::Signed { key, identity })
+                Ok(Self::Signed { keys, identity })
             }
             "signedBy" => {
                 Err("\"signedBy\" asks for OpenPGP, which is not read; \"sigstoreSigned\" is".to_owned())
@@ -284,13 +362,31 @@ impl<'de> Deserialize<'de> for Scopes {
     }
 }
 
-fn key_data(data: &str) -> Result<VerificationKey, String> {
+impl RequirementFields {
+    fn has_keys(&self) -> bool {
+        self.key_path.is_some()
+            || self.key_paths.is_some()
+            || self.key_data.is_some()
+            || self.key_datas.is_some()
+    }
+}
+
+fn key_path(path: String) -> Result<Key, String> {
+    if path.starts_with('/') {
+        Ok(Key::Path(path))
+    } else {
+        Err(format!("keyPath {path:?} is not an absolute path"))
+    }
+}
+
+fn key_data(data: &str) -> Result<Key, String> {
     let text = STANDARD
         .decode(data)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok());
     let text = text.ok_or("keyData is not the base64 of a key in PEM")?;
     text.parse()
+        .map(Key::Given)
         .map_err(|error: KeyError| format!("keyData is not a key to verify with: {error}"))
 }
 

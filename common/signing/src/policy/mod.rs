@@ -22,6 +22,8 @@ use scope::Scope;
 
 /// Where programs look for their policy unless they are told otherwise.
 pub const DEFAULT_POLICY_PATH: &str = "/etc/gantry/policy.json";
+/// The keys that orchestrators brought to a host, in one file: what the policy that is installed with the agent asks for.
+pub const HOST_KEYS_PATH: &str = "/var/lib/gantry/agent/image-keys.pem";
 /// Most bytes of a policy file: some thousand names.
 pub const MAX_POLICY_LEN: u64 = 1 << 20;
 
@@ -48,8 +50,9 @@ enum Requirement {
 /// Whose signature is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SignedBy {
-    key: VerificationKey,
-    /// How people know the key: the path of its file, or its fingerprint.
+    /// Any of these.
+    keys: Vec<VerificationKey>,
+    /// How people know them: the paths of their files, or fingerprints.
     key_name: String,
     identity: Identity,
 }

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use gantry_model::{Digest, ImageEvidence, ImageSignature};
+use gantry_model::{Digest, ImageEvidence, ImageSignature, SignedPayload};
 
-use super::{Accepted, Policy, PolicyError};
+use super::{Accepted, HOST_KEYS_PATH, Policy, PolicyError};
 use crate::{KeyKind, SigningKey};
 
 /// Two keys, as files.
@@ -26,6 +26,11 @@ impl Keys {
         Policy::parse(text, "policy.json", &|path| match path {
             "/keys/vendor.pub" => Ok(self.vendor.verification_key().to_pem()),
             "/keys/other.pub" => Ok(self.other.verification_key().to_pem()),
+            "/keys/all.pub" => Ok(format!(
+                "Operator: ann\n{}\nOperator: bob\n{}",
+                self.other.verification_key().to_pem(),
+                self.vendor.verification_key().to_pem()
+            )),
             "/keys/none.pub" => Ok("not a key".to_owned()),
             _ => Err(io::ErrorKind::NotFound.into()),
         })
@@ -167,6 +172,100 @@ fn a_signature_over_another_image_or_changed_is_none() {
 }
 
 #[test]
+fn any_key_of_a_file_or_of_several_files_will_do() {
+    let keys = Keys::new();
+    let stranger = SigningKey::generate(KeyKind::Ed25519).unwrap().0;
+    for asked in [
+        r#""keyPath": "/keys/all.pub""#,
+        r#""keyPaths": ["/keys/other.pub", "/keys/vendor.pub"]"#,
+    ] {
+        let text = format!(r#"{{"default": [{{"type": "sigstoreSigned", {asked}}}]}}"#);
+        let policy = keys.policy(&text).unwrap();
+        for key in [&keys.vendor, &keys.other] {
+            let shown = evidence("demo:v1", vec![key.sign(image(), "demo").unwrap()]);
+            assert_eq!(policy.check(&shown), Ok(Accepted::Signed));
+        }
+        let shown = evidence("demo:v1", vec![stranger.sign(image(), "demo").unwrap()]);
+        let said = policy.check(&shown).unwrap_err().to_string();
+        assert!(said.contains("its signature is not by key /keys/"), "{said}");
+    }
+}
+
+#[test]
+fn how_layers_travel_counts_as_far_as_every_key_that_is_asked_for_says_it() {
+    let keys = Keys::new();
+    let policy = keys.policy(SIGNED).unwrap();
+    let (form, other_form) = (Digest::of(b"form"), Digest::of(b"other form"));
+    let says = |key: &SigningKey, image: Digest, identity: &str, layers: Option<Digest>| {
+        let identity = identity.to_owned();
+        let payload = SignedPayload {
+            image,
+            identity,
+            layers,
+        };
+        key.sign_payload(&payload).unwrap()
+    };
+    let (vendor, other) = (&keys.vendor, &keys.other);
+    let prod = "hub.example/prod/demo";
+    for (name, signatures, said) in [
+        (prod, vec![says(vendor, image(), prod, Some(form))], vec![form]),
+        (prod, vec![says(vendor, image(), prod, None)], vec![]),
+        // Whoever else says so, or of something else.
+        (
+            prod,
+            vec![
+                says(vendor, image(), prod, None),
+                says(other, image(), prod, Some(form)),
+                says(vendor, Digest::of(b"another"), prod, Some(form)),
+                says(vendor, image(), "hub.example/prod/another", Some(form)),
+            ],
+            vec![],
+        ),
+        (
+            "both.example/demo",
+            vec![
+                says(vendor, image(), "both.example/demo", Some(form)),
+                says(vendor, image(), "both.example/demo", Some(other_form)),
+                says(other, image(), "both.example/demo", Some(other_form)),
+            ],
+            vec![other_form],
+        ),
+        (
+            "both.example/demo",
+            vec![
+                says(vendor, image(), "both.example/demo", Some(form)),
+                says(other, image(), "both.example/demo", None),
+            ],
+            vec![],
+        ),
+    ] {
+        let shown = evidence(&format!("{name}:v1"), signatures);
+        assert_eq!(policy.signed_layers(&shown), said, "{name}");
+    }
+}
+
+#[test]
+fn keys_that_orchestrators_bring_are_asked_for_on_hosts_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.json");
+    let asks = |keys: &str| {
+        let text = format!(r#"{{"default": [{{"type": "sigstoreSigned", {keys}}}]}}"#);
+        std::fs::write(&path, &text).unwrap();
+        text
+    };
+    let text = asks(&format!(r#""keyPath": "{HOST_KEYS_PATH}""#));
+    assert!(Policy::read_for_store(&path).unwrap().accepts_anything());
+    // No host has it before an orchestrator asked it for something.
+    let error = Keys::new().policy(&text).unwrap_err().to_string();
+    assert!(
+        error.contains("no orchestrator has brought its key") && error.contains("run the same command again"),
+        "{error}"
+    );
+    asks(r#""keyPath": "/keys/gone.pub""#);
+    assert!(Policy::read_for_store(&path).is_err());
+}
+
+#[test]
 fn who_signed_the_index_signed_what_it_names() {
     let keys = Keys::new();
     let policy = keys.policy(SIGNED).unwrap();
@@ -195,6 +294,12 @@ fn what_is_not_understood_is_refused_with_its_place() {
         (one(r#"{"type": "sigstoreSined"}"#), ":3:", "did you mean \"sigstoreSigned\"?"),
         (one(r#"{"type": "signedBy", "keyPath": "/a"}"#), ":3:", "OpenPGP"),
         (one(r#"{"type": "sigstoreSigned"}"#), ":3:", "either keyPath or keyData"),
+        (one(r#"{"type": "sigstoreSigned", "keyPaths": []}"#), ":3:", "either keyPath or keyData"),
+        (
+            one(r#"{"type": "sigstoreSigned", "keyPath": "/keys/vendor.pub", "keyPaths": ["/keys/other.pub"]}"#),
+            ":3:",
+            "either keyPath or keyData",
+        ),
         (one(r#"{"type": "sigstoreSigned", "fulcio": {}}"#), ":3:", "unknown field `fulcio`"),
         (one(r#"{"type": "sigstoreSigned", "keyPath": "keys/a.pub"}"#), ":3:", "not an absolute path"),
         (one(r#"{"type": "sigstoreSigned", "keyData": "AAAA"}"#), ":3:", "keyData is not"),

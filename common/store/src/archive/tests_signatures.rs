@@ -13,6 +13,7 @@ fn sign(store: &Store, image: Digest, identity: &str) -> ImageSignature {
     let payload = SignedPayload {
         image,
         identity: identity.to_owned(),
+        layers: None,
     };
     let signature = ImageSignature {
         payload: payload.to_bytes(),

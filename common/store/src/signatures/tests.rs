@@ -10,6 +10,7 @@ fn signature(image: Digest, bytes: &[u8]) -> ImageSignature {
     let payload = SignedPayload {
         image,
         identity: "demo".to_owned(),
+        layers: None,
     };
     ImageSignature {
         payload: payload.to_bytes(),
@@ -252,4 +253,32 @@ fn damaged_signatures_count_as_absent_and_a_prune_removes_them() {
         assert_eq!(store.signatures(&image).unwrap().len(), left, "{damage}");
         assert!(store.check().unwrap().damage.is_empty(), "{damage}");
     }
+}
+
+#[test]
+fn own_signatures_go_to_hosts_and_with_the_image_but_nowhere_else() {
+    let test = testing::store();
+    let store = &test.store;
+    image_for(store, "demo:v1", "amd64", "amd64");
+    let demo = name("demo:v1");
+    let image = store.image(&demo).unwrap();
+    let digest = image.manifest_digest;
+    let (own, others) = (signature(digest, b"own"), signature(digest, b"others'"));
+    store.add_own_signature(&digest, &own).unwrap();
+    assert_eq!(store.signatures(&digest).unwrap(), std::slice::from_ref(&own));
+    assert_eq!(store.signature_contents(&digest).unwrap(), None);
+    store.add_signature(&digest, &others).unwrap();
+    let shown = store.accepted(&demo, &image).unwrap();
+    assert_eq!(shown.signatures, [own, others]);
+    assert_eq!(store.signature_contents(&digest).unwrap().unwrap().blobs.len(), 2);
+    for number in 3..40 {
+        store
+            .add_own_signature(&digest, &signature(digest, &[number]))
+            .unwrap();
+    }
+    let held = store.signatures(&digest).unwrap();
+    assert_eq!(held.len(), 17, "those of the latest names, and the other one");
+    assert_eq!(held[15], signature(digest, &[39]));
+    store.remove_image(&demo).unwrap();
+    assert_eq!(std::fs::read_dir(store.own_signatures_dir()).unwrap().count(), 0);
 }

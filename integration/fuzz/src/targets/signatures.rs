@@ -53,6 +53,7 @@ pub(crate) const SIGNATURE: Target = Target {
         let payload = SignedPayload {
             image: Digest::of(b"manifest"),
             identity: "hub.example/demo".to_owned(),
+            layers: None,
         };
         let mut seeds = texts(&[
             PUBLIC_KEY,
