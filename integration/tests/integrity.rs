@@ -109,6 +109,7 @@ fn a_changed_byte_is_refused_before_any_effect_and_a_removed_image_stays_while_i
         .must("save --format docker-archive -o plain.tar demo:v1")
         .unwrap();
     operator.must("load -t demo:plain plain.tar").unwrap();
+    operator.must("sign demo:plain").unwrap();
     let hosts = [bed.host(1), bed.host(2)];
     let before = hosts.map(|host| Snapshot::of(host, &OWN_CHANGES).unwrap());
     let unchanged = || {

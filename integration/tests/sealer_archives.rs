@@ -193,6 +193,7 @@ fn hosts_get_what_sealer_saved_before_0_7_and_run_its_scripts() {
         .unwrap();
     assert!(made.success());
     operator.must("load -i saved.tar").unwrap();
+    operator.must("sign kubernetes:v1.19.8").unwrap();
     // As its users have it: sealer's first version of Clusterfiles.
     let (master, worker) = (bed.host(1), bed.host(2));
     operator
