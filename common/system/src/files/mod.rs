@@ -3,6 +3,7 @@
 mod lock;
 mod remove;
 
+use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -74,11 +75,24 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 /// When the folder is missing or cannot be written, or `link` is a folder.
 pub fn replace_symlink(target: &Path, link: &Path) -> io::Result<()> {
     let folder = parent(link);
-    // A private folder gives the new link a name nobody else can take before the rename.
-    let aside = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
-    let fresh = aside.path().join("link");
+    // Where nothing is there, one call makes it: whoever is killed leaves nothing beside.
+    match std::os::unix::fs::symlink(target, link) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.and_then(|()| sync_dir(folder)),
+    }
+    let mut name = OsString::from(".new-");
+    name.push(link.file_name().unwrap_or_default());
+    // Always the same name: what somebody who was killed left there goes now.
+    let fresh = folder.join(name);
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     std::os::unix::fs::symlink(target, &fresh)?;
-    std::fs::rename(&fresh, link)?;
+    if let Err(error) = std::fs::rename(&fresh, link) {
+        std::fs::remove_file(&fresh)?;
+        return Err(error);
+    }
     sync_dir(folder)
 }
 
@@ -154,6 +168,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("rootfs");
         replace_symlink(Path::new("generations/1"), &link).unwrap();
+        // What one that was killed left there.
+        fs::write(folder.path().join(".new-rootfs"), "cut off").unwrap();
         replace_symlink(Path::new("generations/2"), &link).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("generations/2"));
         fs::remove_file(&link).unwrap();
