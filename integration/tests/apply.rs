@@ -30,7 +30,7 @@ fn three_hosts_get_the_image_and_run_its_scripts() {
                 "{}\n"
             );
         }
-        let names = host.must("getent hosts sea.hub apiserver.cluster.local").unwrap();
+        let names = host.must("getent -s files hosts sea.hub apiserver.cluster.local").unwrap();
         assert_eq!(names.lines().count(), 2, "{names}");
         assert!(names.contains(&bed.host(1).address().to_string()));
     }
@@ -74,7 +74,7 @@ fn host_aliases_are_names_on_every_host_for_as_long_as_the_file_has_them() {
     let found = |name: &str| {
         let asked = hosts
             .iter()
-            .map(|host| host.run(&format!("getent ahostsv4 {name}")).unwrap());
+            .map(|host| host.run(&format!("getent -s files ahostsv4 {name}")).unwrap());
         let address = |answer: String| answer.split_whitespace().next().unwrap_or_default().to_owned();
         asked.map(|answer| address(answer.stdout)).collect::<Vec<_>>()
     };
