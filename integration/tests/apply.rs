@@ -30,7 +30,9 @@ fn three_hosts_get_the_image_and_run_its_scripts() {
                 "{}\n"
             );
         }
-        let names = host.must("getent -s files hosts sea.hub apiserver.cluster.local").unwrap();
+        let names = host
+            .must("getent -s files hosts sea.hub apiserver.cluster.local")
+            .unwrap();
         assert_eq!(names.lines().count(), 2, "{names}");
         assert!(names.contains(&bed.host(1).address().to_string()));
     }

@@ -163,7 +163,10 @@ fn a_host_gets_its_name_before_its_scripts_run_and_its_old_one_back() {
     let (operator, host) = (bed.operator(), bed.host(1));
     ImageTree::at(&operator.desk().join("image"))
         .unwrap()
-        .script("init.sh", &note("$(hostname) $(getent -s files hosts db-1.example.test)"))
+        .script(
+            "init.sh",
+            &note("$(hostname) $(getent -s files hosts db-1.example.test)"),
+        )
         .unwrap();
     operator.must("build -t demo:v1 image").unwrap();
     let file = operator.clusterfile("demo:v1", &[host]).unwrap();
