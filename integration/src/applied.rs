@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{Finished, Host, Operator};
@@ -48,6 +48,17 @@ impl Applied {
         ended
             .filter_map(|event| Some(event["title"].as_str()?.to_owned()))
             .collect()
+    }
+
+    /// That the step `check` ran right behind the step `script` on a host.
+    ///
+    /// # Errors
+    /// The steps that did.
+    pub fn ensure_checked(&self, host: &Host, script: &str, check: &str) -> Result<()> {
+        let steps = self.steps_on(host);
+        let is_checked = steps.windows(2).any(|pair| pair == [script, check]);
+        ensure!(is_checked, "no {check:?} right behind {script:?}: {steps:?}");
+        Ok(())
     }
 
     /// How many steps ran to their end now, all hosts together.

@@ -2,12 +2,12 @@
 
 use std::os::unix::fs::symlink;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::kubernetes_host::CHECKS_OF_THE_MACHINE;
 use crate::kubernetes_image::{Runtime, kubernetes_image, next_kubernetes_image};
-use crate::{Applied, Host, Options, Testbed};
+use crate::{Applied, Host, Options, Snapshot, Testbed};
 
 /// For a master that is the only host: kubeadm keeps workloads away from masters.
 const RUNS_WORKLOADS: &str = "taints: ['node-role.kubernetes.io/master:NoSchedule-']";
@@ -149,6 +149,36 @@ impl Host {
         .with_context(|| self.kubernetes_log())
     }
 
+    /// The cluster's nodes, by the API server of this control plane: name, version of kubelet, readiness (`True`, `False`,
+    /// `Unknown`), and whether pods are kept away; `host1 v1.20.2 True;host2 v1.20.2 True cordoned;`.
+    ///
+    /// # Errors
+    /// As [`Host::kubectl`].
+    pub fn nodes(&self) -> Result<String> {
+        let nodes: Value = serde_json::from_str(&self.kubectl("get nodes -o json")?)?;
+        let nodes = nodes["items"].as_array().context("a list of nodes has items")?;
+        Ok(nodes.iter().map(line_of_node).collect())
+    }
+
+    /// That no process, chain, link or unit of Kubernetes is left on the host, which is as it was at the moment `before`.
+    ///
+    /// # Errors
+    /// What is left.
+    pub fn ensure_without_cluster(&self, before: &Snapshot) -> Result<()> {
+        let processes = self.run("pgrep --list-full 'kube|etcd|dockerd|containerd|pause|busybox'")?;
+        ensure!(
+            processes.stdout.is_empty(),
+            "processes on {}: {processes}",
+            self.name()
+        );
+        let traces = self.run(
+            "iptables-save | grep -E 'KUBE|CNI'; ip -brief link show type bridge; ip route show protocol 77; \
+             ls -d /sys/fs/cgroup/*/kubepods; systemctl list-units --no-legend 'gantry-balancer*' 'gantry-registry*' 'pod-network*'",
+        )?;
+        ensure!(traces.stdout.is_empty(), "traces on {}: {traces}", self.name());
+        self.ensure_as_before(before)
+    }
+
     /// The page that answers at port 8080 of `address`, if one does.
     ///
     /// # Errors
@@ -158,5 +188,49 @@ impl Host {
             "timeout 2 bash -c \"exec 3<>/dev/tcp/{address}/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3\""
         ))?;
         Ok(page.succeeded().then_some(page.stdout))
+    }
+}
+
+fn line_of_node(node: &Value) -> String {
+    let conditions = node["status"]["conditions"].as_array();
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == "Ready");
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let cordoned = node["spec"]["unschedulable"] == true;
+    format!(
+        "{} {} {}{};",
+        word(&node["metadata"]["name"]),
+        word(&node["status"]["nodeInfo"]["kubeletVersion"]),
+        ready.map(|ready| word(&ready["status"])).unwrap_or_default(),
+        if cordoned { " cordoned" } else { "" }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_told_in_one_line() {
+        let node = |unschedulable: Value| {
+            json!({
+                "metadata": { "name": "host1" },
+                "spec": { "unschedulable": unschedulable },
+                "status": {
+                    "conditions": [{ "type": "DiskPressure", "status": "False" }, { "type": "Ready", "status": "True" }],
+                    "nodeInfo": { "kubeletVersion": "v1.20.2" },
+                },
+            })
+        };
+        assert_eq!(line_of_node(&node(Value::Null)), "host1 v1.20.2 True;");
+        assert_eq!(line_of_node(&node(json!(true))), "host1 v1.20.2 True cordoned;");
+        assert_eq!(
+            line_of_node(&json!({ "metadata": { "name": "host1" } })),
+            "host1  ;"
+        );
     }
 }

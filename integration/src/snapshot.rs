@@ -2,9 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use crate::Host;
+use crate::{Host, Testbed};
+
+/// What stays of an agent when the cluster goes.
+const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
+/// Changes that a message shows.
+const SHOWN: usize = 20;
 
 /// Programs by which a host is looked at, which run while it is.
 const LOOKS: &str = "bash|dash|sh|find|grep|xargs|sha256sum|sed|awk|mawk|readlink|sort|systemctl|ip|nsenter|xtables-nft-multi|xtables-legacy-multi";
@@ -83,6 +88,14 @@ impl Snapshot {
         })
     }
 
+    /// Looks at everything on a host but its agent's own folders.
+    ///
+    /// # Errors
+    /// When the host cannot be asked.
+    pub fn beside_agent(host: &Host) -> Result<Self> {
+        Self::of(host, AGENTS_OWN)
+    }
+
     /// What this moment has and `before` had not (`+`), and the other way round (`-`).
     #[must_use]
     pub fn changes_since(&self, before: &Self) -> Vec<String> {
@@ -95,5 +108,28 @@ impl Snapshot {
             .difference(&self.lines)
             .map(|line| format!("- {line}"));
         added.chain(removed).collect()
+    }
+}
+
+impl Testbed {
+    /// Looks at everything on every host but its agent's own folders.
+    ///
+    /// # Errors
+    /// When a host cannot be asked.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.hosts().iter().map(Snapshot::beside_agent).collect()
+    }
+}
+
+impl Host {
+    /// That the host is as it was at the moment `before`, its agent's own folders left out.
+    ///
+    /// # Errors
+    /// What is not as it was.
+    pub fn ensure_as_before(&self, before: &Snapshot) -> Result<()> {
+        let changes = Snapshot::beside_agent(self)?.changes_since(before);
+        let shown = &changes[..changes.len().min(SHOWN)];
+        ensure!(changes.is_empty(), "{}: {shown:#?}", self.name());
+        Ok(())
     }
 }

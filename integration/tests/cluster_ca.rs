@@ -5,13 +5,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gantry_integration::{Host, Snapshot, Testbed, wait_until};
+use gantry_integration::{Host, Testbed, wait_until};
 
-/// The agent's own stays when the cluster goes.
-const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
-/// Name and readiness of every node.
-const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} \
-                     {.status.conditions[?(@.type==\"Ready\")].status};{end}'";
 /// Exit code while hosts are missing.
 const HOSTS_MISSING: i32 = 4;
 /// Exit code where pods are to be started anew by their owners before it goes on.
@@ -39,16 +34,12 @@ fn a_ca_is_replaced(masters: u8) {
     let (operator, first) = (bed.operator(), bed.host(1));
     let (last, worker) = (bed.host(masters.into()), bed.host(usize::from(masters) + 1));
     let control_planes = &bed.hosts()[..masters.into()];
-    let before: Vec<_> = bed
-        .hosts()
-        .iter()
-        .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
-        .collect();
+    let before = bed.snapshots().unwrap();
     bed.apply_kubernetes().unwrap();
     let all_ready: String = bed
         .hosts()
         .iter()
-        .map(|host| format!("{} True;", host.name()))
+        .map(|host| format!("{} v1.20.2 True;", host.name()))
         .collect();
     let old = first.ca_fingerprint().unwrap();
     first
@@ -82,7 +73,7 @@ fn a_ca_is_replaced(masters: u8) {
         assert!(ca_of_the_api_server(host, "/root/old/ca.crt") || host.name() != first.name());
     }
     assert_eq!(worker.count_of_cas().unwrap(), 1);
-    assert_eq!(first.kubectl(NODES).unwrap(), all_ready);
+    assert_eq!(first.nodes().unwrap(), all_ready);
     for uid in proxies_before.split(' ') {
         let now = first.kubectl(proxies).unwrap();
         assert!(!now.contains(uid), "kube-proxy {uid} started anew: {now}");
@@ -109,7 +100,7 @@ fn a_ca_is_replaced(masters: u8) {
     }
     let told = first.kubectl(CLUSTER_INFO).unwrap();
     assert_eq!(told.trim(), in_base64(first, "/root/old/ca.crt"));
-    assert_eq!(first.kubectl(NODES).unwrap(), all_ready);
+    assert_eq!(first.nodes().unwrap(), all_ready);
     worker.must("systemctl start gantry-agent").unwrap();
     worker.wait_for_agent().unwrap();
     let nothing = operator.gantry("certs rotate-cluster-ca --abort -y").unwrap();
@@ -170,7 +161,7 @@ fn a_ca_is_replaced(masters: u8) {
         host.must(&format!("{ASK} /etc/kubernetes/kubelet.conf")).unwrap();
     }
     wait_until("every node is ready", Duration::from_secs(120), || {
-        Ok((first.kubectl(NODES)? == all_ready).then_some(()))
+        Ok((first.nodes()? == all_ready).then_some(()))
     })
     .with_context(|| bed.kubernetes_logs())
     .unwrap();
@@ -231,7 +222,7 @@ fn a_ca_is_replaced(masters: u8) {
     let told = first.kubectl(CLUSTER_INFO).unwrap();
     assert_eq!(told.trim(), in_base64(first, "/etc/kubernetes/pki/ca.crt"));
     wait_until("every node is ready again", Duration::from_secs(180), || {
-        Ok((first.kubectl(NODES)? == all_ready).then_some(()))
+        Ok((first.nodes()? == all_ready).then_some(()))
     })
     .with_context(|| bed.kubernetes_logs())
     .unwrap();
@@ -245,13 +236,7 @@ fn a_ca_is_replaced(masters: u8) {
     first.must("rm -r /root/old").unwrap();
     operator.must("reset -f Clusterfile -y").unwrap();
     for (host, before) in bed.hosts().iter().zip(&before) {
-        let changes = Snapshot::of(host, AGENTS_OWN).unwrap().changes_since(before);
-        assert!(
-            changes.is_empty(),
-            "{}: {:#?}",
-            host.name(),
-            &changes[..changes.len().min(20)]
-        );
+        host.ensure_as_before(before).unwrap();
     }
 }
 

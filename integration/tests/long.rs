@@ -9,15 +9,12 @@ use anyhow::Context as _;
 use gantry_integration::{Host, Testbed, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(180);
-/// Version, readiness of every node, and whether pods are kept away.
-const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
-                     {.status.conditions[?(@.type==\"Ready\")].status} {.spec.unschedulable};{end}'";
 const CONFIGMAPS: &str = "get configmaps -o name";
 
 /// All four nodes are ready in this version, and etcd has three members that answer.
 fn is_whole(bed: &Testbed, version: &str) {
-    let nodes: String = (1..=4).map(|n| format!("host{n} {version} True ;")).collect();
-    assert_eq!(bed.host(1).kubectl(NODES).unwrap(), nodes);
+    let nodes: String = (1..=4).map(|n| format!("host{n} {version} True;")).collect();
+    assert_eq!(bed.host(1).nodes().unwrap(), nodes);
     assert_eq!(bed.etcd_members().unwrap(), 3);
     assert_eq!(bed.operator().apply().unwrap().ok().unwrap().steps(), 0);
 }
@@ -100,11 +97,8 @@ fn three_control_planes_are_upgraded_taken_back_restored_and_one_leaves_and_come
     // The first of all leaves; the others let it in again.
     let address = first.address();
     must(&bed, &format!("delete -m {address} -f Clusterfile -y"));
-    let nodes = bed.host(2).kubectl(NODES).unwrap();
-    assert_eq!(
-        nodes,
-        "host2 v1.20.2 True ;host3 v1.20.2 True ;host4 v1.20.2 True ;"
-    );
+    let nodes = bed.host(2).nodes().unwrap();
+    assert_eq!(nodes, "host2 v1.20.2 True;host3 v1.20.2 True;host4 v1.20.2 True;");
     must(&bed, &format!("join -m {address} -f Clusterfile -y"));
     is_whole(&bed, "v1.20.2");
     serves(&bed);
@@ -156,8 +150,8 @@ fn workers_are_upgraded_in_waves_a_budget_stops_one_and_the_one_that_was_off_fol
     off.wait_for_agent().unwrap();
     off.prepare_for_kubernetes().unwrap();
     must(&bed, "apply -f Clusterfile -y");
-    let nodes: String = (1..=4).map(|n| format!("host{n} v1.20.3 True ;")).collect();
-    assert_eq!(first.kubectl(NODES).unwrap(), nodes);
+    let nodes: String = (1..=4).map(|n| format!("host{n} v1.20.3 True;")).collect();
+    assert_eq!(first.nodes().unwrap(), nodes);
     serves(&bed);
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }

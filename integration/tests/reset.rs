@@ -2,9 +2,6 @@
 
 use gantry_integration::{ImageTree, Snapshot, Testbed};
 
-/// The agent's own: its identity, journal and the frame of its store stay, they are not the cluster's.
-const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
-
 #[test]
 fn a_reset_leaves_the_host_as_it_was_before_apply() {
     let bed = Testbed::enrolled(2).unwrap();
@@ -25,21 +22,17 @@ fn a_reset_leaves_the_host_as_it_was_before_apply() {
     let forwards = "cat /proc/sys/net/ipv4/ip_forward";
     bed.host(2).must("echo 1 >/proc/sys/net/ipv4/ip_forward").unwrap();
     assert_eq!(bed.host(1).must(forwards).unwrap(), "0\n");
-    let look = || {
-        bed.hosts()
-            .iter()
-            .map(|host| Snapshot::of(host, AGENTS_OWN).unwrap())
-            .collect::<Vec<_>>()
-    };
-    let before = look();
+    let before = bed.snapshots().unwrap();
 
     operator.apply().unwrap().ok().unwrap();
-    let applied = look()[0].changes_since(&before[0]);
+    let applied = Snapshot::beside_agent(bed.host(1))
+        .unwrap()
+        .changes_since(&before[0]);
     let forwarding = |line: &String| line == "+ setting net/ipv4/ip_forward:1";
     assert!(applied.iter().any(forwarding), "{applied:?}");
     operator.must("reset -f Clusterfile -y").unwrap();
-    for (after, before) in look().iter().zip(&before) {
-        assert_eq!(after.changes_since(before), Vec::<String>::new());
+    for (host, before) in bed.hosts().iter().zip(&before) {
+        host.ensure_as_before(before).unwrap();
     }
 
     for host in bed.hosts() {

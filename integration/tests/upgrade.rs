@@ -9,9 +9,6 @@ use anyhow::Context as _;
 use gantry_integration::{Testbed, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Name, version, readiness of every node, and whether pods are kept away.
-const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
-                     {.status.conditions[?(@.type==\"Ready\")].status} {.spec.unschedulable};{end}'";
 const SNAPSHOT: &str = "/var/lib/gantry/etcd-snapshots/demo/before-v1.20.3.db";
 
 /// The application is there for every host that asks.
@@ -59,8 +56,8 @@ fn an_upgrade_stops_where_pods_would_be_lost_and_goes_on_once_they_are_not() {
         "{stopped}"
     );
     assert_eq!(
-        first.kubectl(NODES).unwrap(),
-        "host1 v1.20.3 True ;host2 v1.20.2 True true;",
+        first.nodes().unwrap(),
+        "host1 v1.20.3 True;host2 v1.20.2 True cordoned;",
         "the control plane has the new version, and the worker waits for its pods to move"
     );
     serves(&bed);
@@ -79,10 +76,7 @@ fn an_upgrade_stops_where_pods_would_be_lost_and_goes_on_once_they_are_not() {
         let steps = rest.steps_on(host);
         assert!(!steps.contains(&"kubeadm upgrade".to_owned()), "{steps:?}");
     }
-    assert_eq!(
-        first.kubectl(NODES).unwrap(),
-        "host1 v1.20.3 True ;host2 v1.20.3 True ;"
-    );
+    assert_eq!(first.nodes().unwrap(), "host1 v1.20.3 True;host2 v1.20.3 True;");
     serves(&bed);
     let image = "get pod kube-apiserver-host1 -n kube-system -o jsonpath='{.spec.containers[0].image}'";
     assert_eq!(
@@ -131,10 +125,7 @@ fn goes_back_with_its_etcd(bed: &Testbed) {
     first.kubectl("delete pod alone --now").unwrap();
     let rest = operator.apply().unwrap().ok();
     rest.with_context(|| bed.kubernetes_logs()).unwrap();
-    assert_eq!(
-        first.kubectl(NODES).unwrap(),
-        "host1 v1.20.2 True ;host2 v1.20.2 True ;"
-    );
+    assert_eq!(first.nodes().unwrap(), "host1 v1.20.2 True;host2 v1.20.2 True;");
     let names = first.kubectl("get configmaps -o name").unwrap();
     assert!(!names.contains("configmap/later"), "{names}");
     serves(bed);

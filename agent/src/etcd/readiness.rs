@@ -1,37 +1,17 @@
-//! Waits for etcd where it can be a moment away: a control plane's comes a minute after the host has booted, long after its
-//! agent, and it serves once enough of the others are there.
-
-use std::time::Duration;
+//! Waits for etcd where it can be a moment away: it serves once enough of the other members are there, too.
 
 use gantry_model::ClusterName;
 use serde_json::{Value as Json, json};
-use tokio::time::{Instant, sleep};
 
 use super::client::{EtcdClient, EtcdError};
 use super::members::LOCAL;
-
-/// How long it is waited for.
-const LIMIT: Duration = Duration::from_secs(180);
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use crate::readiness::wait_for;
 
 /// Ends once the etcd of `cluster` serves on this host; at once on a host that has none. It ends, too, when it does not serve for
 /// three minutes: who asks it then is told why not.
 pub(crate) async fn wait_for_etcd(cluster: &ClusterName) {
-    let Ok(client) = EtcdClient::of_this_host() else {
-        return;
-    };
-    let deadline = Instant::now() + LIMIT;
-    let mut said = false;
-    while let Err(error) = read_by_quorum(&client).await {
-        if Instant::now() >= deadline {
-            return;
-        }
-        if !said {
-            tracing::info!(%cluster, "waits for etcd: {error}");
-            said = true;
-        }
-        sleep(LOOK_EVERY).await;
+    if let Ok(client) = EtcdClient::of_this_host() {
+        wait_for("etcd", cluster, || read_by_quorum(&client)).await;
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::fault::{Fault, Scene};
 use super::history::{History, StartedStep};
-use super::scenario::{Act, Scenario, snapshots};
+use super::scenario::{Act, Scenario};
 use crate::{Host, Testbed, wait_until};
 
 /// One fault at one step.
@@ -41,7 +41,7 @@ impl Case {
 
     fn run_on(&self, bed: &Testbed) -> Result<()> {
         let (operator, host, limit) = (bed.operator(), bed.host(self.host), self.scenario.limit());
-        let bare = snapshots(bed)?;
+        let bare = bed.snapshots()?;
         self.scenario.reach(bed, self.act)?;
         let mark = History::of(host)?.mark();
         if self.runs_a_program {

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, ensure};
 use super::case::nothing_is_left_to_do;
 use super::fault::{Fault, Scene};
 use super::history::{History, StartedStep};
-use super::scenario::{Act, Scenario, alike, snapshots};
+use super::scenario::{Act, Scenario, alike};
 use crate::{Host, Running, Snapshot, Testbed, wait_until};
 
 /// A cluster's life with one kind of fault. A [`Case`](super::Case) has hosts of its own and one fault; here the next fault finds
@@ -41,7 +41,7 @@ impl Life {
     /// hosts are not as after an act that nothing disturbed.
     pub fn run(self, acts: &[Act]) -> Result<Struck> {
         let bed = self.scenario.start()?;
-        let bare = snapshots(&bed)?;
+        let bare = bed.snapshots()?;
         let all = self.scenario.acts().iter().copied();
         let acts: Vec<Act> = all.filter(|act| acts.contains(act)).collect();
         let quiet = self.quiet_life(&bed, &acts)?;
@@ -70,7 +70,7 @@ impl Life {
             for act in acts {
                 self.scenario.reach(bed, *act)?;
                 bed.operator().must(&act.command(self.scenario))?;
-                quiet.push(snapshots(bed)?);
+                quiet.push(bed.snapshots()?);
             }
             bed.operator().must(&Act::Reset.command(self.scenario))?;
         }
@@ -153,7 +153,7 @@ impl Life {
     ) -> Result<()> {
         nothing_is_left_to_do(bed, act)?;
         match quiet {
-            Some(quiet) => alike(bed, &snapshots(bed)?, quiet),
+            Some(quiet) => alike(bed, &bed.snapshots()?, quiet),
             None => self.scenario.check(bed, act, bare),
         }
     }

@@ -8,12 +8,6 @@ use anyhow::{Result, ensure};
 
 use crate::{Host, ImageTree, Snapshot, Testbed};
 
-/// Everything a cluster's end leaves on a host: the agent's own, and what was logged.
-const AGENTS_OWN: &[&str] = &["/var/lib/gantry", "/etc/gantry"];
-/// Name, version and readiness of every node, and whether pods are kept away.
-const NODES: &str = "get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} \
-                     {.status.conditions[?(@.type==\"Ready\")].status} {.spec.unschedulable};{end}'";
-
 /// What the Clusterfile says about a file that every host makes of a template, and what it runs there.
 const DOCUMENTS: &str = "---\nkind: Config\nspec: { path: etc/settings.yml, strategy: merge, data: 'colour: blue' }\n\
      ---\nkind: Plugin\nmetadata: { name: own }\nspec:\n  type: SHELL\n  action: PreInit\n  data: |\n    \
@@ -264,7 +258,7 @@ impl Scenario {
 
     /// That the cluster is as `act` leaves it when nothing goes wrong. `bare`: the hosts before there was a cluster.
     pub(super) fn check(self, bed: &Testbed, act: Act, bare: &[Snapshot]) -> Result<()> {
-        let found = snapshots(bed)?;
+        let found = bed.snapshots()?;
         if act == Act::Reset {
             return alike(bed, &found, bare);
         }
@@ -273,8 +267,8 @@ impl Scenario {
             let version = if next { "v1.20.3" } else { "v1.20.2" };
             let nodes = self
                 .members(bed, act)
-                .map(|host| format!("{} {version} True ;", host.name()));
-            let (wanted, nodes) = (nodes.collect::<String>(), bed.host(1).kubectl(NODES)?);
+                .map(|host| format!("{} {version} True;", host.name()));
+            let (wanted, nodes) = (nodes.collect::<String>(), bed.host(1).nodes()?);
             ensure!(nodes == wanted, "nodes are {nodes}, not {wanted}");
             if act == Act::RotateCa {
                 let gone = bed
@@ -297,19 +291,11 @@ impl Scenario {
         let operator = bed.operator();
         self.clusterfile(bed, 2, next)?;
         operator.must(&Act::Reset.command(self))?;
-        alike(bed, &snapshots(bed)?, bare)?;
+        alike(bed, &bed.snapshots()?, bare)?;
         self.reach(bed, act)?;
         operator.must(&act.command(self))?;
-        alike(bed, &found, &snapshots(bed)?)
+        alike(bed, &found, &bed.snapshots()?)
     }
-}
-
-/// All hosts at this moment.
-pub(super) fn snapshots(bed: &Testbed) -> Result<Vec<Snapshot>> {
-    bed.hosts()
-        .iter()
-        .map(|host| Snapshot::of(host, AGENTS_OWN))
-        .collect()
 }
 
 /// That the hosts trust one CA, and nothing is left of its replacement.
