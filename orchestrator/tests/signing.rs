@@ -23,6 +23,12 @@ fn desk() -> Desk {
     desk
 }
 
+/// The same for another platform, `demo:arm64`.
+fn build_for_arm64(desk: &Desk) {
+    let platform = ["--platform", "linux/arm64", "base"];
+    desk.ok(&[["build", "--no-sign", "-t", "demo:arm64"].as_slice(), &platform].concat());
+}
+
 #[test]
 fn keys_are_kept_to_their_owner_and_never_overwritten() {
     let desk = desk();
@@ -157,15 +163,7 @@ fn what_hosts_are_to_ask_is_not_asked_of_what_is_loaded_here() {
 #[test]
 fn an_image_for_several_platforms_is_signed_as_a_whole_and_each() {
     let desk = desk();
-    desk.ok(&[
-        "build",
-        "--no-sign",
-        "-t",
-        "demo:arm64",
-        "--platform",
-        "linux/arm64",
-        "base",
-    ]);
+    build_for_arm64(&desk);
     desk.ok(&["manifest", "create", "both:v1", "demo:v1", "demo:arm64"]);
     let signed = desk.ok(&["sign", "--key", "gantry.key", "both:v1"]);
     assert_eq!(signed.lines().count(), 3, "{signed}");
@@ -181,15 +179,7 @@ fn an_image_for_several_platforms_is_signed_as_a_whole_and_each() {
 #[test]
 fn a_signature_over_an_index_speaks_for_an_image_that_is_named_by_its_digest() {
     let desk = desk();
-    desk.ok(&[
-        "build",
-        "--no-sign",
-        "-t",
-        "demo:arm64",
-        "--platform",
-        "linux/arm64",
-        "base",
-    ]);
+    build_for_arm64(&desk);
     desk.ok(&["save", "-o", "alone.tar", "demo:arm64"]);
     desk.ok(&["manifest", "create", "demo:both", "demo:v1", "demo:arm64"]);
     let arm64 = desk.ok(&["inspect", "-f", "{{.Digest}}", "demo:arm64"]);
