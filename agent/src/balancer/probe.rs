@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ClientConfig;
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -48,7 +48,7 @@ impl Probe {
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            config: Arc::new(any_certificate::client(&[&TLS13])),
+            config: Arc::new(any_certificate::client(&[&TLS12, &TLS13])),
             path: READY,
             kept: None,
         }
@@ -62,7 +62,7 @@ impl Probe {
                 self.kept = None;
                 self.late().await
             }
-            // Before v1.17 they may speak TLS 1.2 alone.
+            // It takes other ciphers than ours, or knows whom it talks to; but it is there.
             Ok(Err(error)) if any_certificate::is_alert(&error) => Health::Ready,
             Ok(Err(error)) => Health::Silent(error.to_string()),
             // Strangers are told nothing where anonymous access is off; but it is there.

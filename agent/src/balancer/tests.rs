@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -27,6 +28,10 @@ struct Server {
 
 impl Server {
     async fn called(name: u8) -> Self {
+        Self::with(name, &[&TLS12, &TLS13]).await
+    }
+
+    async fn with(name: u8, versions: &[&'static SupportedProtocolVersion]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -36,7 +41,7 @@ impl Server {
         let (status, stop) = (Arc::clone(&server.status), server.stop.clone());
         let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(
@@ -212,4 +217,15 @@ async fn servers_that_tell_strangers_nothing_and_old_ones_are_ready_too() {
     server.stop.cancel();
     // Its last connection may still be there for a moment; the port is not.
     while !matches!(probe.ask().await, Health::Silent(_)) {}
+}
+
+#[tokio::test]
+async fn servers_of_any_version_of_tls_say_whether_they_are_ready() {
+    for version in [&TLS12, &TLS13] {
+        let server = Server::with(b'a', &[version]).await;
+        let mut probe = Probe::new(server.address);
+        assert_eq!(probe.ask().await, Health::Ready);
+        server.says(500);
+        assert_eq!(probe.ask().await, Health::NotReady("status 500".to_owned()));
+    }
 }

@@ -10,6 +10,7 @@ use gantry_model::{QuorumError, SnapshotError};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -106,7 +107,8 @@ impl EtcdClient {
         let chain = read(&certificate)?;
         let secret = PrivateKeyDer::from_pem_file(&key).map_err(|error| wrong(&key, error.to_string()))?;
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
+            // TLS 1.2 too: etcd 3.4, as Go 1.12 makes it, and 3.5 before 3.5.8 speak nothing newer.
+            .with_protocol_versions(&[&TLS12, &TLS13])
             .map_err(|error| wrong(pki, error.to_string()))?
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, secret)
@@ -233,4 +235,72 @@ impl EtcdClient {
 async fn in_time<T>(ask: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let late = || io::Error::other(format!("no answer within {} s", ANSWER_LIMIT.as_secs()));
     timeout(ANSWER_LIMIT, ask).await.unwrap_or_else(|_| Err(late()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{ServerConfig, SupportedProtocolVersion};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A control plane's certificates in `pki`, and what a member with them speaks.
+    fn member(pki: &Path, version: &'static SupportedProtocolVersion) -> ServerConfig {
+        let write = |name: &str, text: String| fs::write(pki.join(name), text).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap();
+        write("ca.crt", ca.pem());
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.der().clone()).unwrap();
+        let issuer = Issuer::new(params, key);
+        let issue = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.signed_by(&key, &issuer).unwrap(), key)
+        };
+        let (certificate, key) = issue("kube-etcd-healthcheck-client");
+        write("healthcheck-client.crt", certificate.pem());
+        write("healthcheck-client.key", key.serialize_pem());
+        let (certificate, key) = issue("127.0.0.1");
+        let provider = Arc::new(ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+        ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn members_answer_over_any_version_of_tls_they_speak() {
+        for version in [&TLS12, &TLS13] {
+            let pki = tempfile::tempdir().unwrap();
+            let tls = TlsAcceptor::from(Arc::new(member(pki.path(), version)));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = tokio::spawn(async move {
+                let (client, _) = listener.accept().await.unwrap();
+                let mut client = tls.accept(client).await.unwrap();
+                client.read_exact(&mut [0; 12]).await.unwrap();
+                let healthy = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+                client.write_all(healthy.as_bytes()).await.unwrap();
+                client.shutdown().await.unwrap();
+            });
+            let client = EtcdClient::with(pki.path()).unwrap();
+            assert_eq!(client.problem(address).await, None, "{version:?}");
+            server.await.unwrap();
+        }
+    }
 }
