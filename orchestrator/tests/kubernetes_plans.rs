@@ -191,6 +191,25 @@ fn the_operators_documents_go_over_the_images() {
 }
 
 #[test]
+fn a_version_that_the_image_does_not_bring_is_refused() {
+    let plan_of = |version: &str| {
+        let document = format!("---\nkind: ClusterConfiguration\nkubernetesVersion: {version}\n");
+        let (clusterfile, image) = kubernetes(1, 0, &document);
+        planner::plan(&clusterfile, &image, &fresh(&clusterfile), &[], NonZeroUsize::MIN)
+    };
+    for same in ["v1.20.2", "1.20.2"] {
+        plan_of(same).unwrap();
+    }
+    for other in ["v1.19.8", "stable-1"] {
+        let refused = plan_of(other).unwrap_err().to_string();
+        let wanted = format!(
+            "`kubernetesVersion` of ClusterConfiguration is {other}, and image kubernetes:v1.19.8 brings v1.20.2"
+        );
+        assert_eq!(refused, wanted);
+    }
+}
+
+#[test]
 fn the_cgroup_driver_of_the_environment_is_kubelets() {
     let driver = |env: &str, of_image: Option<&str>, documents: &str| {
         let (mut clusterfile, mut image) = kubernetes(1, 0, documents);

@@ -31,6 +31,11 @@ const NOT_YOURS: &[(KubernetesKind, &str, &str)] = &[
         "nodes have the names of their hosts",
     ),
     (
+        KubernetesKind::ClusterConfiguration,
+        "etcd.external",
+        "etcd runs on the control planes: its members come and go with them, and its snapshots are part of upgrades and backups",
+    ),
+    (
         KubernetesKind::JoinConfiguration,
         "discovery.bootstrapToken",
         A_PASS_OF_ITS_OWN,
@@ -79,18 +84,28 @@ pub(super) fn document(
         API_SERVER_PORT.to_string(),
         format!("{API_SERVER}:{API_SERVER_PORT}"),
     );
-    let fixed: &[(&str, &str)] = match kind {
-        KubernetesKind::InitConfiguration => &[("localAPIEndpoint.bindPort", &port)],
-        KubernetesKind::JoinConfiguration => &[("controlPlane.localAPIEndpoint.bindPort", &port)],
-        KubernetesKind::ClusterConfiguration => &[("controlPlaneEndpoint", &endpoint)],
+    let by_that_name =
+        "every host of the cluster, and every certificate, finds the API server by that name and port";
+    let fixed: &[(&str, &str, &str)] = match kind {
+        KubernetesKind::InitConfiguration => &[("localAPIEndpoint.bindPort", &port, by_that_name)],
+        KubernetesKind::JoinConfiguration => {
+            &[("controlPlane.localAPIEndpoint.bindPort", &port, by_that_name)]
+        }
+        KubernetesKind::ClusterConfiguration => &[
+            ("controlPlaneEndpoint", &endpoint, by_that_name),
+            (
+                "certificatesDir",
+                "/etc/kubernetes/pki",
+                "control planes that join, renewals and backups of etcd find the certificates there",
+            ),
+        ],
         _ => &[],
     };
-    for (path, only) in fixed {
+    for (path, only, help) in fixed {
         let other = find(node, path).filter(|found| found.text().is_some_and(|text| text != *only));
         if let Some(found) = other {
             let message = format!("`{path}` of {} can only be {only}", kind.name());
-            let help = "every host of the cluster, and every certificate, finds the API server by that name and port";
-            mistakes.push(Mistake::new(found.span.clone(), message).help(help));
+            mistakes.push(Mistake::new(found.span.clone(), message).help(*help));
         }
     }
     if documents.insert(kind, plain_data(node)).is_some() {

@@ -16,7 +16,7 @@ use super::super::scripts;
 use crate::clusterfile::known_variables::{CGROUP_DRIVER, CGROUP_DRIVERS};
 use crate::clusterfile::kubernetes::{KubernetesDocuments, KubernetesKind, plain_data};
 use crate::clusterfile::{Clusterfile, Host, Role, tree};
-use crate::exit::failure;
+use crate::exit::{failure, failure_hint};
 
 const KUBELET_API: &str = "kubelet.config.k8s.io/v1beta1";
 const KUBE_PROXY_API: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -116,6 +116,7 @@ pub(super) fn documents(
             cgroup_driver(&mut document, clusterfile, image, host);
         }
         if let Some(layer) = clusterfile.kubernetes.get(&kind) {
+            refuse_another_version(layer, image, version)?;
             merge(&mut document, layer);
         }
         match (kind, act) {
@@ -140,6 +141,22 @@ pub(super) fn documents(
         documents.insert(kind, document);
     }
     Ok(documents)
+}
+
+/// The image holds one version of Kubernetes: kubeadm would look for the container images of another in vain.
+fn refuse_another_version(layer: &Json, image: &PlanImage, version: &str) -> anyhow::Result<()> {
+    let number = |version: &str| version.trim_start_matches('v').to_owned();
+    match layer["kubernetesVersion"].as_str() {
+        Some(asked) if !version.is_empty() && number(asked) != number(version) => Err(failure_hint(
+            ExitCode::Input,
+            format!(
+                "`kubernetesVersion` of ClusterConfiguration is {asked}, and image {} brings {version}",
+                image.reference
+            ),
+            "leave `kubernetesVersion` out of the Clusterfile, or name an image of that version in `spec.image`",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn init(document: &mut Json, clusterfile: &Clusterfile, image: &PlanImage, host: &Host) {
