@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
+use gantry::clusterfile::kubernetes::KubernetesKind;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::preflight::{self, Check};
-use gantry::plan::{ImageCommands, Leaving, Plan, PlanImage, check, planner, render, renew, reset};
+use gantry::plan::{self, ImageCommands, Leaving, Plan, PlanImage, check, planner, render, renew, reset};
 use gantry_model::{
     CertificateKeeper, CertificateRecord, HostNetwork, ScriptOutcome, StepAction, StepOutcome,
 };
@@ -54,6 +55,29 @@ fn a_cluster_that_runs_is_not_made_again() {
         to_run(&again).iter().all(|title| !title.starts_with("kubeadm")),
         "{again:?}"
     );
+}
+
+#[test]
+fn a_changed_configuration_that_reaches_no_host_is_named_by_its_kind() {
+    let (clusterfile, image) = kubernetes(1, 1, "");
+    let mut inventory = fresh(&clusterfile);
+    let applied = plan(&clusterfile, &image, &inventory);
+    execute(&applied, &mut inventory, well);
+    let named = |masters, documents: &str| {
+        let (changed, image) = kubernetes(masters, 1, documents);
+        let names = plan::unreached(&applied, &plan(&changed, &image, &inventory)).into_iter();
+        names.map(KubernetesKind::name).collect::<Vec<_>>()
+    };
+    assert!(named(1, "").is_empty());
+    assert!(named(2, "").is_empty(), "another host changes none of it");
+    let of_kubelets = "---\nkind: KubeletConfiguration\nmaxPods: 200\n";
+    assert_eq!(named(1, of_kubelets), ["KubeletConfiguration"]);
+    let names = "---\nkind: ClusterConfiguration\napiServer: { certSANs: [ api.example.test ] }\n";
+    assert_eq!(named(1, names), ["ClusterConfiguration"]);
+    // Before there is a cluster, everything reaches it.
+    let (changed, image) = kubernetes(1, 1, of_kubelets);
+    let anew = plan(&changed, &image, &fresh(&clusterfile));
+    assert!(plan::unreached(&applied, &anew).is_empty());
 }
 
 /// The same hosts with marks on the one worker.

@@ -202,6 +202,9 @@ pub async fn prepare<S: Sessions>(
     if let Some(planned) = &mut plan.image {
         planned.evidence.clone_from(&image.evidence);
     }
+    if !applied.is_empty() {
+        warn_of_unreached(&state.cluster(&plan.cluster).plan()?, &plan, image);
+    }
     let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
     if let Some(evidence) = &image.evidence {
         let key = state.image_key_or_create()?.verification_key().to_pem();
@@ -214,6 +217,23 @@ pub async fn prepare<S: Sessions>(
         findings,
         inventory,
     })
+}
+
+/// What `plan` says otherwise than the plan before, and that is not taken to any host.
+fn warn_of_unreached(applied: &Plan, plan: &Plan, image: &PlanImage) {
+    let version = image
+        .kubernetes
+        .as_ref()
+        .map_or("", |kubernetes| &kubernetes.version);
+    for kind in plan::unreached(applied, plan) {
+        anstream::eprintln!(
+            "warning: {} has changed since the last apply, and does not reach hosts that are in cluster {} already\n  \
+             hint: {}",
+            kind.name(),
+            plan.cluster,
+            plan::by_hand(kind, version)
+        );
+    }
 }
 
 impl Prepared {

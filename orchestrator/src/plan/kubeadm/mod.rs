@@ -14,6 +14,7 @@ mod image;
 mod marks;
 mod needs;
 mod node_name;
+mod unreached;
 mod upgrade;
 mod version;
 
@@ -31,6 +32,7 @@ pub use needs::KubernetesNeeds;
 pub(super) use needs::needs;
 pub(crate) use node_name::is_node_name;
 pub(super) use node_name::node_name;
+pub use unreached::{by_hand, unreached};
 pub(super) use upgrade::Upgrade;
 
 use super::planner::{API_SERVER_PORT, hosts_entries_step};
