@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use gantry_integration::chaos::{self, Act, Case, Fault, Life, Scenario};
+use gantry_integration::chaos::{self, Act, Case, Fault, Faults, Life, Scenario};
 
 /// Disturbs every step of a cluster's life, runs the command again, and looks whether the end is the same.
 ///
@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(long, conflicts_with = "kubernetes")]
     control_planes: bool,
     /// Lives instead of cases: all acts on the same hosts, and at every step the same kind of fault. Names are those of acts and
-    /// faults (`upgrade`, `power-cut`).
+    /// faults (`upgrade`, `power-cut`); `drawn` is a life with some of them at some steps, by the seed.
     #[arg(long, conflicts_with = "sample")]
     life: bool,
     /// Say which cases there are, and run none.
@@ -110,14 +110,20 @@ fn acts(scenario: Scenario, names: &[String]) -> Vec<Act> {
 /// Lives whose faults, with acts that, are named; all when none is. How many failed.
 fn run_lives(scenario: Scenario, arguments: &Arguments) -> usize {
     let named = |word: String| arguments.names.contains(&word);
-    let (mut acts, mut faults) = (scenario.acts().to_vec(), Fault::ALL.to_vec());
+    let mut acts = scenario.acts().to_vec();
+    let mut faults: Vec<Faults> = Fault::ALL.map(Faults::Everywhere).into();
+    let drawn = Faults::Drawn(arguments.seed);
+    if named(drawn.to_string()) {
+        println!("seed {}", arguments.seed);
+        faults.push(drawn);
+    }
     if acts.iter().any(|act| named(act.to_string())) {
         acts.retain(|act| named(act.to_string()));
     }
     if faults.iter().any(|fault| named(fault.to_string())) {
         faults.retain(|fault| named(fault.to_string()));
     }
-    let lives = faults.into_iter().map(|fault| Life { scenario, fault });
+    let lives = faults.into_iter().map(|faults| Life { scenario, faults });
     if arguments.list {
         lives.for_each(|life| println!("{life}"));
         return 0;

@@ -1,11 +1,13 @@
 //! This module owns [`Fault`]: what goes wrong at a step.
 
 use std::fmt;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::history::History;
+use super::matrix::sample;
 use super::scenario::Scenario;
 use crate::{Host, Running, wait_until};
 
@@ -82,6 +84,39 @@ impl Fault {
     }
 }
 
+/// What goes wrong in a life, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Faults {
+    /// The same at every step.
+    Everywhere(Fault),
+    /// One of them at one step in five, drawn by this seed.
+    Drawn(u64),
+}
+
+/// Of how many steps one is disturbed where that is drawn.
+const ONE_IN: usize = 5;
+
+impl Faults {
+    /// What happens at the step that `step` names, e.g. `join/host3/kubeadm join`; the same each time.
+    pub(super) fn at(self, step: &str, runs_a_program: bool) -> Option<Fault> {
+        match self {
+            Self::Everywhere(fault) => Some(fault).filter(|fault| fault.fits(runs_a_program)),
+            Self::Drawn(seed) => {
+                let mut faults = Fault::ALL.to_vec();
+                faults.retain(|fault| fault.fits(runs_a_program));
+                // Lots, of which one in so many is a fault.
+                let quiet = faults.len() * (ONE_IN - 1);
+                let mut drawn: Vec<Option<Fault>> = faults.into_iter().map(Some).collect();
+                drawn.extend(iter::repeat_n(None, quiet));
+                let of_step = step
+                    .bytes()
+                    .fold(seed, |mixed, byte| mixed.rotate_left(5) ^ u64::from(byte));
+                sample(drawn, 1, of_step).pop().flatten()
+            }
+        }
+    }
+}
+
 /// Where a fault strikes.
 pub(super) struct Scene<'a> {
     pub(super) scenario: Scenario,
@@ -107,5 +142,35 @@ impl fmt::Display for Fault {
             Self::PowerCut => "power-cut",
             Self::NetworkCut => "network-cut",
         })
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everywhere(fault) => fault.fmt(f),
+            Self::Drawn(_) => f.pad("drawn"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_steps_one_in_five_is_disturbed_and_the_same_ones_by_the_same_seed() {
+        let drawn = |seed| {
+            let steps = (0..1000).map(|number| format!("create/host{number}/init.sh"));
+            let faults = steps.map(move |step| Faults::Drawn(seed).at(&step, false));
+            faults.collect::<Vec<_>>()
+        };
+        let today = drawn(20_000);
+        let struck = today.iter().flatten().count();
+        assert!((150..250).contains(&struck), "{struck}");
+        assert!(!today.contains(&Some(Fault::ProgramKilled)), "it runs none");
+        assert!(today.contains(&Some(Fault::PowerCut)));
+        assert_eq!(today, drawn(20_000));
+        assert_ne!(today, drawn(20_001));
     }
 }

@@ -6,19 +6,19 @@ use std::time::Instant;
 use anyhow::{Result, anyhow, ensure};
 
 use super::case::nothing_is_left_to_do;
-use super::fault::{Fault, Scene};
+use super::fault::{Fault, Faults, Scene};
 use super::history::{History, StartedStep};
 use super::scenario::{Act, Scenario, alike};
 use crate::{Host, Running, Snapshot, Testbed, wait_until};
 
-/// A cluster's life with one kind of fault. A [`Case`](super::Case) has hosts of its own and one fault; here the next fault finds
+/// A cluster's life with faults. A [`Case`](super::Case) has hosts of its own and one fault; here the next fault finds
 /// what the last one left, and hours of cases become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     /// With which image.
     pub scenario: Scenario,
-    /// What happens at every step.
-    pub fault: Fault,
+    /// What happens, and at which steps.
+    pub faults: Faults,
 }
 
 /// What a life has been through, in words for people.
@@ -32,6 +32,14 @@ pub struct Struck {
 
 /// A step on a host, counted from 1.
 type Place = (usize, StartedStep);
+
+/// What is to happen at a step that has started.
+struct Disturbance {
+    fault: Fault,
+    place: Place,
+    /// The mark of the host's journal behind which it started.
+    mark: usize,
+}
 
 impl Life {
     /// Lives it to its end, or through `acts` alone, which are reached undisturbed.
@@ -86,8 +94,8 @@ impl Life {
             let mut run = Some(bed.operator().start(&act.command(self.scenario))?);
             struck.commands += 1;
             while let Some(running) = run.take() {
-                let (running, found) = self.next(bed, &marks, &seen, running)?;
-                let Some((place, mark)) = found else {
+                let (running, found) = self.next(bed, act, &marks, &seen, running)?;
+                let Some(Disturbance { fault, place, mark }) = found else {
                     let finished = running.finish(self.scenario.limit())?;
                     if finished.succeeded() {
                         return Ok(());
@@ -98,9 +106,7 @@ impl Life {
                     );
                     break;
                 };
-                struck
-                    .steps
-                    .push(format!("{act}/host{}/{}", place.0, place.1.title));
+                struck.steps.push(name(act, &place));
                 let host = bed.host(place.0);
                 let scene = Scene {
                     scenario: self.scenario,
@@ -108,21 +114,22 @@ impl Life {
                     step: &place.1.title,
                     mark,
                 };
-                run = self.fault.strike(&scene, running)?;
+                run = fault.strike(&scene, running)?;
                 host.wait_for_agent()?;
                 seen.push(place);
             }
         }
     }
 
-    /// The next step that starts and was not disturbed yet, with the mark of its host's journal; none once `running` has ended.
+    /// The next step that starts, is to be disturbed and was not yet; none once `running` has ended.
     fn next(
         self,
         bed: &Testbed,
+        act: Act,
         marks: &[usize],
         seen: &[Place],
         mut running: Running,
-    ) -> Result<(Running, Option<(Place, usize)>)> {
+    ) -> Result<(Running, Option<Disturbance>)> {
         let found = wait_until(
             "a step starts, or the command ends",
             self.scenario.limit(),
@@ -130,12 +137,20 @@ impl Life {
                 // Asked first: what it did last is in the journal by then.
                 let ended = running.has_ended()?;
                 for (index, (host, mark)) in bed.hosts().iter().zip(marks).enumerate() {
-                    let mut started = History::of(host)?.started_since(*mark);
-                    started.retain(|step| {
-                        self.fault.fits(step.runs_a_program) && !seen.contains(&(index + 1, step.clone()))
+                    let started = History::of(host)?.started_since(*mark).into_iter();
+                    let new = started
+                        .map(|step| (index + 1, step))
+                        .filter(|place| !seen.contains(place));
+                    let mut struck = new.filter_map(|place| {
+                        let fault = self.faults.at(&name(act, &place), place.1.runs_a_program)?;
+                        Some(Disturbance {
+                            fault,
+                            place,
+                            mark: *mark,
+                        })
                     });
-                    if let Some(step) = started.pop() {
-                        return Ok(Some(Some(((index + 1, step), *mark))));
+                    if let Some(last) = struck.next_back() {
+                        return Ok(Some(Some(last)));
                     }
                 }
                 Ok(ended.then_some(None))
@@ -159,6 +174,11 @@ impl Life {
     }
 }
 
+/// A step as people are told of it.
+fn name(act: Act, (host, step): &Place) -> String {
+    format!("{act}/host{host}/{}", step.title)
+}
+
 fn marks(bed: &Testbed) -> Result<Vec<usize>> {
     let hosts = bed.hosts().iter();
     hosts.map(|host| Ok(History::of(host)?.mark())).collect()
@@ -166,6 +186,6 @@ fn marks(bed: &Testbed) -> Result<Vec<usize>> {
 
 impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "life/{}", self.fault)
+        write!(f, "life/{}", self.faults)
     }
 }

@@ -5,7 +5,7 @@
 //! history    what a host's journal says: the steps an act is made of, and whether a finished one ran again
 //! fault      what goes wrong: orchestrator, agent or program killed, power cut, network cut
 //! case       one act, one step of it on one host, one fault; and what has to hold afterwards
-//! life       all acts on the same hosts, one fault at every step
+//! life       all acts on the same hosts, one fault at every step, or some at some
 //! matrix     all cases, found by looking at acts that nothing disturbs; a sample of them by seed
 //! ```
 //!
@@ -20,7 +20,7 @@ mod matrix;
 mod scenario;
 
 pub use case::Case;
-pub use fault::Fault;
+pub use fault::{Fault, Faults};
 pub use life::{Life, Struck};
 pub use matrix::{cases, sample, seed};
 pub use scenario::{Act, Scenario};
