@@ -109,6 +109,44 @@ async fn a_blob_of_another_repository_is_taken_from_there() {
 }
 
 #[tokio::test]
+async fn a_blob_that_may_not_be_taken_from_another_repository_is_sent() {
+    let (registry, desk, image) = with_image(100_000).await;
+    let to = |team: &str| name(&image.replace("team/a", team));
+    let push = async |target| {
+        let (name, options) = (name(&image), PushOptions::default());
+        desk.client().push(&desk.store, &name, &target, &options).await
+    };
+    for (status, team) in [(401, "b"), (403, "c"), (404, "d"), (400, "e"), (500, "f")] {
+        registry.faults(move |seen| {
+            let mounted = seen.method == "POST" && seen.path.contains("mount=");
+            mounted.then(|| Fault::Status(status, Vec::new()))
+        });
+        push(to(team)).await.unwrap();
+        let sent: usize = registry.seen().iter().map(|seen| seen.body_len).sum();
+        assert!(sent > 100_000, "{status}: {sent} bytes were sent");
+        pull(&Desk::new(), &to(team).to_string()).await.unwrap();
+    }
+
+    // A token for both repositories is refused, one for the own is given.
+    registry.want_token_of(format!("http://{}/token", registry.host));
+    for (status, team) in [(401, "g"), (403, "h"), (400, "i")] {
+        registry.faults(move |seen| {
+            let both = seen.path.starts_with("/token") && seen.path.matches("scope=").count() > 1;
+            both.then(|| Fault::Status(status, Vec::new()))
+        });
+        push(to(team)).await.unwrap();
+        pull(&Desk::new(), &to(team).to_string()).await.unwrap();
+    }
+
+    // Who may not write at all is told so, and nothing was sent.
+    registry.seen();
+    registry.faults(|seen| (seen.method == "POST").then(|| Fault::Status(403, Vec::new())));
+    let error = push(to("j")).await.unwrap_err();
+    assert!(matches!(error, RegistryError::NotLoggedIn { .. }), "{error}");
+    assert!(registry.seen().iter().all(|seen| seen.body_len == 0));
+}
+
+#[tokio::test]
 async fn a_list_whose_sizes_are_wrong_is_read_by_its_digests() {
     let (registry, desk, image) = with_image(100_000).await;
     let pushed = desk.store.image(&name(&image)).unwrap();

@@ -116,22 +116,18 @@ impl RegistryClient {
         sent: &Arc<AtomicU64>,
         what: &str,
     ) -> Result<How, Failure> {
-        let mut start = self.url(endpoint, "blobs/uploads/").await?;
-        let mut scope = Scope::repository(endpoint, "pull,push");
-        if let Some(from) = &mount_from {
-            start
-                .query_pairs_mut()
-                .append_pair("mount", &blob.digest.to_string())
-                .append_pair("from", from);
-            scope = scope.and_pull(from);
-        }
-        let mut ask = Ask::new(endpoint, Method::POST, start, what);
-        ask.scope = scope;
-        let begun = self.ask_once(&ask).await?;
+        let begun = match mount_from {
+            // Whoever may write here need not be allowed to read there, and token servers refuse both together.
+            Some(from) => match self.begin_upload(endpoint, blob, Some(&from), what).await {
+                Err(failure) if !failure.transient => self.begin_upload(endpoint, blob, None, what).await?,
+                other => other?,
+            },
+            None => self.begin_upload(endpoint, blob, None, what).await?,
+        };
         if begun.status() == StatusCode::CREATED {
             return Ok(How::Mounted);
         }
-        let mut location = location(endpoint, &begun, &ask.url, what)?;
+        let mut location = location(endpoint, &begun, begun.url(), what)?;
         let mut ask = Ask::new(endpoint, Method::PUT, location.clone(), what);
         ask.scope = Scope::repository(endpoint, "pull,push");
         ask.headers = vec![(CONTENT_TYPE, OCTETS)];
@@ -154,6 +150,28 @@ impl RegistryClient {
         ask.url = location;
         self.ask_once(&ask).await?;
         Ok(How::Moved)
+    }
+
+    /// The registry's answer to an upload that begins: it has the blob then if `mount_from`, another repository, has it.
+    async fn begin_upload(
+        &self,
+        endpoint: &Endpoint,
+        blob: &Descriptor,
+        mount_from: Option<&str>,
+        what: &str,
+    ) -> Result<Response, Failure> {
+        let mut start = self.url(endpoint, "blobs/uploads/").await?;
+        let mut scope = Scope::repository(endpoint, "pull,push");
+        if let Some(from) = mount_from {
+            start
+                .query_pairs_mut()
+                .append_pair("mount", &blob.digest.to_string())
+                .append_pair("from", from);
+            scope = scope.and_pull(from);
+        }
+        let mut ask = Ask::new(endpoint, Method::POST, start, what);
+        ask.scope = scope;
+        self.ask_once(&ask).await
     }
 
     /// Sends everything in one piece. After a cut, what the registry says it has is not sent again.
