@@ -130,8 +130,135 @@ fn what_is_made_here_is_signed_by_the_own_key_under_each_of_its_names() {
     desk.fails(6, &["verify", "--key", "ours.pub", "unsigned:v1"]);
     desk.ok(&["tag", "unsigned:v1", "other:v1"]);
     desk.fails(6, &["verify", "--key", "ours.pub", "other:v1"]);
-    desk.ok(&["merge", "-t", "shop:v1", "demo:v1", "more:v1"]);
+    desk.ok(&["tag", "demo:v1", "again:v1"]);
+    desk.ok(&["merge", "-t", "shop:v1", "demo:v1", "again:v1"]);
     verify("shop:v1");
+    desk.ok(&[
+        "build",
+        "-t",
+        "both:v2",
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "base",
+    ]);
+    verify("both:v2");
+    desk.file("upon/Kubefile", "FROM both:v2\nCOPY Kubefile etc/\n");
+    desk.ok(&[
+        "build",
+        "-t",
+        "upon:v1",
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "upon",
+    ]);
+    verify("upon:v1");
+}
+
+#[test]
+fn what_is_made_of_an_image_that_nobody_signed_is_not_signed() {
+    let desk = desk();
+    desk.file("ours.pub", desk.ok(&["keys", "show"]));
+    let is_signed = |name: &str| desk.run(&["verify", "--key", "ours.pub", name]).status.success();
+    let warned = |words: &[&str]| {
+        let made = desk.run(words);
+        let said = String::from_utf8(made.stderr).unwrap();
+        assert!(made.status.success(), "{words:?}: {said}");
+        said
+    };
+    desk.file("upon/Kubefile", "FROM demo:v1\nCOPY Kubefile etc/\n");
+    desk.file("mine/Kubefile", "FROM scratch\nCOPY Kubefile etc/\n");
+    desk.ok(&["build", "-t", "mine:v1", "mine"]);
+    let build = ["build", "-t", "upon:v1", "upon"];
+    let merge = ["merge", "-t", "merged:v1", "mine:v1", "demo:v1"];
+    for words in [build.as_slice(), &merge] {
+        let (said, name) = (warned(words), words[2]);
+        assert!(
+            said.contains(&format!("{name} is not signed, for demo:v1 is not"))
+                && said.contains("`gantry sign demo:v1`")
+                && said.contains(&format!("`gantry sign {name}`")),
+            "{said}"
+        );
+        assert!(!is_signed(name), "{name}");
+    }
+    desk.ok(&["tag", "upon:v1", "renamed:v1"]);
+    assert!(!is_signed("renamed:v1"));
+    let all = [&build[..], &["--platform", "linux/amd64,linux/arm64"]].concat();
+    desk.ok(&[
+        "build",
+        "--no-sign",
+        "-t",
+        "demo:arm64",
+        "--platform",
+        "linux/arm64",
+        "base",
+    ]);
+    desk.ok(&["tag", "demo:v1", "demo:amd64"]);
+    desk.ok(&["rmi", "demo:v1"]);
+    desk.ok(&["manifest", "create", "demo:v1", "demo:amd64", "demo:arm64"]);
+    assert!(warned(&all).contains("upon:v1 is not signed, for demo:v1 is not"));
+    assert!(!is_signed("upon:v1"));
+
+    // Once somebody said so, what is made of it is signed: of an index, by what speaks for all of it.
+    desk.ok(&["sign", "demo:v1"]);
+    for words in [build.as_slice(), &all, &merge] {
+        let said = warned(words);
+        assert!(!said.contains("not signed"), "{said}");
+        assert!(is_signed(words[2]), "{words:?}");
+    }
+}
+
+#[test]
+fn what_was_allowed_once_is_signed_however_it_is_made_again() {
+    let desk = desk();
+    desk.file("upon/Kubefile", "FROM demo:v1\nCOPY Kubefile etc/\n");
+    let build = ["build", "-t", "upon:v1", "upon"];
+    desk.ok(&build);
+    desk.ok(&["sign", "upon:v1"]);
+    let again = desk.run(&build);
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(again.status.success() && !said.contains("not signed"), "{said}");
+    desk.file("ours.pub", desk.ok(&["keys", "show"]));
+    desk.ok(&["verify", "--key", "ours.pub", "upon:v1"]);
+}
+
+#[test]
+fn a_key_that_the_policy_asks_for_vouches_for_what_is_built_on() {
+    let desk = desk();
+    desk.file("ours.pub", desk.ok(&["keys", "show"]));
+    desk.file("upon/Kubefile", "FROM demo:v1\nCOPY Kubefile etc/\n");
+    let key = desk.path("gantry.pub").display().to_string();
+    desk.file(
+        "vendors.json",
+        format!(
+            r#"{{"default": [{{"type": "insecureAcceptAnything"}}],
+                "transports": {{"docker": {{"demo": [{{"type": "sigstoreSigned", "keyPath": "{key}"}}]}}}}}}"#
+        ),
+    );
+    desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    // What nobody asks for vouches for nothing.
+    desk.ok(&["build", "-t", "upon:v1", "upon"]);
+    desk.fails(6, &["verify", "--key", "ours.pub", "upon:v1"]);
+    desk.ok(&[
+        "--signature-policy",
+        "vendors.json",
+        "build",
+        "-t",
+        "upon:v1",
+        "upon",
+    ]);
+    desk.ok(&["verify", "--key", "ours.pub", "upon:v1"]);
+    // Nor does an entry that asks for nothing.
+    desk.ok(&["tag", "demo:v1", "free:v1"]);
+    desk.file("free/Kubefile", "FROM free:v1\nCOPY Kubefile etc/\n");
+    desk.ok(&[
+        "--signature-policy",
+        "vendors.json",
+        "build",
+        "-t",
+        "freed:v1",
+        "free",
+    ]);
+    desk.fails(6, &["verify", "--key", "ours.pub", "freed:v1"]);
 }
 
 #[test]

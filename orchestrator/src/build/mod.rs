@@ -142,6 +142,15 @@ pub enum BuildEvent<'a> {
     Warning(&'a str),
 }
 
+/// What a build made.
+#[derive(Debug)]
+pub struct Built {
+    /// The image.
+    pub image: Image,
+    /// What it is built on, as it was found; none for `FROM scratch`.
+    pub base: Option<Image>,
+}
+
 /// Builds the image and gives it its name. Container images that it lacks are taken from `source`.
 ///
 /// # Errors
@@ -153,7 +162,7 @@ pub fn build(
     options: &BuildOptions,
     source: &mut dyn ContainerImageSource,
     event: &mut dyn FnMut(BuildEvent<'_>),
-) -> anyhow::Result<Image> {
+) -> anyhow::Result<Built> {
     let context = BuildContext::open(&options.context)
         .with_context(|| format!("cannot build from {}", options.context.display()))
         .or_exit_hint(
@@ -228,7 +237,8 @@ pub fn build(
                 // The image is there; what cannot be removed now goes with the next `gantry prune`.
                 let _ = store.sweep(unpacked);
             }
-            Ok(image)
+            let base = recipe.base.map(|base| base.image);
+            Ok(Built { image, base })
         }
         Err(error) => {
             drop(nothing_vanishes);

@@ -11,13 +11,13 @@ use clap::ValueHint;
 use gantry_model::{Digest, ExitCode, ImageReference};
 use gantry_registry_client::{Platforms, PullOptions, RegistryError, Settings};
 use gantry_store::extension::{ANNOTATION_CONTAINER_IMAGES, ANNOTATION_EXTENSION};
-use gantry_store::{Platform, Store, StoreError};
+use gantry_store::{Image, Platform, Store, StoreError};
 
 use super::container_images::ContainerImageArgs;
 use super::image_signing::SignArgs;
 use super::{connect, pull, registry};
 use crate::build::{
-    BuildEvent, BuildOptions, ContainerImageSource, ImageType, base_of, build, kubefile, platform,
+    BuildEvent, BuildOptions, Built, ContainerImageSource, ImageType, base_of, build, kubefile, platform,
 };
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure, failure_hint};
@@ -38,7 +38,8 @@ What .kubeignore names (else .dockerignore, same syntax) stays out of the build.
 Steps that were carried out before, on the same layers with the same files, are cached; a build
 that failed goes on where it was. `gantry prune` removes what no image has.
 A base that is not in the store is pulled, as `gantry pull` does it; one that is there is used as it
-is, and no registry is asked for it.
+is, and no registry is asked for it. Where nobody signed it, what is built on it is not signed,
+either; see `gantry sign`.
 Directives: FROM, COPY, ADD, RUN, ENV, ARG, LABEL, MAINTAINER, KUBEVERSION,
 APP, CNI, CSI, APPENV, APPCMDS, and for what runs on the complete cluster LAUNCH, CMDS, CMD.
 
@@ -164,14 +165,15 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let source = || args.container_images.source(&store, &settings);
     if platforms.len() > 1 {
         let name = options.name.clone();
-        let digest = build_for_each(&store, &platforms, &mut options, &mut || Box::new(source()))?;
-        args.signing.sign(&store, &name, context)?;
+        let (digest, bases) = build_for_each(&store, &platforms, &mut options, &mut || Box::new(source()))?;
+        args.signing.sign(&store, &name, &bases, context)?;
         output::print(&format!("{name}@{digest}\n"))?;
         return Ok(ExitCode::Done);
     }
     options.platform = platforms.pop();
-    let image = build(&store, &options, &mut source(), &mut show)?;
-    args.signing.sign(&store, &options.name, context)?;
+    let Built { image, base } = build(&store, &options, &mut source(), &mut show)?;
+    let bases: Vec<Image> = base.into_iter().collect();
+    args.signing.sign(&store, &options.name, &bases, context)?;
     output::print(&format!("{}@{}\n", options.name, image.manifest_digest))?;
     Ok(ExitCode::Done)
 }
@@ -241,15 +243,16 @@ fn no_base(error: RegistryError, name: &ImageReference, missing: Option<&StoreEr
     failed.expect_err("it is an error").context(why)
 }
 
-/// Builds one image after another, each under a name of its own until all are there; then one name leads to all of them.
+/// Builds one image after another, each under a name of its own until all are there; then one name leads to all of them. What that
+/// is, and what they are built on.
 fn build_for_each<'s>(
     store: &Store,
     platforms: &[Platform],
     options: &mut BuildOptions,
     source: &mut dyn FnMut() -> Box<dyn ContainerImageSource + 's>,
-) -> anyhow::Result<Digest> {
+) -> anyhow::Result<(Digest, Vec<Image>)> {
     let name = options.name.clone();
-    let mut own_names: Vec<ImageReference> = Vec::new();
+    let (mut own_names, mut bases): (Vec<ImageReference>, Vec<Image>) = Default::default();
     let mut build_all = |own_names: &mut Vec<ImageReference>| {
         for (number, platform) in platforms.iter().enumerate() {
             if platforms[..number].contains(platform) {
@@ -259,7 +262,8 @@ fn build_for_each<'s>(
             anstream::eprintln!("{platform}, {} of {}:", number + 1, platforms.len());
             options.name = name_for(&name, platform)?;
             options.platform = Some(platform.clone());
-            build(store, options, &mut *source(), &mut show)?;
+            let built = build(store, options, &mut *source(), &mut show)?;
+            bases.extend(built.base);
             own_names.push(options.name.clone());
         }
         let mut entries = Vec::new();
@@ -276,7 +280,7 @@ fn build_for_each<'s>(
             removed?;
         }
     }
-    built
+    Ok((built?, bases))
 }
 
 /// The name of an image for one platform while the others are built.

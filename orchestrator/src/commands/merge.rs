@@ -15,6 +15,7 @@ use crate::output::{self, bytes};
 Layers are put over each other in the order of the images; one that several images have is taken
 once. Of what several images say about a file, a variable or a label, the last counts. Their CMDs
 run one image after the other. Nothing is copied, and nothing unpacked.
+What is made is signed if all of them are; see `gantry sign`.
 
 Example:
   gantry merge -t shop:v7 kubernetes:v1.31.4 mysql:v8 shop-web:v7")]
@@ -48,7 +49,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let image = store
         .add_image(nothing_vanishes, &args.tag, &merged)
         .map_err(super::store_error)?;
-    args.signing.sign(&store, &args.tag, context)?;
+    args.signing.sign(&store, &args.tag, &images, context)?;
     output::print(&format!("{}@{}\n", args.tag, image.manifest_digest))?;
     anstream::eprintln!(
         "layers: {}, {}; left out, because an image before has them: {dropped}",

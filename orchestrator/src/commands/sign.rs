@@ -22,7 +22,8 @@ use crate::state::State;
 #[command(after_help = "\
 Without --key, the image is signed by this orchestrator's own key, which the hosts it works on know:
 that is how an image from elsewhere is allowed there. What `gantry build` and `gantry merge` make is
-signed by it already. These signatures stay here: they are neither pushed nor saved.
+signed by it already, unless they make it of an image that neither this key nor one of the policy's
+signed. These signatures stay here: they are neither pushed nor saved.
 
 Signatures are in cosign's form. `gantry push` sends those by a given key along, also for an image
 that was pushed before, and `gantry save` writes them into OCI archives and folders; a docker archive
