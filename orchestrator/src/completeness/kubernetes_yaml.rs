@@ -17,6 +17,10 @@ const MAX_TEXTS: usize = 2;
 const MAX_TEXTS_LEN: usize = 8 << 20;
 /// What has pods, by how the names of its lists end.
 const CONTAINERS: &str = "ontainers";
+/// What names an image, by how the names of fields end, in small letters.
+const IMAGE_FIELDS: [&str; 3] = ["image", "imagename", "imageref"];
+/// What kubeadm is configured by: repositories in there are not whole, and kubeadm itself is asked for its images.
+const KUBEADM_API: &str = "kubeadm.k8s.io/";
 
 /// Adds what `text`, the file `file`, names.
 ///
@@ -100,8 +104,14 @@ impl Search<'_> {
         match &node.value {
             // A schema has fields of this name that name nothing.
             Value::Map(_) if node.get("kind").and_then(Node::text) == Some("CustomResourceDefinition") => {}
+            Value::Map(_)
+                if node
+                    .get("apiVersion")
+                    .and_then(Node::text)
+                    .is_some_and(|version| version.starts_with(KUBEADM_API)) => {}
             Value::Map(entries) => {
                 self.environment(entries, place.text_at);
+                self.halves(entries, place.text_at);
                 let is_container =
                     place.field.ends_with(CONTAINERS) || entries.iter().any(|one| one.key == "name");
                 for entry in entries {
@@ -138,7 +148,7 @@ impl Search<'_> {
         let key = entry.key.to_ascii_lowercase();
         let Some(text) = value.text() else {
             if key.ends_with("image") {
-                self.pair(value, start);
+                self.pair(value, place.field == "volumes", start);
             }
             if key.ends_with("images") {
                 for one in value.entries() {
@@ -192,15 +202,20 @@ impl Search<'_> {
         }
     }
 
-    /// `image: {repository: R, tag: T}`, with `registry` and `digest` where given, as charts have it.
-    fn pair(&mut self, value: &Node, start: usize) {
+    /// `image: {repository: R, tag: T}` or `{name: R, tag: T}`, with `registry` and `digest` where given, as charts have it;
+    /// `{reference: NAME}`, as volumes do, where it may be a bare word.
+    fn pair(&mut self, value: &Node, is_volume: bool, start: usize) {
         let text = |key: &str| {
             value
                 .get(key)
                 .and_then(Node::text)
                 .filter(|text| !text.is_empty())
         };
-        let (Some(repository), tag, digest) = (text("repository"), text("tag"), text("digest")) else {
+        if let Some(reference) = text("reference").filter(|text| is_volume || is_exact(text)) {
+            return self.add(reference, start);
+        }
+        let repository = text("repository").or_else(|| text("name"));
+        let (Some(repository), tag, digest) = (repository, text("tag"), text("digest")) else {
             return;
         };
         let mut name = text("registry").map_or(String::new(), |registry| format!("{registry}/"));
@@ -213,6 +228,28 @@ impl Search<'_> {
         }
         if tag.is_some() || digest.is_some() {
             self.add(&name, start);
+        }
+    }
+
+    /// `imageRepository: R` and `imageTag: T` side by side, also with the same beginning before both.
+    fn halves(&mut self, entries: &[Entry], at: Option<usize>) {
+        for entry in entries {
+            let key = entry.key.to_ascii_lowercase();
+            let (Some(what), Some(repository)) = (key.strip_suffix("imagerepository"), entry.value.text())
+            else {
+                continue;
+            };
+            let key = format!("{what}imagetag");
+            let tag = entries.iter().find(|one| one.key.eq_ignore_ascii_case(&key));
+            let tag = tag.and_then(|tag| tag.value.text()).filter(|tag| !tag.is_empty());
+            // A registry alone is where all of somebody's images are.
+            let is_registry = !repository.contains('/') && repository.contains(['.', ':']);
+            if let Some(tag) = tag.filter(|_| !repository.is_empty() && !is_registry) {
+                self.add(
+                    &format!("{repository}:{tag}"),
+                    at.unwrap_or(entry.value.span.start),
+                );
+            }
         }
     }
 
@@ -267,7 +304,8 @@ fn names_image(key: &str, value: &str) -> bool {
     if value.is_empty() || matches!(value, "true" | "false") {
         return false;
     }
-    key == "image" || (key.to_ascii_lowercase().ends_with("image") && value.contains('/') && is_exact(value))
+    let key_of_image = |key: &str| IMAGE_FIELDS.iter().any(|field| key.ends_with(field));
+    key == "image" || (key_of_image(&key.to_ascii_lowercase()) && value.contains('/') && is_exact(value))
 }
 
 /// Whether `text` is a name with a tag or a digest.
@@ -393,6 +431,67 @@ items:
             ],
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn images_of_volumes_and_names_in_two_fields_count() {
+        let text = "\
+kind: Pod
+spec:
+  volumes:
+  - {name: model, image: {reference: 'quay.io/x/model:v1', pullPolicy: IfNotPresent}}
+  - {name: bare, image: {reference: weights}}
+---
+kind: Cluster
+spec:
+  imageName: ghcr.io/pg/postgresql:16.2
+  backupImageRef: ghcr.io/pg/backup:v2
+  image: {name: x.example/db, tag: 1.25}
+  proxy: {image: {registry: quay.io, name: team/proxy, digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}}
+  agent: {imageRepository: quay.io/x/agent, imageTag: v3}
+  relayImageRepository: relay
+  relayImageTag: '1.0'
+";
+        assert_eq!(
+            named(text),
+            [
+                "ghcr.io/pg/backup:v2 manifests/a.yaml:10",
+                "ghcr.io/pg/postgresql:16.2 manifests/a.yaml:9",
+                "quay.io/team/proxy@sha256:0000000000000000000000000000000000000000000000000000000000000000 manifests/a.yaml:12",
+                "quay.io/x/agent:v3 manifests/a.yaml:13",
+                "quay.io/x/model:v1 manifests/a.yaml:4",
+                "relay:1.0 manifests/a.yaml:14",
+                "weights:latest manifests/a.yaml:5",
+                "x.example/db:1.25 manifests/a.yaml:11",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_only_looks_like_half_a_name_is_none() {
+        let text = "\
+kind: VirtualMachine
+spec:
+  imageName: golden:5
+  imageRef: 6b0c0a1e-3b0e-4a57
+  diskImageName: pool/golden
+  image: {name: ubuntu-22.04, version: '3'}
+  template: {image: {reference: main}}
+  imageRepository: registry.example.com
+  imageTag: v1
+  other: {imageRepository: x.example/only}
+  another: {imageTag: v9}
+  empty: {imageRepository: '', imageTag: v1}
+---
+kind: ConfigMap
+data:
+  ClusterConfiguration: |
+    apiVersion: kubeadm.k8s.io/v1beta3
+    kind: ClusterConfiguration
+    imageRepository: registry.k8s.io
+    dns: {imageRepository: registry.k8s.io/coredns, imageTag: v1.11.1}
+";
+        assert_eq!(named(text), [""; 0]);
     }
 
     #[test]
