@@ -449,6 +449,25 @@ fn a_registry_with_its_own_authority_and_a_password() {
     desk.gantry(&format!("logout {host}")).unwrap().ok().unwrap();
     let again = desk.gantry_in("third", &format!("pull {target}")).unwrap();
     assert_eq!(again.status, Some(5), "{again}");
+
+    // A login to a part of the registry counts there alone, for skopeo as well; whoever made it, the other ends it.
+    desk.gantry(&format!("login {host}/team -u ops -p geheim"))
+        .unwrap()
+        .ok()
+        .unwrap();
+    desk.sh(&format!(
+        "skopeo inspect --cert-dir home/.config/containers/certs.d/{host} docker://{target}"
+    ))
+    .unwrap();
+    desk.gantry_in("third", &format!("pull {target}"))
+        .unwrap()
+        .ok()
+        .unwrap();
+    let elsewhere = desk.gantry(&format!("push demo:v1 {host}/mine/demo:v1")).unwrap();
+    assert_eq!(elsewhere.status, Some(5), "{elsewhere}");
+    desk.sh(&format!("skopeo logout {host}/team")).unwrap();
+    let ended = desk.gantry_in("fourth", &format!("pull {target}")).unwrap();
+    assert_eq!(ended.status, Some(5), "{ended}");
     for (said, where_) in [(&wrong, "wrong"), (&again, "again")] {
         assert!(!said.all_output().contains("geheim"), "{where_}: {said}");
     }

@@ -15,6 +15,14 @@ const DOCKER_HUB_KEY: &str = "index.docker.io";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Registry(String);
 
+/// Whose images a login is for: `HOST[:PORT]` for all of a registry, `HOST[:PORT]/PATH` for one repository or those below it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace {
+    registry: Registry,
+    /// Empty for all of the registry.
+    path: String,
+}
+
 /// A repository of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repository {
@@ -101,6 +109,68 @@ impl Registry {
     }
 }
 
+impl Namespace {
+    /// All of a registry, or the part of it that `text` names. What docker writes behind the host in its auth file (`/v1/`) is no
+    /// part.
+    ///
+    /// # Errors
+    /// When it is neither, with the reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let registry = Registry::parse(text)?;
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let (_, path) = rest.split_once('/').unwrap_or_default();
+        let path = path.trim_end_matches('/');
+        if matches!(path, "" | "v1" | "v2") {
+            return Ok(registry.into());
+        }
+        let parsed: Result<ImageReference, _> = format!("{DOCKER_HUB}/{path}").parse();
+        let parsed = parsed.map_err(|error| format!("{text:?} is no part of a registry: {error}"))?;
+        if parsed.path() != path {
+            return Err(format!(
+                "a login is for repositories, with all of their images: leave out {:?} of {text:?}",
+                path.strip_prefix(parsed.path()).unwrap_or_default()
+            ));
+        }
+        let path = path.to_owned();
+        Ok(Self { registry, path })
+    }
+
+    /// Its registry.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Whether it is all of the registry.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    /// A repository in it, whether there is one of this name or not.
+    pub(crate) fn repository(&self) -> Repository {
+        let path = format!("{}/any/repository", self.path);
+        Repository::new(self.registry.clone(), path.trim_start_matches('/'))
+    }
+
+    /// What the containers tools and docker call it in their auth files.
+    #[must_use]
+    pub fn key(&self) -> String {
+        if self.is_whole() {
+            self.registry.docker_key().to_owned()
+        } else {
+            self.to_string()
+        }
+    }
+}
+
+impl From<Registry> for Namespace {
+    fn from(registry: Registry) -> Self {
+        let path = String::new();
+        Self { registry, path }
+    }
+}
+
 impl Repository {
     /// A repository; `path` is one as [`ImageReference`] has checked it.
     #[must_use]
@@ -165,6 +235,16 @@ impl fmt::Display for Registry {
     }
 }
 
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.registry)?;
+        if self.is_whole() {
+            return Ok(());
+        }
+        write!(f, "/{}", self.path)
+    }
+}
+
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.registry, self.path)
@@ -205,6 +285,30 @@ mod tests {
                 (host, path),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_login_is_for_a_registry_or_a_part_of_it() {
+        for (text, name) in [
+            ("Hub:5000", "hub:5000"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("hub:5000/", "hub:5000"),
+            ("Hub:5000/team", "hub:5000/team"),
+            ("https://hub:5000/team/a/", "hub:5000/team/a"),
+            ("docker.io/team", "docker.io/team"),
+            ("[0:0:0:0:0:0:0:1]:5000/team", "[::1]:5000/team"),
+        ] {
+            assert_eq!(Namespace::parse(text).unwrap().to_string(), name, "{text}");
+        }
+        for (text, said) in [
+            ("hub/team/a:v1", "leave out \":v1\""),
+            ("hub/Team", "no part of a registry"),
+            ("hub//a", "no part of a registry"),
+            ("hub:x/team", "port"),
+        ] {
+            let error = Namespace::parse(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
         }
     }
 

@@ -31,7 +31,7 @@ mod tags;
 mod token;
 mod transfer;
 
-pub use address::{Registry, RemoteImage, Repository};
+pub use address::{Namespace, Registry, RemoteImage, Repository};
 pub use challenge::{Challenge, parse_challenges};
 pub use client::{RegistryClient, Settings};
 pub use connections::web_client;

@@ -5,22 +5,22 @@ use reqwest::{Method, StatusCode};
 use crate::client::RegistryClient;
 use crate::requests::Ask;
 use crate::token::Scope;
-use crate::{Endpoint, Registry, RegistryError, Repository, credentials};
+use crate::{Endpoint, Namespace, RegistryError, Repository, credentials};
 
 impl RegistryClient {
-    /// Shows the credentials of the settings to a registry; when it accepts them, they are kept for later commands. Gives
-    /// the file or the credential helper that has them now.
+    /// Shows the credentials of the settings to the registry of `namespace`; when it accepts them, they are kept for what is in that.
+    /// Gives the file or the credential helper that has them now.
     ///
     /// # Errors
     /// When the registry refuses them, or they cannot be kept.
-    pub async fn log_in(&self, registry: &Registry) -> Result<String, RegistryError> {
+    pub async fn log_in(&self, namespace: &Namespace) -> Result<String, RegistryError> {
         let shown = self.settings().credentials.clone();
         let shown = shown.ok_or_else(|| {
             RegistryError::Credentials("there is no name and password to log in with".to_owned())
         })?;
         let endpoint = Endpoint {
-            insecure: self.is_insecure(registry)?,
-            repository: Repository::new(registry.clone(), "-"),
+            insecure: self.destination(&namespace.repository())?.insecure,
+            repository: Repository::new(namespace.registry().clone(), "-"),
             mirror: false,
         };
         let url = self
@@ -34,15 +34,15 @@ impl RegistryClient {
         ask.accepted = &[StatusCode::NOT_FOUND];
         self.ask(&ask).await?;
         let path = self.login_file()?;
-        credentials::keep(path, registry, &shown).await
+        credentials::keep(path, namespace, &shown).await
     }
 
-    /// Forgets the credentials for a registry. Gives the file or helper that had them, none if nobody had.
+    /// Forgets the credentials that were kept for `namespace`; those for a part of it stay. Gives the file or helper that had them, none if nobody had.
     ///
     /// # Errors
     /// When an auth file cannot be read or written.
-    pub async fn log_out(&self, registry: &Registry) -> Result<Option<String>, RegistryError> {
-        credentials::forget(self.login_file()?, registry).await
+    pub async fn log_out(&self, namespace: &Namespace) -> Result<Option<String>, RegistryError> {
+        credentials::forget(self.login_file()?, namespace).await
     }
 
     fn login_file(&self) -> Result<std::path::PathBuf, RegistryError> {
@@ -51,10 +51,5 @@ impl RegistryClient {
                 "there is no home folder to keep the login in; give a file with --authfile".to_owned(),
             )
         })
-    }
-
-    fn is_insecure(&self, registry: &Registry) -> Result<bool, RegistryError> {
-        let somewhere = Repository::new(registry.clone(), "any/repository");
-        Ok(self.destination(&somewhere)?.insecure)
     }
 }

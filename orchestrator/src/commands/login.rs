@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use gantry_model::ExitCode;
-use gantry_registry_client::{Credentials, Registry};
+use gantry_registry_client::{Credentials, Namespace};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use super::connect;
@@ -23,12 +23,15 @@ const MAX_SECRET_LEN: u64 = 64 << 10;
 #[command(after_help = "\
 The login is kept where podman, buildah and skopeo look for it, in --authfile or else in
   $XDG_RUNTIME_DIR/containers/auth.json, or by the credential helper that is configured there.
+A login to a part of a registry, HOST/PATH, counts for the repositories in it alone; for each repository
+the one that is nearest counts.
 
 Examples:
   gantry login sea.hub:5000                                           asks for name and password
+  gantry login sea.hub:5000/team -u team                              for sea.hub:5000/team/… alone
   gantry login sea.hub:5000 -u ci --password-stdin < /run/secrets/hub  asks nobody")]
 pub struct LoginArgs {
-    /// The registry, HOST[:PORT]
+    /// The registry or a part of it, HOST[:PORT][/PATH]
     #[arg(value_name = "REGISTRY")]
     registry: String,
 
@@ -57,7 +60,7 @@ pub struct LoginArgs {
 /// Flags of `gantry logout`.
 #[derive(Debug, clap::Args)]
 pub struct LogoutArgs {
-    /// The registry, HOST[:PORT]
+    /// The registry or a part of it, HOST[:PORT][/PATH]
     #[arg(value_name = "REGISTRY")]
     registry: String,
 
@@ -70,7 +73,7 @@ pub struct LogoutArgs {
 /// # Errors
 /// When the registry does not accept the name and the password.
 pub fn login(args: LoginArgs, _: &Context) -> anyhow::Result<ExitCode> {
-    let registry = registry(&args.registry)?;
+    let registry = namespace(&args.registry)?;
     if args.passwd.is_some() {
         anstream::eprintln!(
             "warning: a password on the command line is seen by other users; --password-stdin is not"
@@ -110,7 +113,7 @@ pub fn login(args: LoginArgs, _: &Context) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When nobody is logged in there, or the auth file cannot be written.
 pub fn logout(args: LogoutArgs, _: &Context) -> anyhow::Result<ExitCode> {
-    let registry = registry(&args.registry)?;
+    let registry = namespace(&args.registry)?;
     let transfers = Arc::new(Transfers::new("", false));
     let client = args.options.client(None, &transfers)?;
     let forgotten = connect::block_on(
@@ -126,8 +129,8 @@ pub fn logout(args: LogoutArgs, _: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-fn registry(text: &str) -> anyhow::Result<Registry> {
-    Registry::parse(text)
+fn namespace(text: &str) -> anyhow::Result<Namespace> {
+    Namespace::parse(text)
         .map_err(anyhow::Error::msg)
         .or_exit(ExitCode::Input)
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::Credentials;
 use super::helper::Helper;
 use crate::limits::MAX_FILE_LEN;
-use crate::{Registry, RegistryError, Repository};
+use crate::{Namespace, Registry, RegistryError, Repository};
 
 /// An auth file. What is in it beside credentials (docker keeps settings there) stays as it is.
 #[derive(Debug, Clone)]
@@ -100,8 +100,8 @@ impl AuthFile {
     }
 
     /// Puts credentials in.
-    pub fn set(&mut self, registry: &Registry, credentials: &Credentials) {
-        self.remove(registry);
+    pub fn set(&mut self, namespace: &Namespace, credentials: &Credentials) {
+        self.remove(namespace);
         let entry = match credentials {
             Credentials::Password { user, secret } => {
                 json!({ "auth": STANDARD.encode(format!("{user}:{secret}")) })
@@ -113,17 +113,17 @@ impl AuthFile {
             *auths = json!({});
         }
         if let Some(auths) = auths.as_object_mut() {
-            auths.insert(registry.docker_key().to_owned(), entry);
+            auths.insert(namespace.key(), entry);
         }
     }
 
-    /// Takes the credentials of a registry out; says whether there were any.
-    pub fn remove(&mut self, registry: &Registry) -> bool {
+    /// Takes the credentials for a registry, or for this part of it, out; says whether there were any.
+    pub fn remove(&mut self, namespace: &Namespace) -> bool {
         let Some(auths) = self.document.get_mut("auths").and_then(Value::as_object_mut) else {
             return false;
         };
-        let before = auths.len();
-        auths.retain(|key, _| normal(key) != registry.name());
+        let (before, name) = (auths.len(), namespace.to_string());
+        auths.retain(|key, _| normal(key) != name);
         auths.len() != before
     }
 
@@ -320,7 +320,7 @@ mod tests {
             r#"{"HttpHeaders": {"a": "b"}, "auths": {"x.io": {"auth": "YTpi"}}}"#,
         )
         .unwrap();
-        let registry = Registry::parse("hub:5000").unwrap();
+        let registry = Namespace::parse("hub:5000").unwrap();
         let credentials = Credentials::Password {
             user: "ops".into(),
             secret: "geheim:1".into(),
@@ -335,6 +335,46 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(file.remove(&registry) && !file.remove(&registry));
         assert!(!format!("{credentials:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn a_login_to_a_part_of_a_registry_is_kept_as_skopeo_keeps_it() {
+        let password = |user: &str| Credentials::Password {
+            user: user.to_owned(),
+            secret: "geheim".to_owned(),
+        };
+        let found = |file: &AuthFile, name: &str| match entry(file, name) {
+            Some(Entry::Here(credentials)) => credentials.user().to_owned(),
+            other => format!("{other:?}"),
+        };
+        let (whole, team) = (
+            Namespace::parse("hub:5000").unwrap(),
+            Namespace::parse("hub:5000/team").unwrap(),
+        );
+        let mut file = parsed("");
+        file.set(&team, &password("team"));
+        // What `skopeo login hub:5000/team` writes, and `skopeo login docker.io/team`.
+        let auth = STANDARD.encode("team:geheim");
+        assert_eq!(
+            Value::Object(file.document.clone()),
+            json!({ "auths": { "hub:5000/team": { "auth": auth } } })
+        );
+        assert_eq!(
+            Namespace::parse("docker.io/team").unwrap().key(),
+            "docker.io/team"
+        );
+        assert_eq!(found(&file, "hub:5000/team/a"), "team");
+        assert_eq!(found(&file, "hub:5000/other/a"), "None");
+
+        // Neither login touches the other.
+        file.set(&whole, &password("all"));
+        assert_eq!(found(&file, "hub:5000/team/a"), "team");
+        assert_eq!(found(&file, "hub:5000/other/a"), "all");
+        assert!(file.remove(&whole) && !file.remove(&whole));
+        assert_eq!(found(&file, "hub:5000/team/a"), "team");
+        file.set(&whole, &password("all"));
+        assert!(file.remove(&team) && !file.remove(&team));
+        assert_eq!(found(&file, "hub:5000/team/a"), "all");
     }
 
     #[test]
@@ -366,7 +406,7 @@ mod tests {
         #[test]
         fn any_password_survives(user in "[^:\\x00]{1,20}", secret in "[^\\x00]{1,40}") {
             let mut file = parsed("");
-            let registry = Registry::parse("hub:5000").unwrap();
+            let registry = Namespace::parse("hub:5000").unwrap();
             file.set(&registry, &Credentials::Password { user: user.clone(), secret: secret.clone() });
             prop_assert_eq!(entry(&file, "hub:5000/a"), password(&user, &secret));
         }

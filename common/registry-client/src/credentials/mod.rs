@@ -10,7 +10,7 @@ pub use auth_file::AuthFile;
 
 use self::auth_file::Entry;
 use crate::places::Places;
-use crate::{Registry, RegistryError, Repository};
+use crate::{Namespace, RegistryError, Repository};
 
 /// What a registry, or its token server, is shown. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,35 +65,44 @@ pub(crate) async fn look_up(
 /// Keeps credentials for later commands. Gives the file or the helper that has them now.
 ///
 /// # Errors
-/// When nothing can be written.
+/// When nothing can be written, or the helper that is asked for has no place for a part of a registry.
 pub(crate) async fn keep(
     path: PathBuf,
-    registry: &Registry,
+    namespace: &Namespace,
     credentials: &Credentials,
 ) -> Result<String, RegistryError> {
     let mut file = AuthFile::read(&path)?;
+    let registry = namespace.registry();
     if let Some(helper) = file.helper(registry)? {
+        if !namespace.is_whole() {
+            return Err(RegistryError::Credentials(format!(
+                "{} keeps logins to whole registries alone: log in to {registry}, or give another file with --authfile",
+                helper.program()
+            )));
+        }
         helper.store(registry, credentials).await?;
         return Ok(helper.program());
     }
-    file.set(registry, credentials);
+    file.set(namespace, credentials);
     file.write()?;
     Ok(path.display().to_string())
 }
 
-/// Forgets the credentials of a registry. Gives the file or helper that had them.
+/// Forgets the credentials for a registry or a part of it. Gives the file or helper that had them.
 ///
 /// # Errors
 /// When something cannot be read or written.
-pub(crate) async fn forget(path: PathBuf, registry: &Registry) -> Result<Option<String>, RegistryError> {
+pub(crate) async fn forget(path: PathBuf, namespace: &Namespace) -> Result<Option<String>, RegistryError> {
     let mut file = AuthFile::read(&path)?;
+    let registry = namespace.registry();
     if let Some(helper) = file.helper(registry)?
+        && namespace.is_whole()
         && helper.get(registry).await?.is_some()
     {
         helper.erase(registry).await?;
         return Ok(Some(helper.program()));
     }
-    if !file.remove(registry) {
+    if !file.remove(namespace) {
         return Ok(None);
     }
     file.write()?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gantry_registry_client::{
-    AuthFile, Credentials, RegistriesConf, Registry, RemoteImage, parse_challenges,
+    AuthFile, Credentials, Namespace, RegistriesConf, RemoteImage, parse_challenges,
 };
 
 use super::{texts, with_text};
@@ -23,10 +23,12 @@ pub(crate) const AUTH_FILE: Target = Target {
             let Ok(mut file) = AuthFile::parse(Path::new("auth.json"), text) else {
                 return;
             };
-            let registry = Registry::parse("a.test:5000").expect("it is an address");
-            file.set(&registry, &Credentials::IdentityToken("x".to_owned()));
-            assert!(file.remove(&registry), "what was put in can be taken out");
-            assert!(!file.remove(&registry), "once");
+            for one in ["a.test:5000", "a.test:5000/team"] {
+                let one = Namespace::parse(one).expect("it is a registry or a part of one");
+                file.set(&one, &Credentials::IdentityToken("x".to_owned()));
+                assert!(file.remove(&one), "what was put in can be taken out");
+                assert!(!file.remove(&one), "once");
+            }
         });
     },
 };
