@@ -1,6 +1,6 @@
 //! The command line: flags and words, nothing that acts. Each command's own flags lie beside the command.
 
-mod of_sealer;
+mod of_others;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,14 +33,14 @@ pub struct Cli {
 /// Reads the command line. Ends the program where clap does: after help, and after mistakes.
 ///
 /// # Errors
-/// When it asks for something of sealer's that is not done here.
+/// When it asks for something of other programs that is not done here.
 pub fn parse() -> anyhow::Result<Cli> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let command = of_sealer::known_to(Cli::command());
+    let command = of_others::known_to(Cli::command());
     // Before mistakes: what is refused may be the cause of them.
     let lenient = command.clone().ignore_errors(true).try_get_matches_from(&words);
     let given = lenient
-        .map(|matches| of_sealer::Given::of(&matches))
+        .map(|matches| of_others::Given::of(&matches))
         .unwrap_or_default();
     given.refuse()?;
     let matches = command.get_matches_from(&words);
