@@ -91,6 +91,11 @@ impl FromStr for ImageReference {
         if name.is_empty() {
             return Err(wrong("the name is empty"));
         }
+        if name.contains("://") {
+            return Err(wrong(
+                "a name begins with its registry or its path: leave out \"://\" and what is before it",
+            ));
+        }
         if name.len() > Self::MAX_NAME_LEN {
             return Err(wrong("the name is longer than 255 characters"));
         }

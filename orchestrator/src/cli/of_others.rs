@@ -1,8 +1,10 @@
 //! Flags and commands of other programs that have no work to do here: whoever gives one is told what holds instead.
 //!
-//! What has a meaning here is a flag, or a hidden alias, of the command itself. Everything else of sealer's command line stands in
-//! tables, and nowhere else. Help, man pages and completions do not know them.
+//! What has a meaning here is a flag, or a hidden alias, of the command itself. Everything else of sealer's command line, and what
+//! docker, podman, buildah and skopeo would have it called, stands in tables, and nowhere else. Help, man pages and completions do not
+//! know them.
 
+mod container_tools;
 mod sealer;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -33,12 +35,12 @@ type Word = (&'static str, &'static str, &'static str);
 
 /// All flags.
 fn flags() -> impl Iterator<Item = &'static Flag> {
-    sealer::FLAGS.iter()
+    sealer::FLAGS.iter().chain(container_tools::FLAGS)
 }
 
 /// All commands.
 fn words() -> impl Iterator<Item = &'static Word> {
-    sealer::COMMANDS.iter()
+    sealer::COMMANDS.iter().chain(container_tools::COMMANDS)
 }
 
 /// `command`, which reads the flags and commands of others as well.
@@ -194,6 +196,13 @@ mod tests {
     const NEEDED: &[(&str, &str)] = &[
         ("build", "-t x:v1 ."),
         ("pull", "x:v1"),
+        ("push", "x:v1"),
+        ("manifest push", "x:v1"),
+        ("search", "x"),
+        ("login", "hub.lab"),
+        ("logout", "hub.lab"),
+        ("rmi", "x:v1"),
+        ("history", "x:v1"),
         ("inspect", "x:v1"),
         ("save", "-o x.tar x:v1"),
         ("load", "x.tar"),
@@ -281,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_has_a_meaning_here_is_understood_without_a_word() {
-        for line in sealer::SAME {
+        for line in sealer::SAME.iter().chain(container_tools::SAME) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let accepted = strictly(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
             assert_eq!(Given::of(&accepted), Given::default(), "{line}");
@@ -309,7 +318,9 @@ mod tests {
         for (number, (of, ..)) in flags().enumerate() {
             let command = match *of {
                 "" | "." => &command,
-                of => command.find_subcommand(of).unwrap(),
+                of => of
+                    .split(' ')
+                    .fold(&command, |command, word| command.find_subcommand(word).unwrap()),
             };
             let id = id(number);
             let flag = command.get_arguments().find(|flag| flag.get_id().as_str() == id);

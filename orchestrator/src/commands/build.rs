@@ -15,7 +15,7 @@ use gantry_store::{Image, Platform, Store, StoreError};
 
 use super::container_images::ContainerImageArgs;
 use super::image_signing::SignArgs;
-use super::{connect, pull, registry};
+use super::{connect, pull, registry, tag};
 use crate::build::{
     BuildEvent, BuildOptions, Built, ContainerImageSource, ImageType, base_of, build, kubefile, platform,
 };
@@ -60,11 +60,11 @@ Examples:
   gantry build -t kubernetes:v1.31.4 --platform linux/amd64,linux/arm64 .    one name for both
   gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {
-    /// Name of the image, NAME[:TAG]
-    #[arg(short, long, alias = "imageName", value_name = "NAME")]
-    tag: ImageReference,
+    /// Name of the image, NAME[:TAG]; may be repeated
+    #[arg(short, long, required = true, alias = "imageName", value_name = "NAME")]
+    tag: Vec<ImageReference>,
 
-    /// The Kubefile [default: CONTEXT/Kubefile]
+    /// The Kubefile, `-` is standard input [default: CONTEXT/Kubefile]
     #[arg(short, long, alias = "kubefile", value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
 
@@ -143,11 +143,15 @@ enum PullBase {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let (container_images, settings) = args.container_images.options()?;
     let file = args.file.unwrap_or_else(|| args.context.join(KUBEFILE));
+    let (kubefile, kubefile_name) = read_kubefile(&file)?;
     let mut platforms = args.platform;
+    let mut names = args.tag.into_iter();
+    let name = names.next().expect("one is required");
+    let also = names.as_slice();
     let mut options = BuildOptions {
-        kubefile: read_kubefile(&file)?,
-        kubefile_name: file.display().to_string(),
-        name: args.tag,
+        kubefile,
+        kubefile_name,
+        name: name.clone(),
         context: args.context,
         build_args: build_args(&args.build_arg)?,
         platform: None,
@@ -163,18 +167,18 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = connect::store(context)?;
     pull_bases(args.pull, &store, &platforms, &options, &settings)?;
     let source = || args.container_images.source(&store, &settings);
-    if platforms.len() > 1 {
-        let name = options.name.clone();
-        let (digest, bases) = build_for_each(&store, &platforms, &mut options, &mut || Box::new(source()))?;
-        args.signing.sign(&store, &name, &bases, context)?;
+    let (digest, bases) = if platforms.len() > 1 {
+        build_for_each(&store, &platforms, &mut options, &mut || Box::new(source()))?
+    } else {
+        options.platform = platforms.pop();
+        let Built { image, base } = build(&store, &options, &mut source(), &mut show)?;
+        (image.manifest_digest, base.into_iter().collect())
+    };
+    args.signing.sign(&store, &name, &bases, context)?;
+    tag::add_names(&store, &name, also, context)?;
+    for name in std::iter::once(&name).chain(also) {
         output::print(&format!("{name}@{digest}\n"))?;
-        return Ok(ExitCode::Done);
     }
-    options.platform = platforms.pop();
-    let Built { image, base } = build(&store, &options, &mut source(), &mut show)?;
-    let bases: Vec<Image> = base.into_iter().collect();
-    args.signing.sign(&store, &options.name, &bases, context)?;
-    output::print(&format!("{}@{}\n", options.name, image.manifest_digest))?;
     Ok(ExitCode::Done)
 }
 
@@ -341,23 +345,33 @@ fn show(event: BuildEvent<'_>) {
     }
 }
 
-fn read_kubefile(path: &Path) -> anyhow::Result<String> {
+/// The text of the Kubefile at `path`, and what messages call it.
+fn read_kubefile(path: &Path) -> anyhow::Result<(String, String)> {
     let hint = "give the Kubefile with -f, or the folder it lies in as the last argument";
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?
-            .take(kubefile::MAX_LEN + 1)
-            .read_to_end(&mut bytes)?;
+        let source: Box<dyn io::Read> = if is_stdin {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(path)?)
+        };
+        source.take(kubefile::MAX_LEN + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read()
-        .with_context(|| format!("cannot read {}", path.display()))
+        .with_context(|| format!("cannot read {name}"))
         .or_exit_hint(ExitCode::Input, hint)?;
     if bytes.len() as u64 > kubefile::MAX_LEN {
-        let message = format!("{} is larger than 1 MiB: it is no Kubefile", path.display());
+        let message = format!("{name} is larger than 1 MiB: it is no Kubefile");
         return Err(failure_hint(ExitCode::Input, message, hint));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
             .iter()
             .filter(|b| **b == b'\n')
@@ -365,10 +379,11 @@ fn read_kubefile(path: &Path) -> anyhow::Result<String> {
             + 1;
         failure_hint(
             ExitCode::Input,
-            format!("{}:{line}: this is not UTF-8 text", path.display()),
+            format!("{name}:{line}: this is not UTF-8 text"),
             hint,
         )
-    })
+    })?;
+    Ok((text, name))
 }
 
 fn build_args(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {

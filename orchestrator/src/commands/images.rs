@@ -13,11 +13,16 @@ use crate::output::{self, OutputFormat, Table, bytes};
 #[command(after_help = "\
 Examples:
   gantry images
+  gantry images hub.example/kubernetes                 those of one repository
   gantry rmi $(gantry images -q)                       every image of the store
 
 An image that has nothing for this machine's platform is listed by its index, with the platforms that it has.
 SIGNED says that there are signatures, not that they hold: `gantry verify --key FILE IMAGE` does.")]
 pub struct Args {
+    /// Only images of this repository, or of this name
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
     /// Form of the list
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputFormat,
@@ -45,7 +50,10 @@ pub struct Args {
 /// When the store cannot be read.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
-    let images = store.images().map_err(super::store_error)?;
+    let mut images = store.images().map_err(super::store_error)?;
+    if let Some(wanted) = &args.name {
+        images.retain(|(name, _)| name.name() == wanted || name.to_string() == *wanted);
+    }
     if args.quiet {
         for (name, _) in images {
             let target = store.target(&name).map_err(super::store_error)?;

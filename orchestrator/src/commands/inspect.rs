@@ -18,6 +18,7 @@ use crate::report::printable;
 use super::image_trust;
 use super::images::{created, platform};
 use super::rootfs::PlatformArgs;
+use super::transports;
 
 /// Flags of `gantry inspect`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,7 @@ Examples:
   gantry inspect -f '{{json .Config.Labels}}' kubernetes:v1.31.4")]
 pub struct Args {
     /// Name or id of the image
+    #[arg(value_parser = transports::in_store)]
     image: String,
 
     /// Form of the answer

@@ -59,6 +59,7 @@ pub mod status;
 pub mod store;
 pub mod tag;
 pub mod token;
+mod transports;
 pub mod tree;
 pub mod verify;
 pub mod which;

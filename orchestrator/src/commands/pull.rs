@@ -6,8 +6,8 @@ use gantry_model::{ExitCode, ImageReference};
 use gantry_registry_client::{Platforms, PullOptions, RegistryError};
 use gantry_store::Platform;
 
-use super::connect;
 use super::registry::{RegistryArgs, registry_error};
+use super::{connect, transports};
 use crate::context::Context;
 use crate::exit::OrExit as _;
 use crate::output;
@@ -26,7 +26,7 @@ Examples:
   gantry pull --insecure 10.0.0.9:5000/kubernetes:v1.31.4            a registry without TLS")]
 pub struct Args {
     /// Name of the image, [REGISTRY/]PATH[:TAG][@DIGEST]
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", value_parser = transports::from_registry)]
     image: ImageReference,
 
     /// Platform to pull, OS/ARCH[/VARIANT] [default: this host's]

@@ -7,7 +7,7 @@ use gantry_registry_client::PushOptions;
 use gantry_store::Platform;
 
 use super::registry::{RegistryArgs, registry_error};
-use super::{connect, image_trust};
+use super::{connect, image_trust, transports};
 use crate::context::Context;
 use crate::output;
 use crate::report::transfers::Transfers;
@@ -24,7 +24,7 @@ pub struct Args {
     image: String,
 
     /// Where to, REGISTRY/PATH[:TAG] [default: its own name]
-    #[arg(value_name = "DESTINATION")]
+    #[arg(value_name = "DESTINATION", value_parser = transports::to_registry)]
     destination: Option<ImageReference>,
 
     /// Of an image for several platforms, push only the one for OS/ARCH[/VARIANT]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use gantry_model::{ExitCode, ImageReference};
 use serde_json::json;
 
-use super::connect;
 use super::registry::{RegistryArgs, registry_error};
+use super::{connect, transports};
 use crate::context::Context;
 use crate::output::{self, OutputFormat, Table};
 use crate::report::transfers::Transfers;
@@ -15,7 +15,7 @@ use crate::report::transfers::Transfers;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the repository, [REGISTRY/]PATH
-    #[arg(value_name = "REPOSITORY")]
+    #[arg(value_name = "REPOSITORY", value_parser = transports::from_registry)]
     repository: ImageReference,
 
     /// Form of the list

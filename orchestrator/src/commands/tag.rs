@@ -26,11 +26,25 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let store = Store::open(context.root()).map_err(super::store_error)?;
     let source = store.find_name(&args.image).map_err(super::store_error)?;
-    for name in &args.names {
-        if let Some(replaced) = store.tag(&source, name).map_err(super::store_error)? {
+    add_names(&store, &source, &args.names, context)?;
+    Ok(ExitCode::Done)
+}
+
+/// Makes `names` lead where `source` leads, signed as those if it is signed.
+///
+/// # Errors
+/// When the store or the key cannot be read or written.
+pub(super) fn add_names(
+    store: &Store,
+    source: &ImageReference,
+    names: &[ImageReference],
+    context: &Context,
+) -> anyhow::Result<()> {
+    for name in names {
+        if let Some(replaced) = store.tag(source, name).map_err(super::store_error)? {
             anstream::eprintln!("{name} was {} before", replaced.short());
         }
-        image_signing::sign_renamed(&store, name, context)?;
+        image_signing::sign_renamed(store, name, context)?;
     }
-    Ok(ExitCode::Done)
+    Ok(())
 }
