@@ -218,6 +218,42 @@ fn an_image_tells_its_history_and_any_field() {
 }
 
 #[test]
+fn a_field_that_an_image_says_nothing_for_is_empty() {
+    let desk = Desk::new();
+    desk.file("bare/Kubefile", "FROM scratch\nCOPY Kubefile .\n");
+    desk.ok(&["build", "-t", "bare:v1", "--build-mode", "lite", "bare"]);
+    let format = |format: &str| desk.ok(&["inspect", "bare:v1", "--format", format]);
+    for (template, shown) in [
+        ("{{json .Config.Env}} {{json .Config.Cmd}}", "[] []"),
+        (
+            "{{.Config.Entrypoint}} {{len .Config.Volumes}} {{len .Config.ExposedPorts}}",
+            "[] 0 0",
+        ),
+        (
+            "<{{.Config.WorkingDir}}><{{.Config.User}}><{{.Config.StopSignal}}>",
+            "<><><>",
+        ),
+        ("{{range .Config.Env}}{{println .}}{{end}}<{{.Author}}>", "<>"),
+        (
+            "{{index .Config.Labels \"none\"}}{{json .ContainerImageList}}",
+            "[]",
+        ),
+    ] {
+        assert_eq!(format(template), format!("{shown}\n"), "{template}");
+    }
+    let image = desk.json(&["inspect", "-f", "json", "bare:v1"]);
+    let digest = image["Digest"].as_str().unwrap();
+    assert_eq!(
+        image["RepoDigests"],
+        serde_json::json!([format!("bare@{digest}")])
+    );
+    assert_eq!(image["ID"], image["Id"]);
+    assert_eq!(image["ImageExtension"]["type"], "kube-installer");
+    // What is no field is still a mistake.
+    desk.fails(2, &["inspect", "bare:v1", "-f", "{{.Config.Workdir}}"]);
+}
+
+#[test]
 fn what_no_image_needs_is_pruned_and_nothing_else() {
     let desk = Desk::new();
     two_versions(&desk);

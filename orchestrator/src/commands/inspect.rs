@@ -3,6 +3,7 @@
 //! The layers are unpacked here, not by `build` or `load`: whoever wants to look into `data/overlay2/<layer-id>` asks
 //! for the layer ids first, and nobody else pays for a second copy of the rootfs.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
@@ -179,7 +180,8 @@ fn applications(image: &Image) -> anyhow::Result<Vec<Application>> {
         .unwrap_or_default())
 }
 
-/// The fields of `--format`, called as docker, podman and skopeo call them.
+/// The fields of `--format`, called as docker, podman, skopeo and sealer call them. One that an image says nothing for is empty, as it is
+/// there: whoever asks for it makes no mistake.
 fn fields(image: &Image, store: &Store) -> anyhow::Result<Value> {
     let config: Value = serde_json::from_slice(&image.config_bytes)?;
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.digest).collect();
@@ -189,12 +191,22 @@ fn fields(image: &Image, store: &Store) -> anyhow::Result<Value> {
         .filter(|(_, other)| matches!(other, Ok(other) if other.manifest_digest == image.manifest_digest))
         .map(|(name, _)| name)
         .collect();
+    let mut digests = BTreeSet::new();
+    for name in &names {
+        let target = store.target(name).map_err(super::store_error)?.digest;
+        digests.extend([target, image.manifest_digest].map(|digest| format!("{}@{digest}", name.name())));
+    }
+    let container_images = image.container_images().map_err(super::store_error)?;
+    let extension = image.extension().map_err(super::store_error)?;
     Ok(json!({
         "Id": image.config_digest.hex(),
+        "ID": image.config_digest.hex(),
         "Name": image.reference,
         "Digest": image.manifest_digest,
         "RepoTags": names,
-        "Created": image.config.created,
+        "RepoDigests": digests,
+        "Created": image.config.created.as_deref().unwrap_or_default(),
+        "Author": image.config.author.as_deref().unwrap_or_default(),
         "Architecture": image.config.architecture,
         "Os": image.config.os,
         "Variant": image.config.variant.as_deref().unwrap_or_default(),
@@ -204,14 +216,37 @@ fn fields(image: &Image, store: &Store) -> anyhow::Result<Value> {
         "Commands": image.commands().map_err(super::store_error)?,
         "Applications": applications(image)?,
         "SignedAs": signed_as(image, store)?,
-        "ContainerImages": image.container_images().map_err(super::store_error)?,
+        "ImageExtension": extension.map_or_else(|| json!({}), |extension| json!(extension)),
+        "ContainerImages": container_images,
+        "ContainerImageList": container_images,
         "Annotations": image.manifest().map_err(super::store_error)?.annotations,
         "Layers": layers,
-        "Config": config.get("config").cloned().unwrap_or_else(|| json!({})),
+        "Config": run_config(config.get("config")),
         "RootFS": { "Type": "layers", "Layers": image.config.rootfs.diff_ids },
         "History": config.get("history").cloned().unwrap_or_else(|| json!([])),
         "Manifest": serde_json::from_slice::<Value>(&image.manifest_bytes)?,
     }))
+}
+
+/// What an image's config says of its containers, with every field of the specification (OCI image-spec, "Image Configuration").
+fn run_config(said: Option<&Value>) -> Value {
+    let mut all = json!({
+        "User": "",
+        "ExposedPorts": {},
+        "Env": [],
+        "Entrypoint": [],
+        "Cmd": [],
+        "Volumes": {},
+        "WorkingDir": "",
+        "Labels": {},
+        "StopSignal": "",
+    });
+    for (name, value) in said.and_then(Value::as_object).into_iter().flatten() {
+        if !value.is_null() {
+            all[name] = value.clone();
+        }
+    }
+    all
 }
 
 fn document(image: &Image, store: &Store) -> anyhow::Result<Value> {
