@@ -73,15 +73,17 @@ impl Verified {
 
     /// Whether an entry of the layer in `dir` looks as it did.
     pub(crate) fn holds(&self, toc: &Toc, dir: &Path, entry: u32) -> bool {
-        let found = &toc.entries()[entry as usize];
-        let Ok(metadata) = fs::symlink_metadata(dir.join(&found.path)) else {
+        let look = |entry: u32| fs::symlink_metadata(dir.join(&toc.entries()[entry as usize].path)).ok();
+        let Some(found) = look(entry) else {
             return false;
         };
-        if let EntryKind::HardLink { target } = found.kind {
-            // Of the file itself its own entry speaks.
-            return self.stamps[target as usize].is_some_and(|stamp| stamp.inode == metadata.ino());
+        match toc.entries()[entry as usize].kind {
+            // Both names, as they are now: one of them may lead to another file meanwhile.
+            EntryKind::HardLink { target } => {
+                self.is(target, &found) && look(target).is_some_and(|file| self.is(target, &file))
+            }
+            _ => self.is(entry, &found),
         }
-        self.is(entry, &metadata)
     }
 
     /// Whether the layer's folder looks as it did.

@@ -182,6 +182,27 @@ fn whatever_else_was_done_to_a_layer_is_put_right() {
         testing::look(both.tree.path()),
         "all of it is as it was"
     );
+    // As editors and `sed -i` do: the file's second name is left with the file of before.
+    let (file, beside) = (both.path("bin/kubelet"), both.path("bin/edited"));
+    for edited in [b"edited".to_vec(), fs::read(&file).unwrap()] {
+        fs::write(&beside, edited).unwrap();
+        fs::rename(&beside, &file).unwrap();
+        let damage = both.verify();
+        assert!(
+            damage.iter().any(|one| one.path == "bin/zz-kubelet"),
+            "{damage:?}"
+        );
+        both.repair();
+        assert_eq!(testing::look(&both.path("")), testing::look(both.tree.path()));
+    }
+    // The file is elsewhere, and its second name looks as it did.
+    fs::rename(
+        &file,
+        both.here.store.record_dir(&both.layer.digest).join("elsewhere"),
+    )
+    .unwrap();
+    assert!(both.verify().iter().any(|one| one.path == "bin/kubelet"));
+    both.repair();
 }
 
 #[test]
