@@ -1,7 +1,8 @@
 //! This module owns [`ImageKeys`]: the keys that orchestrators brought to this host, by which its policy accepts images if it says so.
 //!
 //! One file of PEM, for policies to name ([`gantry_signing::HOST_KEYS_PATH`]). Before each key stands who brought it, by the certificate
-//! that was shown last: when that is believed no more, the key goes, too. Keys that the host's owner put there stay.
+//! that was shown last: when that is believed no more, the key goes, too. Keys that the host's owner put there stay. Whoever
+//! brings one key after another, as by a new `--root` for each job, loses the oldest of them when there is no room.
 //!
 //! ```text
 //! Operator: orchestrator
@@ -40,7 +41,7 @@ pub enum ImageKeysError {
         source: KeyError,
     },
     /// There is no room.
-    #[error("{} has {MAX_KEYS_OF_FILE} keys already; take out what is not needed any more", path.display())]
+    #[error("{} has {MAX_KEYS_OF_FILE} keys of others already; take out what is not needed any more", path.display())]
     Full {
         /// The file.
         path: PathBuf,
@@ -89,13 +90,14 @@ impl ImageKeys {
         }
     }
 
-    /// Adds the key in `text` (PEM), which `peer` brings; those of others stay. Whether it was not there before.
+    /// Adds the key in `text` (PEM), which `peer` brings; those of others stay. Where there is no room, the oldest that the same
+    /// operator brought makes it. Whether the key was not there before.
     ///
     /// # Errors
-    /// When it is no key, there are too many, or the file cannot be written.
+    /// When it is no key, there are too many of others, or the file cannot be written.
     pub fn add(&self, text: &str, peer: &PeerIdentity) -> Result<bool, ImageKeysError> {
         let key: VerificationKey = text.parse().map_err(ImageKeysError::NoKey)?;
-        let bringer = Some(Bringer::of(peer));
+        let bringer = Bringer::of(peer);
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.read()?;
         let mut entries = before.clone();
@@ -103,12 +105,20 @@ impl ImageKeys {
         match known {
             // The owner of the host put it there: it is nobody else's to take away.
             Some(at) if entries[at].bringer.is_none() => {}
-            Some(at) => entries[at].bringer = bringer,
-            None if entries.len() == MAX_KEYS_OF_FILE => {
-                let path = self.path.clone();
-                return Err(ImageKeysError::Full { path });
+            Some(at) => entries[at].bringer = Some(bringer),
+            None => {
+                if entries.len() >= MAX_KEYS_OF_FILE {
+                    // By the name: the certificate is another one after each renewal.
+                    let oldest = entries.iter().position(|entry| {
+                        let of = entry.bringer.as_ref();
+                        of.is_some_and(|of| of.operator == bringer.operator)
+                    });
+                    let path = || self.path.clone();
+                    entries.remove(oldest.ok_or_else(|| ImageKeysError::Full { path: path() })?);
+                }
+                let bringer = Some(bringer);
+                entries.push(Entry { key, bringer });
             }
-            None => entries.push(Entry { key, bringer }),
         }
         if entries != before {
             self.write(&entries)?;
@@ -316,6 +326,27 @@ mod tests {
         assert_eq!(case.held(), [of_owner]);
     }
 
+    /// As where every job of a CI has a store of its own, and so a key.
+    #[test]
+    fn one_key_too_many_takes_the_place_of_the_oldest_of_the_same_operator() {
+        let case = Case::new();
+        let (ann, bob) = (case.operator("ann"), case.operator("bob"));
+        let (of_owner, of_bob) = (key(), key());
+        fs::write(case.folder.path().join("image-keys.pem"), of_owner.to_pem()).unwrap();
+        case.keys.add(&of_bob.to_pem(), &bob).unwrap();
+        let many: Vec<_> = (0..MAX_KEYS_OF_FILE).map(|_| key()).collect();
+        for key in &many {
+            // Another certificate each time is the same operator.
+            assert!(case.keys.add(&key.to_pem(), &case.operator("ann")).unwrap());
+        }
+        let mut held = vec![of_owner, of_bob];
+        held.extend_from_slice(&many[2..]);
+        assert_eq!(case.held(), held);
+        // What is still there makes no room.
+        assert!(!case.keys.add(&many[2].to_pem(), &ann).unwrap());
+        assert_eq!(case.held(), held);
+    }
+
     #[test]
     fn what_is_no_key_or_too_much_changes_nothing() {
         let case = Case::new();
@@ -330,7 +361,8 @@ mod tests {
         for key in &many {
             case.keys.add(&key.to_pem(), &ann).unwrap();
         }
-        let refused = case.keys.add(&key().to_pem(), &ann);
+        let bob = case.operator("bob");
+        let refused = case.keys.add(&key().to_pem(), &bob);
         assert!(matches!(refused, Err(ImageKeysError::Full { .. })), "{refused:?}");
         case.keys.add(&many[3].to_pem(), &ann).unwrap();
         assert_eq!(case.held(), many);

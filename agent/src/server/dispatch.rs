@@ -200,7 +200,8 @@ impl Server {
         let is_new = self.image_keys.add(key, peer).map_err(|error| Refusal {
             kind: match error {
                 ImageKeysError::NoKey(_) => RefusalKind::Invalid,
-                _ => RefusalKind::Untrusted,
+                // Of images nothing is said by it.
+                _ => RefusalKind::Internal,
             },
             message: error.to_string(),
         })?;

@@ -78,7 +78,8 @@ pub(super) fn warn_of_damage(store: &Store, name: &ImageReference) -> Result<(),
 
 /// The hosts of the plan whose own policies refuse its image. Those that have it are asked, too: their
 /// policies may be newer. Each is given `key` first (PEM), the own one that images are signed with: so whoever works on a host brings
-/// his, and one that the host has lost comes again.
+/// his, and one that the host has lost comes again. A host that does not take it may still accept the image; where it does not, it
+/// says both.
 pub(super) async fn refusals<S: Sessions>(
     plan: &Plan,
     evidence: &ImageEvidence,
@@ -93,32 +94,67 @@ pub(super) async fn refusals<S: Sessions>(
     hosts.sort_unstable();
     hosts.dedup();
     let ask = |host: IpAddr| async move {
-        let asked = async {
-            let session = sessions.session(host).await?;
-            match session.bring_image_key(key.to_owned()).await {
-                // An agent of before: what it knows it was told by its owner.
-                Ok(()) | Err(SessionError::NotUnderstood { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            session.verify_image(evidence).await
-        };
-        match asked.await {
-            Err(SessionError::Refused(refusal)) if refusal.kind == RefusalKind::Untrusted => Some(Finding {
-                check: Check::Signature,
-                host,
-                message: refusal.message,
-            }),
-            Err(error @ SessionError::NotUnderstood { .. }) => Some(Finding {
-                check: Check::Agent,
-                host,
-                message: error.to_string(),
-            }),
-            // Anything else is told by the step that asks again.
-            _ => None,
-        }
+        // Anything but a refusal is told by the step that asks again.
+        let session = sessions.session(host).await.ok()?;
+        let taken = session.bring_image_key(key.to_owned()).await;
+        told(host, taken, session.verify_image(evidence).await)
     };
     let findings = stream::iter(hosts).map(ask).buffer_unordered(PARALLEL_HOSTS);
     let mut findings: Vec<Finding> = findings.filter_map(std::future::ready).collect().await;
     findings.sort_by_key(|finding| finding.host);
     findings
+}
+
+/// What speaks against a host of which this came when the own key was brought (`taken`), and then when it was asked about the image.
+fn told(
+    host: IpAddr,
+    taken: Result<(), SessionError>,
+    accepted: Result<(), SessionError>,
+) -> Option<Finding> {
+    let (check, message) = match accepted {
+        Err(SessionError::Refused(refusal)) if refusal.kind == RefusalKind::Untrusted => {
+            let message = match taken {
+                Err(SessionError::Refused(not_taken)) => format!(
+                    "{}; it did not take this orchestrator's key: {}",
+                    refusal.message, not_taken.message
+                ),
+                // An agent of before among them: what it knows it was told by its owner.
+                _ => refusal.message,
+            };
+            (Check::Signature, message)
+        }
+        Err(error @ SessionError::NotUnderstood { .. }) => (Check::Agent, error.to_string()),
+        // Anything else is told by the step that asks again.
+        _ => return None,
+    };
+    Some(Finding { check, host, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_protocol::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn a_host_that_does_not_take_the_key_is_asked_about_the_image_all_the_same() {
+        let refused = |kind, message: &str| {
+            let message = message.to_owned();
+            Err(SessionError::Refused(Refusal { kind, message }))
+        };
+        let host = "10.0.0.1".parse().unwrap();
+        let full = || refused(RefusalKind::Internal, "image-keys.pem has 16 keys");
+        let unsigned = || refused(RefusalKind::Untrusted, "no signature is by key ours.pub");
+        // By a key of somebody else, or because it accepts anything.
+        assert_eq!(told(host, full(), Ok(())), None);
+        assert_eq!(
+            told(host, full(), unsigned()).unwrap().message,
+            "no signature is by key ours.pub; it did not take this orchestrator's key: image-keys.pem has 16 keys"
+        );
+        let finding = told(host, Ok(()), unsigned()).unwrap();
+        assert_eq!(
+            (finding.check, finding.message.as_str()),
+            (Check::Signature, "no signature is by key ours.pub")
+        );
+    }
 }
