@@ -1,6 +1,7 @@
 //! This module owns [`Host`]: the one door through which steps change this host.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gantry_store::Store;
 use gantry_transport::Identity;
@@ -10,6 +11,7 @@ use crate::config::Config;
 use crate::etcd::EtcdSnapshots;
 use crate::hostname::Hostnames;
 use crate::hosts_file::HostsFile;
+use crate::image_keys::ImageKeys;
 use crate::kernel_settings::KernelSettings;
 use crate::registry::Registries;
 use crate::rootfs::{HostMounts, Rootfs};
@@ -45,6 +47,8 @@ pub struct Host {
     pub(crate) allow_exec: bool,
     /// Where the signature policy is.
     pub(crate) policy_file: PathBuf,
+    /// By which keys it accepts images, if its policy says so.
+    pub(crate) image_keys: Arc<ImageKeys>,
 }
 
 impl Host {
@@ -64,6 +68,7 @@ impl Host {
             kernel_settings: KernelSettings::new(&config.kernel_settings()),
             allow_exec: config.allow_exec,
             policy_file: config.policy_file.clone(),
+            image_keys: Arc::new(ImageKeys::new(&config.image_keys())),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use gantry_transport::{IdentityError, Listener, Trust};
 
@@ -63,12 +64,12 @@ impl IdentityKeeper {
         Ok(names)
     }
 
-    /// Drops those of `keys` whose bringers this agent does not trust any more; gives how many.
+    /// Drops those of `keys` whose bringers this agent does not trust any more, or whose certificates have ended; gives how many.
     ///
     /// # Errors
     /// When their file cannot be read or written.
     pub fn keep_image_keys(&self, keys: &ImageKeys) -> Result<usize, ImageKeysError> {
-        keys.keep_trusted(self.listener.identity().trust())
+        keys.keep_trusted(self.listener.identity().trust(), SystemTime::now())
     }
 
     /// Takes a revocation list (DER): durable first, then heeded; connections of those it names are closed.

@@ -1,13 +1,14 @@
 //! This module owns [`ImageKeys`]: the keys that orchestrators brought to this host, by which its policy accepts images if it says so.
 //!
 //! One file of PEM, for policies to name ([`gantry_signing::HOST_KEYS_PATH`]). Before each key stands who brought it, by the certificate
-//! that was shown last: when that is believed no more, the key goes, too. Keys that the host's owner put there stay. Whoever
+//! that was shown last: when that is believed no more, or has ended, the key goes, too. Keys that the host's owner put there stay. Whoever
 //! brings one key after another, as by a new `--root` for each job, loses the oldest of them when there is no room.
 //!
 //! ```text
 //! Operator: orchestrator
 //! Certificate: 5f8f…
 //! Issuer: Gantry CA 12ab34cd
+//! Ends: 2027-11-27T18:43:18Z
 //! -----BEGIN PUBLIC KEY-----
 //! ```
 
@@ -16,10 +17,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use gantry_signing::{KeyError, MAX_KEYS_OF_FILE, VerificationKey};
 use gantry_system::files::write_atomically;
 use gantry_transport::{PeerIdentity, Trust};
+use jiff::Timestamp;
 
 /// What a block of a key ends with (RFC 7468).
 const END: &str = "-----END PUBLIC KEY-----";
@@ -78,6 +81,8 @@ struct Bringer {
     operator: String,
     certificate: String,
     issuer: String,
+    /// When the certificate ends; agents of before did not write it down.
+    ends: Option<Timestamp>,
 }
 
 impl ImageKeys {
@@ -126,14 +131,23 @@ impl ImageKeys {
         Ok(known.is_none())
     }
 
-    /// Drops the keys of those whose certificates `trust` does not believe any more. Gives how many.
+    /// Drops the keys of those whose certificates `trust` does not believe any more, or that have ended by `now`. Gives how many.
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub fn keep_trusted(&self, trust: &Trust) -> Result<usize, ImageKeysError> {
+    pub fn keep_trusted(&self, trust: &Trust, now: SystemTime) -> Result<usize, ImageKeysError> {
         self.keep(|bringer| {
-            !trust.revokes(&bringer.certificate) && trust.names().any(|name| name == bringer.issuer)
+            let is_trusted = trust.names().any(|name| name == bringer.issuer);
+            is_trusted && !trust.revokes(&bringer.certificate) && !bringer.has_ended(now)
         })
+    }
+
+    /// Drops the keys whose bringers' certificates have ended by `now`: renewed ones bring them again. Gives how many.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn drop_ended(&self, now: SystemTime) -> Result<usize, ImageKeysError> {
+        self.keep(|bringer| !bringer.has_ended(now))
     }
 
     /// Drops all that somebody brought. Gives how many.
@@ -202,7 +216,13 @@ impl Bringer {
             operator: line(&peer.name),
             certificate: line(&peer.serial),
             issuer: line(&peer.ca),
+            ends: seconds(peer.not_after),
         }
+    }
+
+    fn has_ended(&self, now: SystemTime) -> bool {
+        self.ends
+            .is_some_and(|ends| seconds(now).is_some_and(|now| now > ends))
     }
 
     fn said_in(block: &str) -> Option<Self> {
@@ -214,6 +234,7 @@ impl Bringer {
             operator: said("Operator:")?,
             certificate: said("Certificate:")?,
             issuer: said("Issuer:")?,
+            ends: said("Ends:").and_then(|time| time.parse().ok()),
         })
     }
 
@@ -222,17 +243,29 @@ impl Bringer {
             operator,
             certificate,
             issuer,
+            ends,
         } = self;
         writeln!(
             text,
             "Operator: {operator}\nCertificate: {certificate}\nIssuer: {issuer}"
         )
         .expect("a text takes whatever is written");
+        if let Some(ends) = ends {
+            writeln!(text, "Ends: {ends}").expect("a text takes whatever is written");
+        }
     }
+}
+
+/// A time as it is written down: to the second.
+fn seconds(time: SystemTime) -> Option<Timestamp> {
+    let time = Timestamp::try_from(time).ok()?;
+    Timestamp::from_second(time.as_second()).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use gantry_signing::{KeyKind, SigningKey};
     use gantry_transport::{Authority, Role};
 
@@ -263,6 +296,7 @@ mod tests {
                 role: Role::Operator,
                 serial: identity.serial().into(),
                 ca: self.authority.name().unwrap(),
+                not_after: identity.not_after(),
             }
         }
 
@@ -308,22 +342,54 @@ mod tests {
         case.keys.add(&of_ann.to_pem(), &ann).unwrap();
         case.keys.add(&of_bob.to_pem(), &bob).unwrap();
         let trust = || case.authority.trust().unwrap();
-        assert_eq!(case.keys.keep_trusted(&trust()).unwrap(), 0);
+        let now = SystemTime::now();
+        assert_eq!(case.keys.keep_trusted(&trust(), now).unwrap(), 0);
         case.authority.revoke(&ann.serial).unwrap();
-        assert_eq!(case.keys.keep_trusted(&trust()).unwrap(), 1);
+        assert_eq!(case.keys.keep_trusted(&trust(), now).unwrap(), 1);
         assert_eq!(case.held(), [of_owner.clone(), of_bob.clone()]);
         // With another certificate it comes again, and stays when the one of before is taken back.
         let again = case.operator("bob");
         case.keys.add(&of_bob.to_pem(), &again).unwrap();
         case.authority.revoke(&bob.serial).unwrap();
-        assert_eq!(case.keys.keep_trusted(&trust()).unwrap(), 0);
+        assert_eq!(case.keys.keep_trusted(&trust(), now).unwrap(), 0);
         // Another CA, which knows nobody of before.
         let other = Authority::open_or_create(&case.folder.path().join("other")).unwrap();
-        assert_eq!(case.keys.keep_trusted(&other.trust().unwrap()).unwrap(), 1);
+        assert_eq!(case.keys.keep_trusted(&other.trust().unwrap(), now).unwrap(), 1);
         assert_eq!(case.held(), std::slice::from_ref(&of_owner));
         case.keys.add(&of_ann.to_pem(), &again).unwrap();
         assert_eq!(case.keys.keep_owners().unwrap(), 1);
         assert_eq!(case.held(), [of_owner]);
+    }
+
+    #[test]
+    fn a_key_goes_when_the_certificate_that_it_was_brought_with_last_has_ended() {
+        let case = Case::new();
+        let (ann, bob) = (case.operator("ann"), case.operator("bob"));
+        let (of_ann, of_bob, of_owner) = (key(), key(), key());
+        let path = case.folder.path().join("image-keys.pem");
+        fs::write(&path, of_owner.to_pem()).unwrap();
+        case.keys.add(&of_ann.to_pem(), &ann).unwrap();
+        case.keys.add(&of_bob.to_pem(), &bob).unwrap();
+        let renewed = PeerIdentity {
+            not_after: bob.not_after + Duration::from_secs(60),
+            ..bob.clone()
+        };
+        case.keys.add(&of_bob.to_pem(), &renewed).unwrap();
+        assert_eq!(case.keys.drop_ended(ann.not_after).unwrap(), 0);
+        let later = bob.not_after + Duration::from_secs(30);
+        let trust = case.authority.trust().unwrap();
+        assert_eq!(case.keys.keep_trusted(&trust, later).unwrap(), 1);
+        assert_eq!(case.held(), [of_owner.clone(), of_bob]);
+        assert_eq!(case.keys.drop_ended(later + Duration::from_secs(60)).unwrap(), 1);
+        assert_eq!(case.held(), std::slice::from_ref(&of_owner));
+        // As agents of before wrote it.
+        case.keys.add(&of_ann.to_pem(), &ann).unwrap();
+        let lines: Vec<_> = case.text().lines().map(str::to_owned).collect();
+        let without = lines.iter().filter(|line| !line.starts_with("Ends: "));
+        let text: String = without.map(|line| format!("{line}\n")).collect();
+        fs::write(&path, text).unwrap();
+        assert_eq!(case.keys.drop_ended(later).unwrap(), 0);
+        assert_eq!(case.held(), [of_owner, of_ann]);
     }
 
     /// As where every job of a CI has a store of its own, and so a key.

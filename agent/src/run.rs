@@ -16,7 +16,6 @@ use crate::enrolment;
 use crate::executor::Executor;
 use crate::host::Host;
 use crate::identity::IdentityKeeper;
-use crate::image_keys::ImageKeys;
 use crate::journal::Journal;
 use crate::server::Server;
 use crate::systemd;
@@ -35,15 +34,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// As [`run`].
 pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let _lock = lock(&config)?;
-    let executor = start_executor(&config)?;
+    let host = host(&config)?;
+    let executor = start_executor(&config, host.clone())?;
     tokio::select! {
-        served = serve(&config, executor.clone(), &stop) => served,
+        served = serve(&config, host, executor.clone(), &stop) => served,
         () = systemd::watchdog(executor) => Ok(()),
     }
 }
 
 /// Serves sessions, after enrolment if that has to come first.
-async fn serve(config: &Config, executor: Executor, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn serve(
+    config: &Config,
+    host: Host,
+    executor: Executor,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let folder = config.identity();
     let identity = if Identity::exists(&folder) {
         let identity = Identity::load(&folder)?;
@@ -68,11 +73,15 @@ async fn serve(config: &Config, executor: Executor, stop: &CancellationToken) ->
     let listener = Arc::new(listener);
     tracing::info!(name, "serving on {}", listener.local_addr());
     systemd::ready(&format!("serving as {name} on {}", listener.local_addr()));
+    let identity = Arc::new(IdentityKeeper::new(&folder, Arc::clone(&listener)));
+    // An agent may have ended between no longer trusting somebody and dropping his keys.
+    if let Err(error) = identity.keep_image_keys(&host.image_keys) {
+        tracing::error!("{error}");
+    }
     let server = Server {
-        host: host(config)?,
+        host,
         executor,
-        identity: Arc::new(IdentityKeeper::new(&folder, Arc::clone(&listener))),
-        image_keys: Arc::new(ImageKeys::new(&config.image_keys())),
+        identity,
     };
     server.serve(listener, stop.clone()).await;
     Ok(())
@@ -97,8 +106,7 @@ fn lock(config: &Config) -> anyhow::Result<FileLock> {
     }
 }
 
-fn start_executor(config: &Config) -> anyhow::Result<Executor> {
-    let host = host(config)?;
+fn start_executor(config: &Config, host: Host) -> anyhow::Result<Executor> {
     let path = config.journal();
     let (journal, damage) = Journal::open(&path)?;
     for damage in damage {

@@ -339,7 +339,7 @@ async fn what_the_hosts_own_policy_does_not_accept_is_not_even_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_an_orchestrator_brings_counts_as_long_as_its_certificate() {
-    let bed = Bed::enrolled().await;
+    let mut bed = Bed::enrolled().await;
     let (images, layers) = image();
     let image = in_store(&images, &layers);
     let keys = bed.config.image_keys();
@@ -404,6 +404,37 @@ async fn a_key_that_an_orchestrator_brings_counts_as_long_as_its_certificate() {
     .await;
     assert_eq!(ask(&second, key(&own)).await.0, Reply::Done);
     assert_eq!(ask(&second, shown()).await.0, Reply::Done);
+
+    // Keys that cannot be dropped are no success, and whoever brought them is not trusted all the same.
+    let brought = fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, brought.replacen("\nM", "\n!", 1)).unwrap();
+    let crl = bed.authority.revoke(boss.serial()).unwrap();
+    let third = bed.connect(Role::Operator).await;
+    let revoked = || Request::Revocations { crl: crl.clone() };
+    refused(
+        &third,
+        revoked(),
+        RefusalKind::Internal,
+        "by whose keys it accepts images was not",
+    )
+    .await;
+    assert!(bed.try_dial(&boss).await.is_none());
+    fs::write(&keys, &brought).unwrap();
+    assert_eq!(ask(&third, revoked()).await.0, Reply::Done);
+    assert!(!keys.exists());
+    // As an agent leaves them that was killed in between.
+    fs::write(&keys, &brought).unwrap();
+    bed.restart().await;
+    assert!(!keys.exists());
+    // Without anything being asked for, they end with their certificates.
+    let third = bed.connect(Role::Operator).await;
+    assert_eq!(ask(&third, key(&own)).await.0, Reply::Done);
+    assert_eq!(ask(&third, shown()).await.0, Reply::Done);
+    let brought = fs::read_to_string(&keys).unwrap();
+    let line = brought.lines().find(|line| line.starts_with("Ends: ")).unwrap();
+    fs::write(&keys, brought.replace(line, "Ends: 2020-01-01T00:00:00Z")).unwrap();
+    refused(&third, shown(), RefusalKind::Untrusted, "no image is accepted").await;
+    assert!(!keys.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The executor's task: takes commands and ends of steps, one at a time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use gantry_model::{JoinPass, Step, StepAction, StepId, StepOutcome};
 use gantry_protocol::{Refusal, RefusalKind};
@@ -49,7 +50,7 @@ struct Running {
 impl Task {
     pub(super) fn new(host: Host, journal: Journal, commands: mpsc::Receiver<Command>) -> Self {
         Self {
-            trust: ImageTrust::new(host.policy_file.clone()),
+            trust: ImageTrust::new(host.policy_file.clone(), Arc::clone(&host.image_keys)),
             host,
             journal,
             commands,

@@ -9,12 +9,15 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use gantry_model::{Digest, ImageEvidence, Step, StepAction};
 use gantry_signing::{Accepted, Policy, PolicyError, Rejection};
 use gantry_store::Store;
 
 use self::signed_layers::SignedLayers;
+use crate::image_keys::{ImageKeys, ImageKeysError};
 
 /// Images whose evidence is kept: those of an apply and of what others do meanwhile. The oldest goes first.
 const MAX_SHOWN: usize = 8;
@@ -25,6 +28,9 @@ pub(crate) enum TrustError {
     /// There is no policy to go by.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A key that counts no longer could not be dropped.
+    #[error(transparent)]
+    Keys(#[from] ImageKeysError),
     /// The policy refuses it.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -87,13 +93,16 @@ pub(crate) enum TrustError {
 #[derive(Debug)]
 pub(crate) struct ImageTrust {
     policy: PathBuf,
+    keys: Arc<ImageKeys>,
     shown: VecDeque<(Digest, ImageEvidence)>,
 }
 
 impl ImageTrust {
-    pub(crate) fn new(policy: PathBuf) -> Self {
+    /// By the policy in the file `policy`, and the `keys` that orchestrators brought for it to name.
+    pub(crate) fn new(policy: PathBuf, keys: Arc<ImageKeys>) -> Self {
         Self {
             policy,
+            keys,
             shown: VecDeque::new(),
         }
     }
@@ -104,7 +113,7 @@ impl ImageTrust {
     /// Why it is refused.
     pub(crate) fn show(&mut self, evidence: ImageEvidence) -> Result<(), TrustError> {
         let image = evidence.image();
-        let policy = Policy::read(&self.policy)?;
+        let policy = self.policy()?;
         if policy.check(&evidence)? == Accepted::Signed {
             SignedLayers::of(&evidence, &policy)?.are_said()?;
         }
@@ -125,7 +134,7 @@ impl ImageTrust {
             StepAction::Stage { image, .. } | StepAction::AssembleRootfs { image, .. } => *image,
             _ => return Ok(()),
         };
-        let policy = Policy::read(&self.policy)?;
+        let policy = self.policy()?;
         if policy.accepts_anything() {
             return Ok(());
         }
@@ -145,5 +154,23 @@ impl ImageTrust {
             StepAction::AssembleRootfs { layers, .. } => signed.check_named(layers, store),
             _ => Ok(()),
         }
+    }
+
+    /// What holds now: a certificate may have ended since the agent was asked last, and with it what it brought.
+    fn policy(&self) -> Result<Policy, TrustError> {
+        let dropped = self.keys.drop_ended(SystemTime::now());
+        let policy = Policy::read(&self.policy)?;
+        match dropped {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(
+                "dropped {count} keys for images that were brought with certificates which have ended"
+            ),
+            // A damaged file no policy that names it could be read with; to others none of it is anything.
+            Err(error) if policy.accepts_anything() || matches!(error, ImageKeysError::Damaged { .. }) => {
+                tracing::error!("{error}");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(policy)
     }
 }

@@ -60,7 +60,8 @@ impl Case {
             public.display()
         );
         fs::write(&policy, text).unwrap();
-        let trust = ImageTrust::new(policy);
+        let keys = Arc::new(ImageKeys::new(&folder.path().join("image-keys.pem")));
+        let trust = ImageTrust::new(policy, keys);
         Self { folder, key, trust }
     }
 

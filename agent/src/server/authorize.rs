@@ -96,6 +96,7 @@ mod tests {
                 role,
                 serial: "01".into(),
                 ca: "CA".into(),
+                not_after: std::time::SystemTime::UNIX_EPOCH,
             };
             authorize(&peer, request).is_ok()
         };

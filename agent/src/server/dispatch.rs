@@ -181,8 +181,7 @@ impl Server {
             message: error.to_string(),
         })?;
         tracing::info!(peer = %connection.peer(), "trusts {names} from now on");
-        self.drop_image_keys();
-        Ok(Reply::Done)
+        self.drop_image_keys()
     }
 
     async fn revocations(&self, crl: &[u8], connection: &Connection) -> Result<Reply, Refusal> {
@@ -191,13 +190,12 @@ impl Server {
             message: error.to_string(),
         })?;
         tracing::info!(peer = %connection.peer(), "took a new revocation list");
-        self.drop_image_keys();
-        Ok(Reply::Done)
+        self.drop_image_keys()
     }
 
     fn image_key(&self, key: &str, connection: &Connection) -> Result<Reply, Refusal> {
         let peer = connection.peer();
-        let is_new = self.image_keys.add(key, peer).map_err(|error| Refusal {
+        let is_new = self.host.image_keys.add(key, peer).map_err(|error| Refusal {
             kind: match error {
                 ImageKeysError::NoKey(_) => RefusalKind::Invalid,
                 // Of images nothing is said by it.
@@ -211,14 +209,23 @@ impl Server {
         Ok(Reply::Done)
     }
 
-    /// Drops the image keys of those who are not trusted any more. Whom the host trusts has been changed already: that it did not
-    /// work is for the log.
-    fn drop_image_keys(&self) {
-        match self.identity.keep_image_keys(&self.image_keys) {
+    /// Drops the image keys of those who are not trusted any more. Whom the host trusts has been changed already; asked for again, it
+    /// is tried again, and so it is when the agent starts.
+    fn drop_image_keys(&self) -> Result<Reply, Refusal> {
+        match self.identity.keep_image_keys(&self.host.image_keys) {
             Ok(0) => {}
             Ok(count) => tracing::info!("dropped {count} keys for images of who is not trusted any more"),
-            Err(error) => tracing::error!("{error}"),
+            Err(error) => {
+                tracing::error!("{error}");
+                return Err(Refusal {
+                    kind: RefusalKind::Internal,
+                    message: format!(
+                        "whom it trusts was changed, by whose keys it accepts images was not: {error}"
+                    ),
+                });
+            }
         }
+        Ok(Reply::Done)
     }
 }
 

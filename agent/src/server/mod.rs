@@ -24,7 +24,6 @@ use tokio_util::task::TaskTracker;
 use crate::executor::Executor;
 use crate::host::Host;
 use crate::identity::IdentityKeeper;
-use crate::image_keys::ImageKeys;
 
 /// How long a peer may take from opening a stream to having sent its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -40,8 +39,6 @@ pub struct Server {
     pub executor: Executor,
     /// Who the agent is.
     pub identity: Arc<IdentityKeeper>,
-    /// By which keys it accepts images, if its policy says so.
-    pub image_keys: Arc<ImageKeys>,
 }
 
 impl Server {

@@ -34,6 +34,8 @@ pub struct PeerIdentity {
     pub serial: String,
     /// Name of the CA that signed it.
     pub ca: String,
+    /// When it ends.
+    pub not_after: SystemTime,
 }
 
 impl fmt::Display for PeerIdentity {

@@ -78,6 +78,7 @@ fn check_chain(
         role: facts.role,
         serial: facts.serial,
         ca: facts.ca,
+        not_after: facts.not_after,
     };
     let who = peer.to_string();
     let unusable = |error: webpki::Error| CertificateProblem::Unusable {
