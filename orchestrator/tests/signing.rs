@@ -530,7 +530,7 @@ fn that_an_image_is_signed_is_seen_and_where_signatures_are_lost_is_said() {
     ]);
     assert_eq!(list(&desk), serde_json::json!(["hub.example/demo"]));
     let table = desk.ok(&["images"]);
-    assert!(table.contains("SIGNED") && table.contains("yes"), "{table}");
+    assert!(table.contains("SIGNED") && table.contains("others"), "{table}");
     let said = desk.ok(&["inspect", "--no-unpack", "demo:v1"]);
     assert!(said.contains("Signed as  hub.example/demo"), "{said}");
     assert_eq!(
@@ -544,6 +544,58 @@ fn that_an_image_is_signed_is_seen_and_where_signatures_are_lost_is_said() {
         lossy.status.success() && said.contains("saved without its signatures"),
         "{said}"
     );
+}
+
+/// Whoever may write to a repository may sign what lies there: that somebody did is no reason to believe it.
+#[test]
+fn whose_signature_it_is_counts_for_the_list_and_for_verify() {
+    let desk = desk();
+    let signed = |name: &str| {
+        let images = desk.json(&["images", "-o", "json"]);
+        let mut images = images.as_array().unwrap().iter();
+        let tag = name.rsplit_once(':').unwrap().1;
+        images.find(|one| one["tag"] == tag).unwrap()["signed"].clone()
+    };
+    assert_eq!(signed("demo:v1"), Value::Null);
+    let said = desk.fails(6, &["verify", "demo:v1"]);
+    assert!(said.contains("nobody's signature counts for demo:v1"), "{said}");
+
+    desk.ok(&["sign", "--key", "gantry.key", "demo:v1"]);
+    assert_eq!(signed("demo:v1"), "others");
+    desk.fails(6, &["verify", "demo:v1"]);
+    // By a key that the policy names, for this name.
+    let policy = |scope: &str| {
+        let key = desk.path("gantry.pub").display().to_string();
+        desk.file(
+            "policy.json",
+            format!(
+                r#"{{"default": [{{"type": "insecureAcceptAnything"}}], "transports": {{"docker": {{
+                    "{scope}": [{{"type": "sigstoreSigned", "keyPath": "{key}"}}]}}}}}}"#
+            ),
+        );
+        key
+    };
+    policy("tools");
+    assert_eq!(signed("demo:v1"), "others");
+    let key = policy("demo");
+    assert_eq!(signed("demo:v1"), "yes");
+    let table = desk.ok(&["verify", "demo:v1"]);
+    assert!(table.contains(&key), "{table}");
+    policy("tools");
+
+    // By the own one, as what the image is called.
+    desk.ok(&["sign", "demo:v1"]);
+    assert_eq!(signed("demo:v1"), "yes");
+    assert!(desk.ok(&["images"]).contains(" yes"));
+    let table = desk.ok(&["verify", "demo:v1"]);
+    assert!(
+        table.contains("the own one") && !table.contains("gantry.pub"),
+        "{table}"
+    );
+    // Of a policy that cannot be read nothing is believed.
+    desk.file("policy.json", "{");
+    assert_eq!(signed("demo:v1"), "others");
+    desk.fails(2, &["verify", "demo:v1"]);
 }
 
 #[test]

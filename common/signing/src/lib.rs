@@ -15,6 +15,7 @@ mod verification_key;
 pub use error::KeyError;
 pub use policy::{
     Accepted, DEFAULT_POLICY_PATH, HOST_KEYS_PATH, MAX_POLICY_LEN, Policy, PolicyError, Rejection,
+    is_signed_as,
 };
 pub use signing_key::{KeyKind, SigningKey};
 pub use verification_key::{NotVerified, VerificationKey};

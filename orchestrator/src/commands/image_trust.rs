@@ -2,20 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
 use gantry_model::{Digest, ExitCode, ImageEvidence, ImageReference, ImageSignature, SignedPayload};
 use gantry_protocol::RefusalKind;
-use gantry_signing::Policy;
+use gantry_signing::{Policy, VerificationKey, is_signed_as};
 use gantry_store::{Guard, Store, StoreError};
 
 use crate::execute::brings_image;
+use crate::exit::failure;
 use crate::plan::Plan;
 use crate::plan::preflight::{Check, Finding};
 use crate::session::{AgentSession as _, SessionError, Sessions};
 use crate::state::State;
 
+/// What people know the own key by.
+pub(super) const OWN_KEY: &str = "the own one";
 /// Hosts that are asked at the same time.
 const PARALLEL_HOSTS: usize = 64;
 
@@ -60,6 +63,81 @@ pub(super) fn signed_as(
             .extend(signatures.filter_map(|one| Some(SignedPayload::parse(&one.payload).ok()?.identity)));
     }
     Ok(identities.into_iter().collect())
+}
+
+/// The keys that count here: the own one, and those that the policy of this machine names.
+pub(super) struct KnownKeys {
+    own: Option<VerificationKey>,
+    policy: Policy,
+}
+
+/// By whom an image is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Signed {
+    /// By the own key or one that the policy names for it, as what it is called.
+    Yes,
+    /// There are signatures, but none of these.
+    Others,
+}
+
+impl KnownKeys {
+    /// The own key of `state`, and the policy file at `policy`.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub(super) fn read(policy: &Path, state: &State) -> anyhow::Result<Self> {
+        let own = state.image_key()?.map(|key| key.verification_key());
+        let policy = Policy::read_for_store(policy).map_err(|error| failure(ExitCode::Input, error))?;
+        Ok(Self { own, policy })
+    }
+
+    /// The keys that count for images called `name`, each with what people know it by.
+    pub(super) fn for_image(&self, name: &ImageReference) -> Vec<(String, VerificationKey)> {
+        let own = self.own.iter().map(|key| (OWN_KEY.to_owned(), key.clone()));
+        own.chain(self.policy.keys_for(name)).collect()
+    }
+
+    /// Whether a signature over `image`, which is called `name`, is by one of them, and as what it is called.
+    pub(super) fn fits(&self, name: &ImageReference, image: &Digest, signature: &ImageSignature) -> bool {
+        let own = self
+            .own
+            .as_ref()
+            .and_then(|own| own.verify(image, signature).ok());
+        own.is_some_and(|payload| is_signed_as(name, &payload.identity))
+            || self.policy.asks_for(name, image, signature)
+    }
+
+    /// By whom the image `name` is signed, itself or in an index with it; none where nobody did.
+    pub(super) fn signed(
+        &self,
+        store: &Store,
+        name: &ImageReference,
+        image: &Digest,
+    ) -> Result<Option<Signed>, StoreError> {
+        let subjects = std::iter::once(*image).chain(store.indexes_with(image, Some(name))?);
+        let mut signed = None;
+        for subject in subjects {
+            for signature in store.signatures(&subject)? {
+                if self.fits(name, &subject, &signature) {
+                    return Ok(Some(Signed::Yes));
+                }
+                signed = Some(Signed::Others);
+            }
+        }
+        Ok(signed)
+    }
+}
+
+impl Signed {
+    /// The word that tables have for it.
+    pub(super) const fn word(signed: Option<Self>) -> &'static str {
+        match signed {
+            Some(Self::Yes) => "yes",
+            Some(Self::Others) => "others",
+            None => "-",
+        }
+    }
 }
 
 /// Says which signatures over the image `name` are damaged: they count as not being there.

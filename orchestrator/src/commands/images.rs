@@ -1,12 +1,13 @@
 //! `gantry images`.
 
-use gantry_model::ExitCode;
+use gantry_model::{Digest, ExitCode, ImageReference};
 use gantry_store::{Image, Store, StoreError};
 use serde_json::json;
 
-use super::image_trust;
+use super::image_trust::{self, KnownKeys, Signed};
 use crate::context::Context;
 use crate::output::{self, OutputFormat, Table, bytes};
+use crate::state::State;
 
 /// Flags of `gantry images`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,8 @@ Examples:
   gantry rmi $(gantry images -q)                       every image of the store
 
 An image that has nothing for this machine's platform is listed by its index, with the platforms that it has.
-SIGNED says that there are signatures, not that they hold: `gantry verify --key FILE IMAGE` does.")]
+SIGNED: yes is by the own key, or by one that this machine's signature policy names for the image; others is by other keys,
+or under another name; - is by nobody. `gantry verify IMAGE` shows the signatures that count, with --key those by another key.")]
 pub struct Args {
     /// Only images of this repository, or of this name
     #[arg(value_name = "NAME")]
@@ -70,6 +72,13 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         "SIZE",
         "SIGNED",
     ]);
+    // What is wrong with the own key or the policy is said by the commands that need them.
+    let keys = KnownKeys::read(context.signature_policy(), &State::new(context.root()));
+    let keys = keys.inspect_err(|error| anstream::eprintln!("warning: no signature counts here: {error:#}"));
+    let signed = |name: &ImageReference, image: &Digest, signed_as: &[String]| match &keys {
+        Ok(keys) => keys.signed(&store, name, image).map_err(super::store_error),
+        Err(_) => Ok((!signed_as.is_empty()).then_some(Signed::Others)),
+    };
     let mut list = Vec::new();
     let mut damaged = false;
     for (name, image) in images {
@@ -78,6 +87,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             Ok(image) => {
                 let signed_as = image_trust::signed_as(&store, Some(&name), &image.manifest_digest);
                 let signed_as = signed_as.map_err(super::store_error)?;
+                let signed = signed(&name, &image.manifest_digest, &signed_as)?;
                 table.row([
                     repository.clone(),
                     tag.clone(),
@@ -89,7 +99,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     platform(&image),
                     created(&image),
                     bytes(image.size()),
-                    if signed_as.is_empty() { "-" } else { "yes" }.to_owned(),
+                    Signed::word(signed).to_owned(),
                 ]);
                 list.push(json!({
                     "repository": repository,
@@ -98,6 +108,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     "platform": platform(&image),
                     "created": image.config.created,
                     "size": image.size(),
+                    "signed": signed,
                     "signedAs": signed_as,
                     "layers": image.layers.iter().map(|layer| layer.digest).collect::<Vec<_>>(),
                 }));
@@ -106,6 +117,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 let digest = store.target(&name).map_err(super::store_error)?.digest;
                 let signed_as = image_trust::signed_as(&store, Some(&name), &digest);
                 let signed_as = signed_as.map_err(super::store_error)?;
+                let signed = signed(&name, &digest, &signed_as)?;
                 let platforms = if has.is_empty() {
                     "-".to_owned()
                 } else {
@@ -122,13 +134,14 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     platforms,
                     "-".into(),
                     "-".into(),
-                    if signed_as.is_empty() { "-" } else { "yes" }.to_owned(),
+                    Signed::word(signed).to_owned(),
                 ]);
                 list.push(json!({
                     "repository": repository,
                     "tag": tag,
                     "digest": digest,
                     "platforms": has,
+                    "signed": signed,
                     "signedAs": signed_as,
                 }));
             }

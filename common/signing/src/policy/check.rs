@@ -82,6 +82,38 @@ impl Policy {
         keys.any(|keys| keys.iter().any(|key| key.verify(image, signature).is_ok()))
     }
 
+    /// Whether a signature over `image` is one that this policy asks for where `image` is called `name`: by one of those keys, and as what
+    /// they have to sign it.
+    #[must_use]
+    pub fn asks_for(&self, name: &ImageReference, image: &Digest, signature: &ImageSignature) -> bool {
+        self.signers(name).any(|by| {
+            let mut payloads = by.keys.iter().filter_map(|key| key.verify(image, signature).ok());
+            payloads.any(|payload| by.identity.fits(name.name(), &payload.identity))
+        })
+    }
+
+    /// The keys by which images called `name` have to be signed, each with what people know it by: its file, or its fingerprint.
+    #[must_use]
+    pub fn keys_for(&self, name: &ImageReference) -> Vec<(String, VerificationKey)> {
+        let known_by = |by: &SignedBy, key: &VerificationKey| match by.keys.len() {
+            1 => by.key_name.clone(),
+            _ => format!("with the fingerprint {}", key.fingerprint()),
+        };
+        let keys = self
+            .signers(name)
+            .flat_map(|by| by.keys.iter().map(move |key| (known_by(by, key), key.clone())));
+        keys.collect()
+    }
+
+    fn signers(&self, name: &ImageReference) -> impl Iterator<Item = &SignedBy> {
+        self.requirements(name)
+            .iter()
+            .filter_map(|requirement| match requirement {
+                Requirement::Signed(by) => Some(by),
+                Requirement::AcceptAnything | Requirement::Reject => None,
+            })
+    }
+
     /// How the layers of an image that is accepted may travel where its manifest does not say so: what signatures say of that, by as
     /// many keys as are asked for. See [`SignedPayload::layers`](gantry_model::SignedPayload::layers).
     #[must_use]
@@ -98,6 +130,12 @@ impl Policy {
         }
         layers
     }
+}
+
+/// Whether `signed` is what an image called `name` has to be signed as where a policy does not say it: the same repository.
+#[must_use]
+pub fn is_signed_as(name: &ImageReference, signed: &str) -> bool {
+    Identity::Match.fits(name.name(), signed)
 }
 
 /// What a signature may be over: the image, and the index that names it.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use gantry_model::ImageReference;
 
-pub use check::{Accepted, Rejection};
+pub use check::{Accepted, Rejection, is_signed_as};
 pub use error::PolicyError;
 
 use crate::VerificationKey;
