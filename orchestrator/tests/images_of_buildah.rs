@@ -297,7 +297,10 @@ fn a_short_name_that_leads_nowhere_is_told_where_sealer_looked() {
     let (desk, registry) = (Desk::new(), Registry::new());
     desk.file(
         "registries.conf",
-        format!("unqualified-search-registries = [\"{}\"]\n", registry.name),
+        format!(
+            "unqualified-search-registries = [\"{0}\"]\n[[registry]]\nlocation = \"{0}\"\ninsecure = true\n",
+            registry.name
+        ),
     );
     let pull = |words: &[&str]| {
         let words = [&["pull", "--insecure"], words].concat();

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gantry_model::ImageReference;
 use reqwest::Url;
 
 use crate::connections::{Connections, cause};
@@ -21,7 +22,8 @@ use crate::{
 pub struct Settings {
     /// Where configuration lies.
     pub places: Places,
-    /// Accept any certificate, and plain HTTP where TLS is not spoken, from the registries that names name.
+    /// Accept any certificate, and plain HTTP where TLS is not spoken, from the registries that names say: from no mirror, and from
+    /// none that `registries.conf` puts before a short name or in the place of another.
     pub insecure: bool,
     /// The registries of which alone that is accepted, besides those of `registries.conf`.
     pub insecure_registries: BTreeSet<Registry>,
@@ -113,23 +115,29 @@ impl RegistryClient {
         (self.inner.events)(event);
     }
 
-    /// Where to ask for a repository, mirrors first.
+    /// Where to ask for a repository, mirrors first. `said` is the registry that the name says which was given; a short one says none.
     pub(crate) fn endpoints(
         &self,
         repository: &Repository,
         by_digest: bool,
+        said: Option<&Registry>,
     ) -> Result<Vec<Endpoint>, RegistryError> {
         let mut endpoints = self.conf().endpoints(repository, by_digest)?;
         for endpoint in &mut endpoints {
-            let named = &self.settings().insecure_registries;
-            endpoint.insecure |= self.settings().insecure || named.contains(endpoint.repository.registry());
+            let registry = endpoint.repository.registry();
+            endpoint.insecure |= self.settings().insecure_registries.contains(registry)
+                || self.settings().insecure && said == Some(registry);
         }
         Ok(endpoints)
     }
 
-    /// Where to send what goes into a repository.
-    pub(crate) fn destination(&self, repository: &Repository) -> Result<Endpoint, RegistryError> {
-        let endpoints = self.endpoints(repository, false)?;
+    /// Where to send what goes into a repository, mirrors never; `said` as in [`Self::endpoints`].
+    pub(crate) fn destination(
+        &self,
+        repository: &Repository,
+        said: Option<&Registry>,
+    ) -> Result<Endpoint, RegistryError> {
+        let endpoints = self.endpoints(repository, false, said)?;
         Ok(endpoints
             .into_iter()
             .next_back()
@@ -202,6 +210,11 @@ impl RegistryClient {
     fn origins(&self) -> std::sync::MutexGuard<'_, HashMap<String, Url>> {
         self.inner.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The registry that `name` says, of which `repository` is part.
+pub(crate) fn said_in<'r>(name: &ImageReference, repository: &'r Repository) -> Option<&'r Registry> {
+    name.domain().is_some().then(|| repository.registry())
 }
 
 /// By what name it is known whether a registry answers that may be insecure: apart from requests, which find their way here

@@ -19,7 +19,9 @@ impl RegistryClient {
             RegistryError::Credentials("there is no name and password to log in with".to_owned())
         })?;
         let endpoint = Endpoint {
-            insecure: self.destination(&namespace.repository())?.insecure,
+            insecure: self
+                .destination(&namespace.repository(), Some(namespace.registry()))?
+                .insecure,
             repository: Repository::new(namespace.registry().clone(), "-"),
             mirror: false,
         };

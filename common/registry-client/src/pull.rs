@@ -13,7 +13,7 @@ use gantry_store::{Descriptor, LoadEvent, LoadedImage, Platform, Store, StoreErr
 
 pub use self::find::FoundImage;
 pub(crate) use self::manifest::RemoteManifest;
-use crate::client::RegistryClient;
+use crate::client::{RegistryClient, said_in};
 use crate::limits::{MAX_INDEX_ENTRIES, PARALLEL_BLOBS};
 use crate::transfer::Event;
 use crate::{Endpoint, RegistryError, RemoteImage};
@@ -88,7 +88,9 @@ impl RegistryClient {
         let mut first = None;
         for full in self.conf().full_names(name)? {
             let wanted = RemoteImage::of(&full).map_err(RegistryError::Name)?;
-            let mut endpoints = VecDeque::from(self.endpoints(&wanted.repository, wanted.digest.is_some())?);
+            let (repository, by_digest) = (&wanted.repository, wanted.digest.is_some());
+            let said = said_in(name, repository);
+            let mut endpoints = VecDeque::from(self.endpoints(repository, by_digest, said)?);
             let (mut silent, mut once_more) = (Vec::new(), false);
             while let Some(endpoint) = endpoints.pop_front() {
                 if once_more {

@@ -7,7 +7,7 @@ use gantry_store::{Descriptor, ImageContents, Platform, Store};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 
-use crate::client::RegistryClient;
+use crate::client::{RegistryClient, said_in};
 use crate::limits::{COMMIT_PATIENCE, PARALLEL_BLOBS};
 use crate::requests::{Ask, Payload};
 use crate::token::Scope;
@@ -50,7 +50,7 @@ impl RegistryClient {
         let _nothing_vanishes = store.share()?;
         let full = self.conf().full_names(destination)?;
         let wanted = RemoteImage::of(&full[0]).map_err(RegistryError::Name)?;
-        let endpoint = self.destination(&wanted.repository)?;
+        let endpoint = self.destination(&wanted.repository, said_in(destination, &wanted.repository))?;
         let contents = store.contents(name, options.platform.as_ref())?;
         let (top, _) = contents.manifests.last().expect("an image has a manifest");
         let digest = top.digest;

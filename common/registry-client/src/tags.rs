@@ -5,12 +5,12 @@ use reqwest::Method;
 use reqwest::header::LINK;
 use serde::Deserialize;
 
-use crate::client::RegistryClient;
+use crate::client::{RegistryClient, said_in};
 use crate::connections::same_origin;
 use crate::limits::{MAX_TAGS, MAX_TAGS_PAGE_LEN};
 use crate::printable::printable;
 use crate::requests::{Ask, read_bounded};
-use crate::{RegistryError, Repository};
+use crate::{Registry, RegistryError, Repository};
 
 /// Tags asked for at a time.
 const PAGE: usize = 1000;
@@ -29,7 +29,7 @@ impl RegistryClient {
         let mut last = None;
         for full in self.conf().full_names(name)? {
             let repository = Repository::of(&full).map_err(RegistryError::Name)?;
-            match self.tags_of(&repository).await {
+            match self.tags_of(&repository, said_in(name, &repository)).await {
                 Ok(tags) => return Ok((repository.to_string(), tags)),
                 Err(error) => last = Some(error),
             }
@@ -37,8 +37,12 @@ impl RegistryClient {
         Err(last.expect("a name stands for one repository at least"))
     }
 
-    async fn tags_of(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
-        let endpoint = self.destination(repository)?;
+    async fn tags_of(
+        &self,
+        repository: &Repository,
+        said: Option<&Registry>,
+    ) -> Result<Vec<String>, RegistryError> {
+        let endpoint = self.destination(repository, said)?;
         let (what, registry) = (format!("repository {repository}"), repository.registry().name());
         let mut tags = Vec::new();
         let mut url = self.url(&endpoint, &format!("tags/list?n={PAGE}")).await?;

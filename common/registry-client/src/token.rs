@@ -15,7 +15,7 @@ use crate::client::RegistryClient;
 use crate::limits::MAX_TOKEN_LEN;
 use crate::printable::printable;
 use crate::requests::read_bounded;
-use crate::{Challenge, Credentials, Endpoint, RegistryError, credentials};
+use crate::{Challenge, Credentials, Endpoint, Registry, RegistryError, Repository, credentials};
 
 /// How long a token holds that does not say (distribution's specification).
 const DEFAULT_LIFE: Duration = Duration::from_mins(1);
@@ -147,6 +147,21 @@ impl RegistryClient {
         credentials::look_up(&self.settings().places, &endpoint.repository).await
     }
 
+    /// Whether a token server may be insecure: one of a registry that may, if it is the same host, and one of which
+    /// `registries.conf` or the command line says so. Any other is whatever the registry says, which nobody has proved to be it.
+    async fn is_insecure_realm(&self, endpoint: &Endpoint, realm: &Url) -> Result<bool, RegistryError> {
+        if endpoint.insecure && self.origin(endpoint).await?.host_str() == realm.host_str() {
+            return Ok(true);
+        }
+        let Ok(server) = Registry::parse(&host_and_port(realm)) else {
+            return Ok(false);
+        };
+        let somewhere = Repository::new(server, "any/repository");
+        Ok(self
+            .destination(&somewhere, None)
+            .is_ok_and(|server| server.insecure))
+    }
+
     async fn fetch_token(
         &self,
         endpoint: &Endpoint,
@@ -160,12 +175,20 @@ impl RegistryClient {
             .parse()
             .map_err(|_| malformed(endpoint, &format!("its token server {realm:?} is no address")))?;
         // Credentials go to the server that the registry names; never by a way that others can read, unless said.
-        if url.scheme() != "https" && !(url.scheme() == "http" && endpoint.insecure) {
-            let reason =
-                format!("its token server {realm:?} is not reached over TLS, so no password is sent there");
+        let insecure = self.is_insecure_realm(endpoint, &url).await?;
+        if url.scheme() != "https" && !(url.scheme() == "http" && insecure) {
+            let how = if endpoint.insecure {
+                let server = host_and_port(&url);
+                format!("; where that is meant, say `insecure = true` for {server} in registries.conf")
+            } else {
+                String::new()
+            };
+            let reason = format!(
+                "its token server {realm:?} is not reached over TLS, so no password is sent there{how}"
+            );
             return Err(malformed(endpoint, &reason));
         }
-        let client = self.connections().client(&url, endpoint.insecure)?;
+        let client = self.connections().client(&url, insecure)?;
         let mut fields: Vec<(&str, String)> = Vec::new();
         if let Some(service) = challenge.get("service") {
             fields.push(("service", service.to_owned()));
@@ -258,6 +281,13 @@ pub(crate) fn refused(registry: &str, user: Option<String>, reason: String) -> R
             reason,
         },
     }
+}
+
+/// `HOST` or `HOST:PORT`, as registries are called.
+fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn basic(user: &str, secret: &str) -> Result<HeaderValue, RegistryError> {

@@ -553,7 +553,8 @@ async fn a_mirror_that_cannot_help_is_passed_over() {
     let other = Desk::new();
     let conf = |mirror: &str| {
         format!(
-            "[[registry]]\nprefix = \"hub.corp\"\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\n",
+            "[[registry]]\nprefix = \"hub.corp\"\nlocation = \"{}\"\ninsecure = true\n\
+             [[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true\n",
             registry.host
         )
     };
@@ -580,7 +581,8 @@ async fn a_mirror_that_does_not_answer_is_not_waited_for() {
     let (registry, _, image) = with_image(1000).await;
     let conf = |location: &str, mirror: &str| {
         format!(
-            "[[registry]]\nprefix = \"hub.corp\"\nlocation = \"{location}\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\n"
+            "[[registry]]\nprefix = \"hub.corp\"\nlocation = \"{location}\"\ninsecure = true\n\
+             [[registry.mirror]]\nlocation = \"{mirror}\"\ninsecure = true\n"
         )
     };
     let wanted = image.replace(&registry.host, "hub.corp");
@@ -683,6 +685,74 @@ async fn a_token_is_fetched_once_for_what_is_done() {
         seen.path
             .contains("scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Ateam%2Fa%3Apull")
     }));
+}
+
+/// Mirrors, search registries and what stands for another registry are named by `registries.conf`, which says of each itself whether it
+/// is insecure.
+#[tokio::test]
+async fn insecure_is_said_of_the_registry_in_the_name_alone() {
+    let (registry, _, image) = with_image(1000).await;
+    let host = &registry.host;
+    let short = image.replace(&format!("{host}/"), "");
+    let corp = image.replace(host, "hub.corp");
+    let pull = async |conf: &str, name: &str| {
+        let other = Desk::new();
+        other.write("registries.conf", conf);
+        pull(&other, name).await.map(drop)
+    };
+    let search = format!("unqualified-search-registries = [\"{host}\"]\n");
+    let moved = format!("[[registry]]\nprefix = \"hub.corp\"\nlocation = \"{host}\"\n");
+    registry.seen();
+    for (conf, name) in [(&search, &short), (&moved, &corp)] {
+        let error = pull(conf, name).await.unwrap_err().to_string();
+        assert!(error.contains(host), "{error}");
+        assert!(registry.seen().is_empty(), "{name}: {error}");
+    }
+    // A mirror is passed over, and the registry itself asked.
+    let mirror = FakeRegistry::start().await;
+    let mirrored = format!(
+        "[[registry]]\nlocation = \"{host}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
+        mirror.host
+    );
+    pull(&mirrored, &image).await.unwrap();
+    assert!(mirror.seen().is_empty());
+
+    let said = format!("{search}[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
+    pull(&said, &short).await.unwrap();
+    pull(&format!("{moved}insecure = true\n"), &corp).await.unwrap();
+}
+
+/// The attack: whoever answers in the place of an insecure registry names a server of his own, and is sent the password.
+#[tokio::test]
+async fn no_password_goes_to_an_insecure_token_server_elsewhere() {
+    let (registry, _, image) = with_image(1000).await;
+    let server = FakeRegistry::start().await;
+    let (_, port) = server.host.rsplit_once(':').unwrap();
+    let elsewhere = format!("localhost:{port}");
+    registry.want_token_of(format!("http://{elsewhere}/token"));
+    let other = Desk::new();
+    let login = r#"{"auths": {"HOST": {"auth": "b3BzOmdlaGVpbQ=="}}}"#;
+    other.write("auth.json", &login.replace("HOST", &registry.host));
+    let error = pull(&other, &image).await.unwrap_err().to_string();
+    assert!(
+        error.contains("no password is sent there")
+            && error.contains(&format!("for {elsewhere} in registries.conf")),
+        "{error}"
+    );
+    assert!(server.seen().is_empty());
+
+    // The same host is the one that was named.
+    registry.want_token_of(format!("http://{}/token", server.host));
+    pull(&other, &image).await.unwrap();
+    assert_eq!(server.seen().len(), 1);
+    // Or one of which it is said.
+    registry.want_token_of(format!("http://{elsewhere}/token"));
+    let other = Desk::new();
+    other.write("auth.json", &login.replace("HOST", &registry.host));
+    let conf = format!("[[registry]]\nlocation = \"{elsewhere}\"\ninsecure = true\n");
+    other.write("registries.conf", &conf);
+    pull(&other, &image).await.unwrap();
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::report::transfers::Transfers;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Registry options")]
 pub struct RegistryArgs {
-    /// Accept any certificate of the registry, and plain HTTP
+    /// Accept any certificate of the registry that the name says, and plain HTTP; of others, registries.conf says it
     #[arg(long, alias = "skip-tls-verify")]
     insecure: bool,
 
