@@ -75,6 +75,35 @@ fn the_same_inputs_give_the_same_digest() {
     assert_ne!(first, text(&later.unwrap().stdout));
 }
 
+/// As where the disk is full.
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let desk = Desk::new();
+    desk.base_context();
+    desk.ok(&["build", "-t", "k8s:v1", "base"]);
+    let said = desk.fails(5, &["save", "-q", "-o", "/dev/full", "k8s:v1"]);
+    assert!(said.contains("cannot write /dev/full: No space left"), "{said}");
+    for (format, blocks) in [("oci-dir", 1), ("docker-dir", 100)] {
+        let limit = format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" save -q --format {format} -o {format} k8s:v1"
+        );
+        let output = std::process::Command::new("sh")
+            .args(["-c", &limit])
+            .arg(&desk.program)
+            .current_dir(desk.dir.path())
+            .env("GANTRY_ROOT", desk.path("root"))
+            .env("GANTRY_SIGNATURE_POLICY", desk.path("policy.json"))
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(
+            said.contains(&format!("cannot write {format}/")) && said.contains("File too large"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn an_image_goes_from_store_to_store_in_a_file() {
     let (here, there) = (Desk::new(), Desk::of_an_ordinary_user());

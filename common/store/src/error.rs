@@ -170,6 +170,18 @@ impl StoreError {
         }
     }
 
+    /// The same, saying that `to` is what was being written, if it is about writing something.
+    #[must_use]
+    pub fn written_to(self, to: &Path) -> Self {
+        match self {
+            Self::Write { source, .. } => Self::Write {
+                what: to.display().to_string(),
+                source,
+            },
+            error => error,
+        }
+    }
+
     /// A [`StoreError::Malformed`].
     #[must_use]
     pub fn malformed(what: impl Into<String>, reason: impl Into<String>) -> Self {

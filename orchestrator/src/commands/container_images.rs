@@ -9,7 +9,7 @@ use clap::ValueHint;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gantry_model::{ExitCode, ImageReference};
 use gantry_registry_client::{FoundImage, Platforms, Registry, RegistryClient, RegistryError, Settings};
-use gantry_store::{Descriptor, Platform, Store};
+use gantry_store::{Descriptor, Platform, Store, StoreError};
 
 use super::connect;
 use super::image_lists::{IgnoredArgs, read_image_list};
@@ -285,10 +285,16 @@ impl Archived {
         let Some(digest) = digest else {
             return Ok(None);
         };
-        let found = self
-            .store
-            .archived_image(&digest, platform)
-            .map_err(super::store_error)?;
+        let found = self.store.archived_image(&digest, platform);
+        let found = found.map_err(|error| {
+            super::store_error(match error {
+                StoreError::MissingBlob { digest, .. } => StoreError::CutShort {
+                    what: format!("the archive that {image} is taken from"),
+                    reason: format!("blob {digest} is missing"),
+                },
+                error => error,
+            })
+        })?;
         Ok(found.map(|found| FoundContainerImage {
             digest: found.digest,
             manifests: found.manifests,

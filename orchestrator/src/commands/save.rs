@@ -140,7 +140,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     "give a file with -o, or send the output into one",
                 ));
             }
-            saving.write(out)?;
+            saving.write(out, Path::new("standard output"))?;
         }
         (_, false) => saving.write_file(&args.output)?,
     }
@@ -215,7 +215,8 @@ impl Saving<'_> {
         ))
     }
 
-    fn write(&self, out: impl Write) -> anyhow::Result<()> {
+    /// Writes to `out`, which is called `to`.
+    fn write(&self, out: impl Write, to: &Path) -> anyhow::Result<()> {
         let out = BufWriter::with_capacity(1 << 18, out);
         let mut event = |event| self.progress.saving(event);
         let (store, names) = (self.store, self.names);
@@ -225,7 +226,7 @@ impl Saving<'_> {
                 store.save(names, self.platform, out, &mut event)
             }
         };
-        saved.map_err(super::store_error)
+        saved.map_err(|error| super::store_error(error.written_to(to)))
     }
 
     /// Written beside and renamed: a file of this name is whole, or what it was before.
@@ -245,7 +246,7 @@ impl Saving<'_> {
             let file = file
                 .with_context(|| format!("cannot open {}", path.display()))
                 .or_exit(ExitCode::Input)?;
-            return self.write(file);
+            return self.write(file, path);
         }
         let folder = path
             .parent()
@@ -257,7 +258,7 @@ impl Saving<'_> {
             .tempfile_in(folder)
             .with_context(|| format!("cannot create a file in {}", folder.display()))
             .or_exit(ExitCode::Input)?;
-        self.write(&mut file)?;
+        self.write(&mut file, path)?;
         file.as_file()
             .sync_all()
             .with_context(|| format!("cannot write {}", path.display()))

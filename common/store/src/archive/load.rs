@@ -112,7 +112,14 @@ impl Store {
         });
         // Plain tar files of a docker archive, and whatever came before a mistake was found.
         let swept = self.release(&replaced);
-        let loaded = result?;
+        let loaded = result.map_err(|error| match error {
+            // What an archive names it has to have: here is nothing that could be made good.
+            StoreError::MissingBlob { digest, .. } => StoreError::CutShort {
+                what: archive.to_owned(),
+                reason: format!("blob {digest} is missing"),
+            },
+            error => error,
+        })?;
         swept?;
         Ok(loaded)
     }

@@ -97,7 +97,7 @@ pub(super) fn write_verified(
     let copied = copied.and_then(|()| file.sync_data().map_err(StoreError::io("sync", &partial)));
     if let Err(error) = copied {
         let _ = fs::remove_file(&partial);
-        return Err(error);
+        return Err(error.written_to(&partial));
     }
     fs::rename(&partial, path).map_err(StoreError::io("rename to", path))
 }

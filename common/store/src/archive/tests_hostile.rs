@@ -290,11 +290,15 @@ fn images_that_contradict_themselves_are_refused() {
         ),
     ];
     for (bytes, reason) in [
-        (top(&whole), "is missing"),
-        ([top(&whole), blob(&whole)].concat(), "is missing"),
+        // Cut exactly where an entry ends.
+        (top(&whole), "is missing; nothing of it was kept, copy it again"),
+        (
+            [top(&whole), blob(&whole)].concat(),
+            "is missing; nothing of it was kept, copy it again",
+        ),
         (
             [top(&whole), blob(&whole), blob(&config_one)].concat(),
-            "is missing",
+            "is missing; nothing of it was kept, copy it again",
         ),
         (
             [top(&whole), blob(&whole), blob(&config_one), blob(layer)].concat(),

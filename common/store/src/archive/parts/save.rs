@@ -148,10 +148,7 @@ impl Parts<'_> {
         let written = self
             .stream
             .write_range(self.store, range, &mut self.verified, &mut out, event)
-            .map_err(|error| match error {
-                StoreError::Write { source, .. } => StoreError::io("write", &path)(source),
-                error => error,
-            });
+            .map_err(|error| error.written_to(&path));
         if let Err(error) = written {
             let _ = fs::remove_file(&partial);
             return Err(error);
