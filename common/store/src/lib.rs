@@ -11,7 +11,7 @@ mod check_layer;
 mod chunked_forms;
 mod contents;
 mod documents;
-mod early_sealer;
+pub mod early_sealer;
 mod error;
 pub mod extension;
 mod fetched_blobs;

@@ -13,4 +13,5 @@ mod image;
 mod pulled;
 
 pub(crate) use document::{ImageDocument, SaidPlatform};
-pub(crate) use pulled::{check_document, is_document};
+pub(crate) use pulled::check_document;
+pub use pulled::{image_from_document, is_document};

@@ -14,10 +14,11 @@ use crate::manifest::{
     Index, MAX_CONFIG_LEN, MAX_MANIFEST_LEN, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_TAR,
     MEDIA_TYPE_LAYER_ZSTD, Manifest,
 };
-use crate::{Descriptor, LoadEvent, Platform, Store, StoreError};
+use crate::{Descriptor, LoadEvent, NewImage, Platform, Store, StoreError};
 
 /// Whether a config is the document of an image of early sealer: `spec.layers` in the place of `rootfs`.
-pub(crate) fn is_document(config: &[u8]) -> bool {
+#[must_use]
+pub fn is_document(config: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Shape {
         spec: BTreeMap<String, IgnoredAny>,
@@ -39,6 +40,22 @@ pub(crate) fn check_document(config: &[u8], layers: usize, what: &str) -> Result
          cannot be told; push it again with the sealer that built it, or `sealer save -o FILE` it there, and `gantry load FILE`"
     );
     Err(StoreError::malformed(what, reason))
+}
+
+/// The image that a document describes, with these layers, bottom first, and with each what its tar stream's digest is; `platform` is what
+/// was said elsewhere of whom it is for. `what` names the image in errors.
+///
+/// # Errors
+/// When it is not such a document, or speaks of another number of layers.
+pub fn image_from_document(
+    config: &[u8],
+    layers: Vec<(Descriptor, Digest)>,
+    platform: Option<&Platform>,
+    what: &str,
+) -> Result<NewImage, StoreError> {
+    check_document(config, layers.len(), what)?;
+    let document: ImageDocument = parse(config, &format!("config of {what}"))?;
+    Ok(document.image(layers, &said(platform), ""))
 }
 
 impl Store {
@@ -92,13 +109,13 @@ impl Store {
         if !is_document(&config) {
             return Ok((entry.clone(), false));
         }
+        // Before they are made anew.
         check_document(&config, manifest.layers.len(), source)?;
-        let document: ImageDocument = parse(&config, &what)?;
         let mut layers = Vec::new();
         for layer in &manifest.layers {
             layers.push(self.layer_of_today(&layer.digest, source, event)?);
         }
-        let image = document.image(layers, &said(entry.platform.as_ref()), "");
+        let image = image_from_document(&config, layers, entry.platform.as_ref(), source)?;
         let target = Descriptor {
             platform: Some(image.platform()),
             ..self.put_image(&image, source)?

@@ -1,9 +1,10 @@
 //! The documents that images consist of.
 
 use gantry_model::{Digest, TocLocation};
-use gantry_store::manifest::{Index, Manifest};
-use gantry_store::{Extension, ImageConfig, Toc, launch_lines};
+use gantry_store::manifest::{Index, MEDIA_TYPE_MANIFEST, Manifest};
+use gantry_store::{Descriptor, Extension, ImageConfig, Toc, early_sealer, launch_lines};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::texts;
 use crate::Target;
@@ -13,7 +14,7 @@ const LEN: u64 = 1 << 24;
 /// Blobs begin with their chunks; the table lies behind them.
 const OFFSET: u64 = 1 << 40;
 
-/// Manifests, indexes and configs, and what they say about applications.
+/// Manifests, indexes and configs, also those of sealer before 0.9, and what they say about applications.
 pub(crate) const IMAGE_DOCUMENTS: Target = Target {
     name: "image-documents",
     seeds: || {
@@ -36,9 +37,19 @@ pub(crate) const IMAGE_DOCUMENTS: Target = Target {
                  \"Labels\":{{\"io.gantry.commands\":\"[]\"}}}},\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{digest}\"]}},\
                  \"history\":[{{\"created_by\":\"COPY\"}}]}}"
             ),
+            // As sealer 0.8 pushes it in the place of a config.
+            &format!(
+                "{{\"kind\":\"Image\",\"apiVersion\":\"sealer.cloud/v2\",\"metadata\":{{\"name\":\"demo:v1\",\"creationTimestamp\":null,\
+                 \"annotations\":{{\"a\":\"b\"}}}},\"spec\":{{\"id\":\"1\",\"layers\":[{{\"id\":\"{digest}\",\"type\":\"COPY\",\
+                 \"value\":\"kubeadm bin\"}},{{\"type\":\"CMD\",\"value\":\"kubectl get nodes\"}}],\"sealer_version\":\"0.8.6\",\
+                 \"platform\":{{\"architecture\":\"arm64\",\"os\":\"linux\",\"variant\":\"v8\"}},\"image_config\":{{\"image_type\":\
+                 \"application\",\"cmd\":{{\"parent\":[\"a\"],\"current\":null}},\"args\":{{\"current\":{{\"A\":\"1\"}}}},\
+                 \"labels\":{{\"l\":\"m\"}}}}}},\"status\":{{}}}}"
+            ),
         ])
     },
     run: |data| {
+        early_sealer_document(data);
         let config = read_twice::<ImageConfig>(data).unwrap_or_default();
         read_twice::<Index>(data);
         let Some(manifest) = read_twice::<Manifest>(data) else {
@@ -57,6 +68,59 @@ pub(crate) const IMAGE_DOCUMENTS: Target = Target {
         }
     },
 };
+
+/// What a registry may send in the place of a config, and what becomes of it here.
+fn early_sealer_document(data: &[u8]) {
+    if !early_sealer::is_document(data) {
+        return;
+    }
+    // What nobody looks at may be no text.
+    let Ok(document) = serde_json::from_slice::<Value>(data) else {
+        return;
+    };
+    let directives = document["spec"]["layers"].as_array();
+    let directives = directives.map_or(&[][..], Vec::as_slice);
+    // Whatever reads objects reads lists of their values, too.
+    if !document.is_object() || !directives.iter().all(Value::is_object) {
+        return;
+    }
+    let is_layer = |directive: &&Value| directive["id"].as_str().is_some_and(|id| !id.is_empty());
+    let count = directives.iter().filter(is_layer).count();
+    let digest = Digest::of(b"layer");
+    let image = |count: usize| {
+        let layers = vec![(Descriptor::of_blob(&digest, 5), digest); count];
+        early_sealer::image_from_document(data, layers, None, "demo")
+    };
+    assert!(
+        image(count + 1).is_err(),
+        "its layers are not those that it names"
+    );
+    let Ok(image) = image(count) else {
+        return;
+    };
+    assert_eq!(image.config.rootfs.diff_ids.len(), count);
+    assert_eq!(
+        image
+            .config
+            .history
+            .iter()
+            .filter(|entry| !entry.empty_layer)
+            .count(),
+        count
+    );
+    assert!(!image.config.architecture.is_empty() && !image.config.os.is_empty());
+    let config = serde_json::to_vec(&image.config).expect("a config is plain data");
+    assert!(!early_sealer::is_document(&config), "it would be made anew again");
+    let config = read_twice::<ImageConfig>(&config).expect("what was made is a config");
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: MEDIA_TYPE_MANIFEST.to_owned(),
+        config: Descriptor::of_blob(&digest, 5),
+        layers: image.layers,
+        annotations: image.annotations,
+    };
+    let _ = launch_lines(&manifest, &config);
+}
 
 /// What was read, if it reads the same once it was written.
 fn read_twice<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[u8]) -> Option<T> {
