@@ -415,3 +415,40 @@ fn one_build_makes_an_image_for_several_platforms() {
     );
     assert!(error.contains("windows is no operating system"), "{error}");
 }
+
+#[test]
+fn modes_are_what_copy_says_and_a_slip_in_a_build_arg_is_named() {
+    let desk = Desk::new();
+    desk.file("app/tools/run.sh", "#!/bin/sh\n");
+    desk.file("app/large", vec![7; 2 << 20]);
+    let kubefile = "FROM scratch\nARG Mode=0750\nCOPY --chown=root:root --link --chmod=$Mode tools opt/tools\n\
+                    COPY --chmod=4755 large <<text bin/\nx\ntext\nCOPY tools plain\n";
+    desk.file("app/Kubefile", kubefile);
+    let build = |more: &[&str]| {
+        let output = desk.run(&[&["build", "-t", "app:1", "--build-mode", "lite", "app"], more].concat());
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let mode = |path: &str| {
+        let listed = desk.ok(&["ls", "app:1", path]);
+        let (_, line) = listed.split_once('\n').unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    build(&[]);
+    assert_eq!(mode("opt/tools/run.sh"), "-rwxr-x---");
+    assert_eq!(mode("bin/large"), "-rwsr-xr-x");
+    assert_eq!(mode("bin/text"), "-rwsr-xr-x");
+    assert_ne!(mode("plain/run.sh"), "-rwxr-x---");
+    // Another mode is another layer; what was not meant is said, and nothing else comes of it.
+    let said = build(&["--build-arg", "Mode=700"]);
+    assert_eq!(said.matches("cached").count(), 3, "{said}");
+    assert_eq!(mode("opt/tools/run.sh"), "-rwx------");
+    let said = build(&["--build-arg", "Mdoe=700"]);
+    assert!(
+        said.contains("--build-arg Mdoe is not used: no ARG declares it; did you mean --build-arg Mode=…?"),
+        "{said}"
+    );
+    let said = desk.fails(2, &["build", "-t", "app:1", "--build-arg", "Mode=rwx", "app"]);
+    assert!(said.contains("\"rwx\" is no mode"), "{said}");
+}

@@ -168,13 +168,19 @@ impl<'a> Builder<'a> {
                 return Ok(());
             }
             StepKind::Copy { .. } => return self.copy(step, found.next().unwrap_or_default(), event),
-            StepKind::Run { command, env } => {
+            StepKind::Run {
+                command,
+                env,
+                proxies,
+                offline,
+            } => {
                 let arguments = match command {
                     Command::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
                     Command::Arguments(arguments) => arguments.clone(),
                 };
                 let line = &mut |line: &str| event(BuildEvent::Output(line));
-                self.run(arguments, env, line)
+                let network = self.options.network && !offline;
+                self.run(arguments, (env, proxies), network, line)
                     .map_err(|error| self.at(step, error))?
             }
         };
@@ -201,17 +207,19 @@ impl<'a> Builder<'a> {
     fn run(
         &mut self,
         arguments: Vec<String>,
-        env: &BTreeMap<String, String>,
+        (env, proxies): (&BTreeMap<String, String>, &BTreeMap<String, String>),
+        network: bool,
         line: &mut dyn FnMut(&str),
     ) -> anyhow::Result<Made> {
-        let network = self.options.network;
         let key = self.cache.key_on_top(&("RUN", &arguments, env, network));
         if let Some(layer) = self.cache.find(key) {
             return Ok(Made::Before(layer));
         }
         let layers = self.assembly.layers();
         let options = &self.layer_options;
-        let layer = run::run(self.store, layers, arguments, env.clone(), network, options, line)?;
+        let mut env = env.clone();
+        env.extend(proxies.clone());
+        let layer = run::run(self.store, layers, arguments, env, network, options, line)?;
         self.cache.keep(key, layer.as_ref())?;
         Ok(Made::Now(layer))
     }
@@ -243,12 +251,16 @@ impl<'a> Builder<'a> {
 
     /// ADD with archives. What is in them is not known before they are unpacked: they themselves are compared.
     fn add(&mut self, step: &Step, found: Vec<Found>) -> anyhow::Result<Made> {
-        let StepKind::Copy { destination, .. } = &step.kind else {
+        let StepKind::Copy {
+            destination, mode, ..
+        } = &step.kind
+        else {
             return Ok(Made::Now(None));
         };
-        let packed = CopyPlan::new(&found, "archives/", &MergedTree::default(), self.context)
+        let mut packed = CopyPlan::new(&found, "archives/", &MergedTree::default(), self.context)
             .or_exit(ExitCode::Failed)
             .map_err(|error| self.at(step, error))?;
+        packed.set_mode(*mode);
         let source = packed
             .source()
             .map_err(|error| self.at(step, layer_error(error)))?;
@@ -288,6 +300,7 @@ impl<'a> Builder<'a> {
         let StepKind::Copy {
             destination: (destination, span),
             replace,
+            mode,
             ..
         } = &step.kind
         else {
@@ -305,6 +318,7 @@ impl<'a> Builder<'a> {
                     .map_err(|error| self.at(step, error));
             }
         };
+        plan.set_mode(*mode);
         if *replace && self.tree.folder(destination).is_some() {
             plan.hide_below(destination);
         }

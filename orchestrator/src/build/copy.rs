@@ -24,6 +24,8 @@ const OPAQUE: &str = ".wh..wh..opq";
 #[derive(Debug, Default)]
 pub(super) struct CopyPlan {
     items: BTreeMap<String, Item>,
+    /// Mode of every file and folder that is copied; none for what each has.
+    mode: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +126,15 @@ impl CopyPlan {
         let files = files.into_iter().map(|(path, file)| (path, Item::Source(file)));
         let mut plan = Self {
             items: texts.chain(files).collect(),
+            mode: None,
         };
         plan.add_parents(tree)?;
         Ok(plan)
+    }
+
+    /// Gives every file and folder that is copied this mode, or leaves each its own.
+    pub(super) fn set_mode(&mut self, mode: Option<u32>) {
+        self.mode = mode;
     }
 
     /// Hides everything that the layers below have in the folder `path`.
@@ -141,6 +149,9 @@ impl CopyPlan {
     /// When a file cannot be looked at.
     pub(super) fn source(&self) -> Result<SourceDigest, LayerError> {
         let mut source = SourceDigest::default();
+        if let Some(mode) = self.mode {
+            source.note(&format!("mode {mode:o}"));
+        }
         for (path, item) in &self.items {
             match item {
                 Item::Source(file) => source.add(file, path)?,
@@ -157,13 +168,14 @@ impl CopyPlan {
     /// # Errors
     /// When a file cannot be read or be in a layer, or the store cannot be written.
     pub(super) fn write(&self, store: &Store, options: &LayerOptions) -> Result<LayerDescriptor, LayerError> {
-        let mut layer = TreeLayer::new(store, options)?;
+        let mode = self.mode;
+        let mut layer = TreeLayer::new(store, &LayerOptions { mode, ..*options })?;
         for (path, item) in &self.items {
             match item {
                 Item::Source(file) => layer.add(file, path)?,
                 Item::Text(text) => {
                     let metadata = Metadata {
-                        mode: 0o644,
+                        mode: mode.unwrap_or(0o644),
                         mtime: options.mtime,
                         ..Metadata::default()
                     };

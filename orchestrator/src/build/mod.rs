@@ -194,6 +194,9 @@ pub fn build(
     recipe
         .applications
         .settle(&found, &context, complete, &mut mistakes);
+    for warning in &recipe.warnings {
+        event(BuildEvent::Warning(warning));
+    }
     refuse(mistakes, options)?;
     check_privileges(&recipe)?;
 

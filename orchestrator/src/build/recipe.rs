@@ -37,6 +37,8 @@ pub(super) struct Recipe {
     pub(super) platform: Platform,
     /// Whether every variable and application there is, is known: not when the base cannot be found.
     pub(super) complete: bool,
+    /// What people should know about it.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Recipe {
@@ -91,6 +93,8 @@ pub(super) enum StepKind {
         unpack: bool,
         /// Whether what the base has in the destination, a folder, is hidden.
         replace: bool,
+        /// Mode of every file and folder that is copied; none for what each has in the context.
+        mode: Option<u32>,
     },
     /// Runs a command whose writes become a new layer.
     Run {
@@ -98,6 +102,10 @@ pub(super) enum StepKind {
         command: Command,
         /// ARG and ENV values at this point.
         env: BTreeMap<String, String>,
+        /// More of the environment, on which what it makes does not depend.
+        proxies: BTreeMap<String, String>,
+        /// Whether it has no network, whatever the build has.
+        offline: bool,
     },
     /// Says something about the image; makes no layer.
     Note,
@@ -123,6 +131,7 @@ pub(super) fn prepare(
         author: None,
         platform,
         complete: true,
+        warnings: Vec::new(),
     };
     for directive in &kubefile.directives {
         if let DirectiveKind::From { image, platform } = &directive.kind {
@@ -135,7 +144,7 @@ pub(super) fn prepare(
             recipe.steps.push(Step { span, text, kind });
         }
     }
-    scope.check_build_args(kubefile);
+    recipe.warnings = scope.unused_build_args();
     recipe.complete = scope.is_complete();
     recipe
 }
@@ -230,10 +239,12 @@ fn take(directive: &Directive, recipe: &mut Recipe, scope: &mut Scope<'_>) -> Op
         DirectiveKind::App { role, name, sources } => {
             return sources::app(*role, name, sources, recipe, scope);
         }
-        DirectiveKind::Run(command) => {
+        DirectiveKind::Run { command, offline } => {
             return Some(StepKind::Run {
                 command: command.clone(),
                 env: scope.values().clone(),
+                proxies: scope.proxies(),
+                offline: *offline,
             });
         }
         DirectiveKind::Copy {
@@ -241,6 +252,7 @@ fn take(directive: &Directive, recipe: &mut Recipe, scope: &mut Scope<'_>) -> Op
             destination,
             unpack,
             checksum,
+            chmod,
         } => {
             let mut filled = Vec::new();
             for source in sources {
@@ -262,6 +274,7 @@ fn take(directive: &Directive, recipe: &mut Recipe, scope: &mut Scope<'_>) -> Op
                 destination: (scope.fill_in(destination), destination.span.clone()),
                 unpack: *unpack,
                 replace: false,
+                mode: chmod.as_ref().and_then(|chmod| sources::mode(chmod, scope)),
             });
         }
     }

@@ -7,7 +7,8 @@ use gantry_store::Platform;
 use crate::clusterfile::spelling::closest;
 use crate::clusterfile::{Mistake, tree::Span};
 
-use super::kubefile::{Kubefile, Otherwise, Piece, Word};
+use super::kubefile::{Otherwise, Piece, Word};
+use super::run::DEFAULT_PATH;
 
 /// The names every Kubefile may use, after the platform that is built for and the one that is built on.
 fn predefined(platform: &Platform) -> [(&'static str, String); 8] {
@@ -22,6 +23,16 @@ fn predefined(platform: &Platform) -> [(&'static str, String); 8] {
         ("BUILDOS", build.os.clone()),
         ("BUILDPLATFORM", build.to_string()),
     ]
+}
+
+/// Arguments that every Kubefile has without an ARG, as docker and buildah have them: RUN finds those that are given. What the image is
+/// does not depend on them.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+fn is_proxy(name: &str) -> bool {
+    PROXIES
+        .iter()
+        .any(|proxy| name == *proxy || name == proxy.to_ascii_lowercase())
 }
 
 /// The variables at one point of the Kubefile.
@@ -102,6 +113,23 @@ impl Scope<'_> {
         None
     }
 
+    /// Arguments that need no ARG, and were given.
+    pub(super) fn proxies(&self) -> BTreeMap<String, String> {
+        let given = self.build_args.iter();
+        let given = given.filter(|(name, _)| is_proxy(name) && !self.values.contains_key(*name));
+        given.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// The value of a variable, if there is one of this name.
+    fn value(&self, name: &str) -> Option<&str> {
+        let predefined = || match name {
+            "PATH" => Some(DEFAULT_PATH),
+            _ if is_proxy(name) => Some(self.build_args.get(name).map_or("", String::as_str)),
+            _ => None,
+        };
+        self.values.get(name).map(String::as_str).or_else(predefined)
+    }
+
     /// The variables and their values.
     pub(super) fn values(&self) -> &BTreeMap<String, String> {
         &self.values
@@ -136,7 +164,7 @@ impl Scope<'_> {
                     span,
                     otherwise,
                 } => {
-                    let value = self.values.get(name);
+                    let value = self.value(name);
                     let filled = value.is_some_and(|value| !value.is_empty());
                     match (otherwise, value) {
                         (Otherwise::Default(default), _) if !filled => text.push_str(default),
@@ -193,29 +221,17 @@ impl Scope<'_> {
         filled
     }
 
-    /// A `--build-arg` that no ARG takes is a slip of the finger.
-    pub(super) fn check_build_args(&mut self, kubefile: &Kubefile) {
-        for name in self
-            .build_args
-            .keys()
-            .filter(|name| !self.args.contains(*name))
-            .collect::<Vec<_>>()
-        {
-            let place = kubefile
-                .directives
-                .first()
-                .map_or(0..0, |first| first.span.clone());
-            let mistake = Mistake::new(
-                place,
-                format!("--build-arg {name} is given, but no ARG declares it"),
-            );
+    /// What to say of each `--build-arg` that no ARG takes: a slip of the finger, or meant for another Kubefile.
+    pub(super) fn unused_build_args(&self) -> Vec<String> {
+        let unused = self.build_args.keys();
+        let unused = unused.filter(|name| !self.args.contains(*name) && !is_proxy(name));
+        let said = unused.map(|name| {
             let near = closest(name, self.args.iter().map(String::as_str));
-            self.mistakes.push(match near {
-                Some(near) => mistake.help(format!("did you mean --build-arg {near}=…?")),
-                None => mistake.help(format!(
-                    "add `ARG {name}` to the Kubefile, or leave the argument out"
-                )),
+            let meant = near.map_or(String::new(), |near| {
+                format!("; did you mean --build-arg {near}=…?")
             });
-        }
+            format!("--build-arg {name} is not used: no ARG declares it{meant}")
+        });
+        said.collect()
     }
 }

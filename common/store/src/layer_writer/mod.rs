@@ -38,6 +38,8 @@ pub struct LayerOptions {
     pub mtime: i64,
     /// Whose files they are.
     pub owners: Owners,
+    /// Mode of every file and folder; none for what each has on disk.
+    pub mode: Option<u32>,
 }
 
 /// Whose the files of a new layer are.
@@ -55,6 +57,7 @@ impl Default for LayerOptions {
         Self {
             mtime: 0,
             owners: Owners::Root,
+            mode: None,
         }
     }
 }

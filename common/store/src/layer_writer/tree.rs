@@ -218,8 +218,10 @@ impl Walk {
                 format!("part of it is in another layer ({name}); mount with redirect_dir=off,metacopy=off");
             return Err(refused(path, reason));
         }
+        // A link has none of its own.
+        let mode = self.options.mode.filter(|_| !found.is_symlink());
         Ok(Metadata {
-            mode: found.mode() & 0o7777,
+            mode: mode.unwrap_or(found.mode()) & 0o7777,
             uid,
             gid,
             mtime: self.options.mtime,

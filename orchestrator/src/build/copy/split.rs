@@ -93,7 +93,10 @@ impl CopyPlan {
         let parts: Vec<(Part, Vec<String>)> = parts.collect();
         let mut plans = Vec::new();
         for (part, paths) in &parts {
-            let mut plan = Self::default();
+            let mut plan = Self {
+                mode: self.mode,
+                ..Self::default()
+            };
             for path in paths {
                 let item = self.items.get(path).cloned();
                 plan.items.extend(item.map(|item| (path.clone(), item)));

@@ -58,6 +58,8 @@ pub enum DirectiveKind {
         unpack: bool,
         /// `--checksum=DIGEST`: what a source that lies elsewhere has to be.
         checksum: Option<Word>,
+        /// `--chmod=MODE`: the mode of everything that is copied.
+        chmod: Option<Word>,
     },
     /// `LABEL NAME=VALUE…`.
     Label(Vec<(Word, Word)>),
@@ -65,8 +67,13 @@ pub enum DirectiveKind {
     Env(Vec<(Word, Word)>),
     /// `ARG NAME[=DEFAULT]…`.
     Arg(Vec<(Word, Option<Word>)>),
-    /// `RUN COMMAND`.
-    Run(Command),
+    /// `RUN [--network=none] COMMAND`.
+    Run {
+        /// The command.
+        command: Command,
+        /// Whether it has no network, whatever the build has.
+        offline: bool,
+    },
     /// `CMD COMMAND`.
     Cmd(Command),
     /// `CMDS ["COMMAND", …]`.

@@ -1,5 +1,7 @@
 //! This module owns how directives are recognised, and what is said about those that are not.
 
+use std::collections::BTreeMap;
+
 use crate::clusterfile::{Mistake, tree::Span};
 
 use super::complaints::{KNOWN, unknown, usage};
@@ -55,7 +57,7 @@ fn directive(line: &Line, mistakes: &mut Vec<Mistake>) -> Option<Directive> {
         "LABEL" => parser.pairs().map(DirectiveKind::Label),
         "ENV" => parser.pairs().map(DirectiveKind::Env),
         "ARG" => parser.arg(),
-        "RUN" => parser.run().map(DirectiveKind::Run),
+        "RUN" => parser.run(),
         "CMDS" => parser.commands(name_len).map(DirectiveKind::Cmds),
         "LAUNCH" => parser.launch(),
         "MAINTAINER" => Some(DirectiveKind::Maintainer(parser.rest())),
@@ -84,9 +86,10 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// The words after the flags, and the value of the flag `known`, if it is there. Other flags are mistakes.
-    fn words_and_flag(&mut self, known: Option<&str>) -> (Vec<Word>, Option<Word>) {
-        let (mut arguments, mut value) = (Vec::new(), None);
+    /// The words after the flags, and the values of the flags `known` that are there. Other flags are mistakes, but for those that say
+    /// what happens anyway.
+    fn words_and_flags(&mut self, known: &[&str]) -> (Vec<Word>, BTreeMap<String, Word>) {
+        let (mut arguments, mut values) = (Vec::new(), BTreeMap::new());
         for word in words(self.line, self.args_start, self.mistakes) {
             let flag = match word.split_at_equals() {
                 Some((name, value)) => name.plain().map(|name| (name, Some(value))),
@@ -94,8 +97,11 @@ impl Parser<'_> {
             };
             match flag.filter(|(name, _)| name.starts_with("--")) {
                 None => arguments.push(word),
-                Some((name, Some(given))) if known == Some(name.as_str()) => value = Some(given),
-                Some((name, _)) if known == Some(name.as_str()) => {
+                Some((name, Some(given))) if known.contains(&name.as_str()) => {
+                    values.insert(name, given);
+                }
+                Some((name, given)) if self.says_what_is_so(&name, given.as_ref()) => {}
+                Some((name, _)) if known.contains(&name.as_str()) => {
                     let mistake = Mistake::new(word.span, format!("{name} has no value"));
                     self.mistakes.push(mistake.help(format!("write {name}=VALUE")));
                 }
@@ -104,20 +110,33 @@ impl Parser<'_> {
                     let mistake = Mistake::new(word.span, message);
                     self.mistakes.push(match name.as_str() {
                         "--chown" => mistake.help("leave it out: everything in an image belongs to root"),
-                        "--chmod" => {
-                            mistake.help("leave it out: files keep the modes they have in the context")
-                        }
                         "--from" => mistake.help("files of another image come with FROM or `gantry merge`"),
                         _ => mistake,
                     });
                 }
             }
         }
-        (arguments, value)
+        (arguments, values)
+    }
+
+    /// Whether a flag of COPY or ADD asks for what every layer is: root's, and a layer by itself.
+    fn says_what_is_so(&self, flag: &str, value: Option<&Word>) -> bool {
+        if !matches!(self.name, "COPY" | "ADD") {
+            return false;
+        }
+        let value = value.map(Word::plain);
+        match (flag, value) {
+            ("--link", None) => true,
+            ("--link", Some(Some(value))) => matches!(value.as_str(), "true" | "false"),
+            ("--chown", Some(Some(owner))) => {
+                owner.split(':').count() <= 2 && owner.split(':').all(|part| matches!(part, "0" | "root"))
+            }
+            _ => false,
+        }
     }
 
     fn words(&mut self) -> Vec<Word> {
-        self.words_and_flag(None).0
+        self.words_and_flags(&[]).0
     }
 
     /// Everything as one word.
@@ -126,7 +145,8 @@ impl Parser<'_> {
     }
 
     fn from(&mut self) -> Option<DirectiveKind> {
-        let (words, platform) = self.words_and_flag(Some("--platform"));
+        let (words, mut flags) = self.words_and_flags(&["--platform"]);
+        let platform = flags.remove("--platform");
         let mut words = words.into_iter();
         let image = words.next()?;
         let more: Vec<Word> = words.collect();
@@ -144,13 +164,13 @@ impl Parser<'_> {
     }
 
     fn copy(&mut self, unpack: bool) -> Option<DirectiveKind> {
-        let (mut words, checksum) = match self.json(self.args_start) {
+        let (mut words, mut flags) = match self.json(self.args_start) {
             Some(texts) => {
                 let span = self.line.span(self.args_start, self.line.text.len());
                 let word = |text| Word::of_text(text, span.clone());
-                (texts.into_iter().map(word).collect(), None)
+                (texts.into_iter().map(word).collect(), BTreeMap::new())
             }
-            None => self.words_and_flag(Some("--checksum")),
+            None => self.words_and_flags(&["--checksum", "--chmod"]),
         };
         let destination = words.pop()?;
         if words.is_empty() {
@@ -178,7 +198,8 @@ impl Parser<'_> {
             sources,
             destination,
             unpack,
-            checksum,
+            checksum: flags.remove("--checksum"),
+            chmod: flags.remove("--chmod"),
         })
     }
 

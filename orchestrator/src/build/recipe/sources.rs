@@ -50,6 +50,19 @@ pub(super) fn set_checksum(word: &Word, sources: &mut [(CopySource, Span)], scop
     }
 }
 
+/// `--chmod`: a mode in octal digits.
+pub(super) fn mode(word: &Word, scope: &mut Scope<'_>) -> Option<u32> {
+    let text = scope.fill_in(word);
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = is_octal.then(|| u32::from_str_radix(&text, 8).ok()).flatten();
+    let mode = mode.filter(|mode| *mode <= 0o7777);
+    if mode.is_none() {
+        let mistake = Mistake::new(word.span.clone(), format!("{text:?} is no mode"));
+        scope.mistake(mistake.help("write it in octal digits: --chmod=755"));
+    }
+    mode
+}
+
 /// The files of an application: a COPY into its folder.
 pub(super) fn app(
     role: AppRole,
@@ -88,5 +101,6 @@ pub(super) fn app(
         destination: (folder, span),
         unpack: false,
         replace,
+        mode: None,
     })
 }

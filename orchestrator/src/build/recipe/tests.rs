@@ -93,12 +93,54 @@ fn an_image_that_is_not_there_is_named_and_hides_no_other_mistake() {
 }
 
 #[test]
-fn a_build_arg_that_nothing_takes_is_a_mistake() {
-    let (_, mistakes) = recipe("FROM scratch\nARG Version\n", &[("Versoin", "1")]);
-    assert_eq!(
-        mistakes[0].help.as_deref(),
-        Some("did you mean --build-arg Version=…?")
+fn a_build_arg_that_nothing_takes_is_named_and_no_mistake() {
+    let (recipe, mistakes) = recipe(
+        "FROM scratch\nARG Version\n",
+        &[("Versoin", "1"), ("Elsewhere", "2")],
     );
+    assert_eq!(mistakes, []);
+    assert_eq!(
+        recipe.warnings,
+        [
+            "--build-arg Elsewhere is not used: no ARG declares it",
+            "--build-arg Versoin is not used: no ARG declares it; did you mean --build-arg Version=…?"
+        ]
+    );
+}
+
+#[test]
+fn proxies_and_path_need_no_declaration() {
+    let run = |recipe: &Recipe| {
+        let found = recipe.steps.iter().rev().find_map(|step| match &step.kind {
+            StepKind::Run { env, proxies, .. } => Some((env.clone(), proxies.clone())),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let given = [("HTTP_PROXY", "http://p"), ("no_proxy", "x")];
+    let (one, mistakes) = recipe(
+        "FROM scratch\nENV PATH=/opt/bin:$PATH\nCOPY a$FTP_PROXY b\nRUN id\n",
+        &given,
+    );
+    assert_eq!(mistakes, []);
+    assert_eq!(one.warnings, <[String; 0]>::default());
+    let path = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(one.env, [("PATH".to_owned(), path.to_owned())]);
+    assert_eq!(sources(&one), ["a"]);
+    let (env, proxies) = run(&one);
+    assert!(!env.contains_key("HTTP_PROXY"), "no layer depends on it");
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(proxies, BTreeMap::from(given.clone()));
+    // Whoever declares it, or sets it, wants it to count.
+    let text = "FROM scratch\nARG HTTP_PROXY\nENV no_proxy=y\nRUN id\n";
+    let (two, mistakes) = recipe(text, &[("HTTP_PROXY", "http://p"), ("no_proxy", "x")]);
+    assert_eq!(mistakes, []);
+    let (env, proxies) = run(&two);
+    assert_eq!(
+        (env["HTTP_PROXY"].as_str(), env["no_proxy"].as_str()),
+        ("http://p", "y")
+    );
+    assert!(proxies.is_empty());
 }
 
 #[test]

@@ -270,12 +270,12 @@ pub(crate) fn scratch(store: &Store) -> anyhow::Result<Scratch> {
         .with_context(|| format!("cannot create a folder in {}", tmp.display()))
 }
 
+/// Where programs are, unless the environment says where.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The command sees nothing of who runs the build: same Kubefile, same environment.
 fn add_defaults(env: &mut BTreeMap<String, String>, epoch: i64) {
-    let path = env.get("PATH").map_or(
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        String::as_str,
-    );
+    let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     let path = format!("{path}:{ROOTFS}/bin");
     env.insert("PATH".to_owned(), path);
     for (name, value) in [

@@ -2,20 +2,49 @@
 
 use crate::clusterfile::Mistake;
 
-use super::{Command, Parser, usage};
+use super::{Command, DirectiveKind, Parser, usage};
 
 impl Parser<'_> {
-    /// Arguments of RUN.
-    pub(super) fn run(&mut self) -> Option<Command> {
+    /// RUN. Of its flags there is the one by which a command has no network.
+    pub(super) fn run(&mut self) -> Option<DirectiveKind> {
+        let mut offline = false;
+        loop {
+            let rest = &self.line.text[self.args_start..];
+            let start = self.line.text.len() - rest.trim_start().len();
+            let text = rest.trim();
+            if !text.starts_with("--") {
+                break;
+            }
+            let end = start + text.find(char::is_whitespace).unwrap_or(text.len());
+            let flag = &self.line.text[start..end];
+            match flag {
+                "--network=none" => offline = true,
+                "--network=default" => {}
+                _ => {
+                    let name = flag.split('=').next().unwrap_or(flag);
+                    let message = format!("RUN {name} is not supported by this version of gantry");
+                    let mistake = Mistake::new(self.line.span(start, end), message);
+                    self.mistakes.push(match name {
+                        "--network" => mistake.help(
+                            "a network is given on the command line: `gantry build --network host`; --network=none takes it away",
+                        ),
+                        _ => mistake,
+                    });
+                    return None;
+                }
+            }
+            self.args_start = end;
+        }
+        let command = self.script()?;
+        Some(DirectiveKind::Run { command, offline })
+    }
+
+    /// The command of RUN, which may be a text that stands below it.
+    fn script(&mut self) -> Option<Command> {
         let text = self.line.text[self.args_start..].trim();
-        if text.starts_with("--") {
-            let end = text.find(char::is_whitespace).unwrap_or(text.len());
-            let start = self.line.text.len() - self.line.text[self.args_start..].trim_start().len();
-            let span = self.line.span(start, start + end);
-            let mistake = Mistake::new(span, "flags of RUN are not supported by this version of gantry");
-            self.mistakes.push(
-                mistake.help("the network is chosen on the command line: `gantry build --network host`"),
-            );
+        if text.is_empty() {
+            let mistake = Mistake::new(self.line.whole(), format!("{} has no command", self.name));
+            self.mistakes.push(mistake.help(usage(self.name)));
             return None;
         }
         let Some(first) = self.line.heredocs.first() else {

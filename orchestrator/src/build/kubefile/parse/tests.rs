@@ -32,6 +32,13 @@ fn paths(sources: &[Source]) -> Vec<String> {
     sources.iter().map(path).collect()
 }
 
+fn run(command: Command) -> DirectiveKind {
+    DirectiveKind::Run {
+        command,
+        offline: false,
+    }
+}
+
 #[test]
 fn the_two_examples_of_the_rootfs_page_are_read() {
     let directives = parsed("FROM scratch\nCOPY . .\n");
@@ -59,10 +66,7 @@ fn directives_are_known_in_any_case_and_keep_their_arguments() {
         panic!("{directives:?}")
     };
     assert_eq!(paths(sources), ["one file", "two", "th ree"]);
-    assert_eq!(
-        directives[2],
-        DirectiveKind::Run(Command::Shell("echo \"$X\" &&   true".into()))
-    );
+    assert_eq!(directives[2], run(Command::Shell("echo \"$X\" &&   true".into())));
 }
 
 #[test]
@@ -246,18 +250,60 @@ fn what_is_launched_is_said_once_and_last() {
     assert_eq!(mistakes("FROM a\nCMD x\nCOPY a b\nCMD y\n"), []);
 }
 
+/// What buildah and docker take, and so does a Kubefile where it says what happens anyway.
+#[test]
+fn flags_that_say_what_is_so_are_taken_and_others_refused_by_name() {
+    let directives = parsed(
+        "FROM a\nCOPY --chown=0:0 --link --chmod=0755 a b\nADD --chown=root:root --link=false --chmod=$M a b\n\
+         RUN --network=none <<EOF\nid\nEOF\nRUN --network=default [\"id\"]\n",
+    );
+    let chmod = |at: usize| match &directives[at] {
+        DirectiveKind::Copy { sources, chmod, .. } => {
+            assert_eq!(paths(sources), ["a"]);
+            chmod.clone().unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(chmod(1).plain().as_deref(), Some("0755"));
+    assert_eq!(chmod(2).plain(), None);
+    assert_eq!(
+        directives[3],
+        DirectiveKind::Run {
+            command: Command::Shell("id\n".into()),
+            offline: true
+        }
+    );
+    assert_eq!(directives[4], run(Command::Arguments(vec!["id".into()])));
+    for (directive, said) in [
+        ("COPY --chown=1000:0 a b", "COPY --chown is not supported"),
+        ("COPY --chown=root:root:root a b", "COPY --chown is not supported"),
+        ("COPY --from=x a b", "COPY --from is not supported"),
+        ("COPY --chmod a b", "--chmod has no value"),
+        ("FROM --chown=0:0 a", "FROM --chown is not supported"),
+        (
+            "RUN --mount=type=cache,target=/x id",
+            "RUN --mount is not supported",
+        ),
+        ("RUN --network=host id", "RUN --network is not supported"),
+        ("RUN --network=none", "RUN has no command"),
+    ] {
+        let found = mistakes(&format!("FROM a\n{directive}\n"));
+        assert!(
+            found.iter().any(|one| one.message.contains(said)),
+            "{directive}: {found:#?}"
+        );
+    }
+}
+
 #[test]
 fn texts_stand_below_run_and_copy() {
     let text = "FROM a\nRUN <<EOF\nset -e\n# kept\nEOF\nRUN cat <<A >x && cat <<-'B' >y\na $V\nA\n\tb\nB\n\
                 COPY <<hosts <<'raw' etc/\n127.0.0.1 $NAME \\$5 \"q\"\nhosts\n$NAME\nraw\n";
     let directives = parsed(text);
-    assert_eq!(
-        directives[1],
-        DirectiveKind::Run(Command::Shell("set -e\n# kept\n".into()))
-    );
+    assert_eq!(directives[1], run(Command::Shell("set -e\n# kept\n".into())));
     assert_eq!(
         directives[2],
-        DirectiveKind::Run(Command::Shell(
+        run(Command::Shell(
             "cat <<A >x && cat <<-'B' >y\na $V\nA\nb\nB\n".into()
         ))
     );
@@ -298,10 +344,7 @@ fn another_escape_character_leaves_backslashes_alone() {
         panic!("{directives:?}")
     };
     assert_eq!(paths(sources), ["C:\\x\\", "a b"]);
-    assert_eq!(
-        directives[2],
-        DirectiveKind::Run(Command::Shell("echo \\  x".into()))
-    );
+    assert_eq!(directives[2], run(Command::Shell("echo \\  x".into())));
 }
 
 #[test]
