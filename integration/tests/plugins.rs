@@ -89,7 +89,7 @@ fn commands_run_where_hosts_allow_it_at_their_moments_each_once() {
             "{}: plugin early, plugin nodes would run there",
             two.address()
         )) && said.contains("set `allow_exec = true` in /etc/gantry/agent.toml")
-            && said.contains("1 of 2 hosts are not ready; nothing was changed"),
+            && said.contains("1 of 2 hosts is not ready; nothing was changed"),
         "{said}"
     );
     for host in hosts {

@@ -11,13 +11,16 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use crate::commands;
 
+/// Most columns of help: lines of text that are longer are broken there, whatever follows.
+const MAX_WIDTH: usize = 100;
+
 /// Turns bare Linux hosts into a Kubernetes cluster from one file, with no internet.
 #[derive(Debug, Parser)]
 #[command(
     name = "gantry",
     version,
     styles = styles(),
-    max_term_width = 100,
+    max_term_width = MAX_WIDTH,
     disable_help_subcommand = true,
     after_help = EXIT_CODES,
 )]
@@ -289,5 +292,24 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_below_helps_are_not_broken_in_the_middle() {
+        fn check(command: &clap::Command) {
+            let texts = [
+                command.get_before_help(),
+                command.get_after_help(),
+                command.get_after_long_help(),
+            ];
+            for text in texts.into_iter().flatten() {
+                for line in text.to_string().lines() {
+                    let (width, name) = (line.chars().count(), command.get_name());
+                    assert!(width <= MAX_WIDTH, "help of {name}, {width} columns: {line}");
+                }
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 }

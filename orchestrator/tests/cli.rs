@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -88,11 +89,153 @@ fn an_image_that_is_not_there_is_named() {
     fs::write(dir.path().join("Clusterfile"), CLUSTERFILE).unwrap();
     let output = gantry(dir.path(), &["apply", "-y"]);
     assert_eq!(code(&output), 2);
+    for part in [
+        "kubernetes:v1.19.8 is not in the store",
+        "Clusterfile:5:10",
+        "`gantry pull kubernetes:v1.19.8` or `gantry load FILE`",
+    ] {
+        assert!(err(&output).contains(part), "{part}: {}", err(&output));
+    }
+}
+
+#[test]
+fn lines_of_an_edit_that_was_not_written_are_not_said_to_be_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("Clusterfile"), CLUSTERFILE).unwrap();
+    let output = gantry(dir.path(), &["join", "-y", "-n", "10.0.0.3"]);
+    assert_eq!(code(&output), 2);
     assert!(
-        err(&output).contains("kubernetes:v1.19.8 is not in the store"),
+        err(&output).contains("Clusterfile as edited (the file is not changed):5:10"),
         "{}",
         err(&output)
     );
+    assert_eq!(
+        fs::read_to_string(dir.path().join("Clusterfile")).unwrap(),
+        CLUSTERFILE
+    );
+}
+
+#[test]
+fn hints_name_the_flag_that_the_command_has() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [
+        &["status", "-c", "nope"][..],
+        &["kubeconfig", "-c", "nope"],
+        &["logs", "10.0.0.2", "-c", "nope"],
+        &["restore", "--kept", "v1.20.3", "-c", "nope"],
+        &["backup", "-o", "snapshot", "-c", "nope"],
+        &["logs", "10.0.0.2", "--clusterfile", "nofile"],
+        &["backup", "-o", "snapshot", "--clusterfile", "nofile"],
+    ] {
+        let output = gantry(dir.path(), words);
+        assert_eq!(code(&output), 2, "{words:?}: {}", err(&output));
+        assert!(
+            err(&output).contains("with --clusterfile\n"),
+            "{words:?}: {}",
+            err(&output)
+        );
+    }
+    let output = gantry(dir.path(), &["certs", "renew", "-c", "nope"]);
+    assert!(err(&output).contains("with -f\n"), "{}", err(&output));
+}
+
+#[test]
+fn hosts_that_do_not_answer_end_with_7() {
+    let dir = tempfile::tempdir().unwrap();
+    let created = gantry(dir.path(), &["token", "create"]);
+    assert_eq!(code(&created), 0, "{}", err(&created));
+    // Nobody listens on the port that the kernel just had.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let port = port.to_string();
+    let file = CLUSTERFILE.replace("10.0.0.2", "127.0.0.1");
+    fs::write(dir.path().join("Clusterfile"), file).unwrap();
+    let which = [
+        "--clusterfile",
+        "Clusterfile",
+        "--agent-port",
+        &port,
+        "--udp",
+        "never",
+    ];
+    for words in [
+        &["kubeconfig"][..],
+        &["backup", "-o", "snapshot"],
+        &["restore", "--kept", "v1.20.3"],
+    ] {
+        let output = gantry(dir.path(), &[words, &which].concat());
+        assert_eq!(code(&output), 7, "{words:?}: {}", err(&output));
+        assert!(err(&output).contains("127.0.0.1"), "{words:?}: {}", err(&output));
+    }
+    let enrolled = gantry(
+        dir.path(),
+        &["enroll", "127.0.0.1", "--agent-port", &port, "--udp", "never"],
+    );
+    assert_eq!(code(&enrolled), 7, "{}", err(&enrolled));
+    let file = ["-f", "Clusterfile", "--agent-port", &port, "--udp", "never"];
+    let renewed = gantry(dir.path(), &[&["certs", "renew", "-y"][..], &file].concat());
+    assert_ne!(code(&renewed), 0);
+    assert!(!err(&renewed).contains("is to be renewed"), "{}", err(&renewed));
+}
+
+#[test]
+fn where_nothing_was_enrolled_there_is_nothing_to_list_or_revoke() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [
+        &["agents", "revoke", "1.2.3.4"][..],
+        &["operator", "revoke", "ann"],
+        &["certs", "rotate-ca", "-y"],
+    ] {
+        let output = gantry(dir.path(), words);
+        assert_eq!(code(&output), 2, "{words:?}: {}", err(&output));
+        let said = err(&output);
+        assert_eq!(
+            said.matches("CA").count(),
+            2,
+            "{words:?}: the cause once, and the hint: {said}"
+        );
+        assert!(
+            said.contains("hint: the CA is made by `gantry token create`"),
+            "{words:?}: {said}"
+        );
+    }
+    let listed = gantry(dir.path(), &["operator", "list", "-o", "json"]);
+    assert_eq!((code(&listed), out(&listed).as_str()), (0, "[]\n"));
+    assert!(out(&gantry(dir.path(), &["operator", "list"])).is_empty());
+    let enrolled = gantry(dir.path(), &["enroll", "10.0.0.2"]);
+    assert_eq!(code(&enrolled), 2);
+    assert!(
+        !dir.path().join("state/orchestrator").exists(),
+        "no CA was made for that"
+    );
+    let added = gantry(dir.path(), &["operator", "add", "ann", "-o", "ann"]);
+    assert!(err(&added).contains("this machine had no CA"), "{}", err(&added));
+    let added = gantry(dir.path(), &["operator", "add", "bob", "-o", "bob"]);
+    assert!(!err(&added).contains("this machine had no CA"), "{}", err(&added));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_input_error_before_any_work() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("Clusterfile"), CLUSTERFILE).unwrap();
+    for words in [
+        &["plan", "-o", "absent/plan.json"][..],
+        &["sbom", "demo:v1", "-o", "absent/demo.spdx.json"],
+        &["kubeconfig", "-o", "absent/config"],
+        &["backup", "-o", "absent/snapshot"],
+        &["keys", "generate", "-o", "absent/release"],
+    ] {
+        let output = gantry(dir.path(), words);
+        assert_eq!(code(&output), 2, "{words:?}: {}", err(&output));
+        let said = err(&output);
+        assert!(
+            said.contains("there is no folder absent") && !said.contains(".new-"),
+            "{words:?}: {said}"
+        );
+    }
 }
 
 #[test]
@@ -123,10 +266,25 @@ fn the_schema_is_json_and_completions_and_man_pages_name_the_commands() {
     );
     assert_eq!(schema["anyOf"][1]["title"], "Config");
     for shell in ["bash", "zsh", "fish"] {
-        assert!(
-            out(&gantry(dir.path(), &["completions", shell])).contains("apply"),
-            "{shell}"
-        );
+        let script = out(&gantry(dir.path(), &["completions", shell]));
+        for shown in [
+            "apply",
+            "rotate-cluster-ca",
+            "scale-up",
+            "clusterfile",
+            "signature-policy",
+        ] {
+            assert!(script.contains(shown), "{shell}: {shown}");
+        }
+        for hidden in [
+            "run-child",
+            "rehearsal-child",
+            "render-chart",
+            "podcidr",
+            "svccidr",
+        ] {
+            assert!(!script.contains(hidden), "{shell}: {hidden}");
+        }
     }
     let pages = dir.path().join("man");
     assert_eq!(code(&gantry(dir.path(), &["man", pages.to_str().unwrap()])), 0);
@@ -164,7 +322,11 @@ fn a_token_is_printed_alone_and_only_its_id_is_listed() {
     let kept = fs::read_to_string(dir.path().join("state/orchestrator/tokens.json")).unwrap();
     assert!(!kept.contains(secret), "the text of a token is not kept");
     assert_eq!(code(&gantry(dir.path(), &["token", "revoke", id])), 0);
-    assert_eq!(code(&gantry(dir.path(), &["token", "revoke", id])), 2);
+    let again = gantry(dir.path(), &["token", "revoke", id]);
+    assert_eq!(code(&again), 2);
+    assert!(err(&again).contains("nothing was revoked"), "{}", err(&again));
+    let ended = gantry(dir.path(), &["token", "create", "--ttl", "0s"]);
+    assert_eq!((code(&ended), out(&ended).as_str()), (2, ""), "{}", err(&ended));
 }
 
 #[test]
@@ -203,6 +365,11 @@ fn identities_are_made_listed_and_revoked() {
     );
     assert_eq!(code(&gantry(dir.path(), &["operator", "revoke", "ann"])), 0);
     assert!(out(&gantry(dir.path(), &["operator", "list"])).contains("revoked"));
+    let listed = out(&gantry(dir.path(), &["operator", "list", "-o", "json"]));
+    assert!(
+        listed.contains("\"notAfter\"") && !listed.contains("not_after"),
+        "{listed}"
+    );
     assert_eq!(
         code(&gantry(dir.path(), &["operator", "revoke", "orchestrator"])),
         2,

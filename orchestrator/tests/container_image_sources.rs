@@ -213,6 +213,20 @@ fn images_of_an_archive_are_taken_as_they_are() {
 }
 
 #[test]
+fn an_archive_that_is_not_there_is_known_before_anything_is_built() {
+    let desk = Desk::new();
+    desk.file("app/Kubefile", "FROM scratch\nLABEL nothing=missing\n");
+    let error = desk.fails(
+        2,
+        &["build", "-t", "app:v1", "--from-archive", "absent.tar", "app"],
+    );
+    assert!(
+        error.contains("cannot read absent.tar") && !error.contains("[1/"),
+        "{error}"
+    );
+}
+
+#[test]
 fn only_the_registry_that_is_named_may_be_insecure() {
     let (desk, registry) = (Desk::new(), Registry::new());
     let name = registry.add("app/web:1", &TestImage::of_here("web"));

@@ -200,6 +200,26 @@ fn an_image_for_other_platforms_is_no_damaged_one() {
 }
 
 #[test]
+fn of_two_images_for_one_platform_the_second_is_refused() {
+    let desk = Desk::new();
+    for version in ["one", "two"] {
+        desk.file("app/Kubefile", format!("FROM scratch\nLABEL version={version}\n"));
+        desk.ok(&["build", "-t", &format!("app:{version}"), "app"]);
+    }
+    desk.ok(&["manifest", "create", "list:v1", "app:one"]);
+    let error = desk.fails(2, &["manifest", "add", "list:v1", "app:two"]);
+    let platform = gantry_store::Platform::host();
+    let said = format!("image list:v1 has one for {platform} already");
+    assert!(error.contains(&said), "{error}");
+    assert!(error.contains("hint: `gantry manifest remove list:v1"), "{error}");
+    let help = desk.ok(&["manifest", "push", "--help"]);
+    assert!(
+        help.contains("gantry manifest push kubernetes") && !help.contains("gantry push"),
+        "{help}"
+    );
+}
+
+#[test]
 fn a_port_is_digits_alone() {
     let desk = Desk::new();
     for words in [

@@ -59,6 +59,8 @@ fn files_of_an_image_are_seen_without_unpacking_it() {
         "{list}"
     );
     assert_eq!(list.lines().count(), 4, "{list}");
+    let file = desk.ok(&["tree", v2, "bin/kubectl"]);
+    assert_eq!(file, "bin/kubectl  3.0 MB\n", "a file is no tree");
     let link = desk.ok(&["ls", v2, "bin/kubectl"]);
     assert!(link.trim_end().ends_with("bin/kubectl -> kubeadm"), "{link}");
     let all = desk.json(&["ls", "-R", v2, "-o", "json"]);
@@ -78,6 +80,27 @@ fn files_of_an_image_are_seen_without_unpacking_it() {
         "{error}"
     );
     assert!(!desk.path("root/data/overlay2").exists(), "nothing was unpacked");
+}
+
+#[test]
+fn names_of_files_are_shown_whole_and_control_no_terminal() {
+    let desk = Desk::new();
+    desk.file("app/etc/\u{1b}[31mred", "");
+    desk.file("app/etc/first\rsecond", "");
+    desk.file("app/Kubefile", "FROM scratch\nCOPY etc etc\n");
+    desk.ok(&["build", "-t", "app:v1", "app"]);
+    desk.file("none/Kubefile", "FROM scratch\nLABEL a=b\n");
+    desk.ok(&["build", "-t", "none:v1", "none"]);
+    for words in [
+        &["ls", "app:v1", "etc"][..],
+        &["tree", "app:v1"],
+        &["diff", "none:v1", "app:v1"],
+    ] {
+        let listed = desk.ok(words);
+        for name in [r"\u{1b}[31mred", r"first\rsecond"] {
+            assert!(listed.contains(name), "{words:?}: {listed}");
+        }
+    }
 }
 
 #[test]

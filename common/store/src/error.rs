@@ -7,6 +7,9 @@ use gantry_model::{Digest, ExitCode};
 
 use crate::LayerError;
 
+/// Most names of the store that an error lists.
+const LISTED: usize = 8;
+
 /// What went wrong in the store: the object, the cause, and what to do next where there is something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -58,7 +61,7 @@ pub enum StoreError {
         wanted: String,
         /// Names in the store that look like it.
         near: Vec<String>,
-        /// Some of the names there are.
+        /// All names there are.
         known: Vec<String>,
     },
     /// An image is for other platforms.
@@ -70,6 +73,16 @@ pub enum StoreError {
         wanted: String,
         /// Those that it has, in the same form; none: its index does not say.
         has: Vec<String>,
+    },
+    /// A name would lead to two images for one platform.
+    #[error("image {image} has one for {platform} already, {}", present.short())]
+    TwoForPlatform {
+        /// The name of the whole.
+        image: String,
+        /// The platform, `OS/ARCHITECTURE`.
+        platform: String,
+        /// The one that it has.
+        present: Digest,
     },
     /// A blob that something in the store needs is not there.
     #[error(
@@ -203,6 +216,7 @@ impl StoreError {
             }
             Self::NoSuchImage { .. }
             | Self::OtherPlatform { .. }
+            | Self::TwoForPlatform { .. }
             | Self::Malformed { .. }
             | Self::TooLarge { .. } => ExitCode::Input,
             Self::CutShort { .. }
@@ -219,7 +233,12 @@ fn hint(near: &[String], known: &[String]) -> String {
     } else if known.is_empty() {
         "; the store is empty: `gantry load -i FILE` or `gantry build` brings images in".to_owned()
     } else {
-        format!("; it holds {}", known.join(", "))
+        let listed = &known[..known.len().min(LISTED)];
+        let more = match known.len() - listed.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("; it holds {}{more}", listed.join(", "))
     }
 }
 

@@ -53,13 +53,12 @@ impl Store {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            if let Some(other) = seen.insert(platform.clone(), entry.digest) {
-                let reason = format!(
-                    "there are two images for {platform} in it, {} and {}",
-                    other.short(),
-                    entry.digest.short()
-                );
-                return Err(StoreError::malformed(format!("image {name}"), reason));
+            if let Some(present) = seen.insert(platform.clone(), entry.digest) {
+                return Err(StoreError::TwoForPlatform {
+                    image: name.to_string(),
+                    platform,
+                    present,
+                });
             }
         }
         if seen.is_empty() {
@@ -116,7 +115,7 @@ mod tests {
             .set_platforms(&name("demo:v1"), [both.clone(), of("demo:arm64")].concat())
             .unwrap_err();
         assert!(
-            error.to_string().contains("two images for linux/arm64"),
+            error.to_string().contains("has one for linux/arm64 already"),
             "{error}"
         );
         assert!(store.set_platforms(&name("demo:v1"), Vec::new()).is_err());

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Descriptor, StoreError};
 
-/// Most names an error lists.
-const LISTED: usize = 8;
-
 /// `images.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct References {
@@ -50,7 +47,7 @@ impl References {
         StoreError::NoSuchImage {
             wanted,
             near,
-            known: names.into_iter().take(LISTED).collect(),
+            known: names,
         }
     }
 }
@@ -107,6 +104,10 @@ mod tests {
         assert!(said.ends_with("did you mean kubernetes:v1.19.8?"), "{said}");
         let said = error(&references, "nginx");
         assert!(said.ends_with("it holds kubernetes:v1.19.8"), "{said}");
+        let many: Vec<String> = (0..11).map(|number| format!("kubernetes:v{number:02}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let said = error(&self::references(&many), "nginx");
+        assert!(said.ends_with("kubernetes:v07 and 3 more"), "{said}");
         let said = error(&References::default(), "nginx");
         assert!(said.contains("the store is empty"), "{said}");
     }

@@ -171,18 +171,18 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads `path`; `-` is standard input.
+    /// Reads `path`, which the flag `flag` names; `-` is standard input.
     ///
     /// # Errors
     /// When it cannot be read, is too long or is not text.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub fn read(path: &Path, flag: &str) -> anyhow::Result<Self> {
         let file = path.display().to_string();
         let mut bytes = Vec::new();
         let limit = tree::MAX_LEN as u64 + 1;
         if path.as_os_str() == "-" {
             std::io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
         } else {
-            let hint = "name the file with -f";
+            let hint = format!("name the file with {flag}");
             let open = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
             open.map_err(|error| anyhow::Error::new(error).context(format!("cannot read {file}")))
                 .or_exit_hint(ExitCode::Input, hint)?;
@@ -236,6 +236,22 @@ impl Source {
         for note in notes {
             anstream::eprintln!("{style}note:{style:#} {}: {note}", self.file);
         }
+    }
+
+    /// The error that something is wrong with the image that it names, at the place where it does.
+    #[must_use]
+    pub fn refuse_image(&self, message: &str, help: &str) -> anyhow::Error {
+        let documents = tree::parse(&self.text).0;
+        let image = documents.iter().find_map(|document| {
+            let is_cluster = document.get("kind").and_then(tree::Node::text) == Some("Cluster");
+            document.get("spec").filter(|_| is_cluster)?.get("image")
+        });
+        let Some(image) = image else {
+            return failure_hint(ExitCode::Input, message, help);
+        };
+        let mistake = Mistake::new(image.span.clone(), message).help(help);
+        let refused: anyhow::Result<()> = refused(Mistakes::new(&self.file, &self.text, vec![mistake]));
+        refused.expect_err("it is an error")
     }
 
     /// Holds what it, which means `clusterfile`, says about things of its image against the image. Mistakes are printed on standard error.

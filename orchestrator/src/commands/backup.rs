@@ -13,11 +13,12 @@ use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
 use super::connect::{self, ConnectArgs};
+use super::output_file;
 use super::which::WhichArgs;
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure_hint};
 use crate::output;
-use crate::session::{AgentSession, Sessions};
+use crate::session::{AgentSession, SessionError, Sessions};
 
 /// Parts that may wait for the disk.
 const WAITING_PARTS: usize = 8;
@@ -42,10 +43,10 @@ pub struct Args {
     connect: ConnectArgs,
 }
 
-/// Why one host gave no snapshot.
+/// Why there is no snapshot.
 enum NotTaken {
-    /// Another host may give one.
-    Host(String),
+    /// Each of these hosts gave none: the exit code of a command that asks it alone, and for people why.
+    Hosts(Vec<(IpAddr, ExitCode, String)>),
     /// Nor could another host's be written.
     File(io::Error),
 }
@@ -63,13 +64,9 @@ struct Taken {
 /// # Errors
 /// When no host gives one that is whole, or it cannot be written.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let which = args.which.need(context, "--clusterfile")?;
+    let folder = output_file::folder(&args.output)?;
+    let which = args.which.need(context)?;
     let dialer = connect::dialer(context, &args.connect)?;
-    let folder = args
-        .output
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
     let taken = connect::block_on(
         async {
             let taken = first(&dialer, &which.cluster, &which.hosts, folder).await;
@@ -82,15 +79,15 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let taken = match taken {
         Ok(taken) => taken,
         Err(NotTaken::File(error)) => return Err(error).with_context(cannot).or_exit(ExitCode::Failed),
-        Err(NotTaken::Host(reasons)) => {
-            return Err(failure_hint(
-                ExitCode::Failed,
-                format!(
-                    "no host of cluster {} gave a snapshot of etcd:{reasons}",
-                    which.cluster
-                ),
-                "`gantry status` shows how its etcd is",
-            ));
+        Err(NotTaken::Hosts(hosts)) => {
+            let said: Vec<_> = hosts.iter().map(|(host, code, _)| (*host, *code)).collect();
+            let (code, hint) = connect::none_answered(&which.masters, &said)
+                .unwrap_or((ExitCode::Failed, "`gantry status` shows how its etcd is"));
+            let mut message = format!("no host of cluster {} gave a snapshot of etcd:", which.cluster);
+            for (host, _, reason) in &hosts {
+                message.push_str(&format!("\n  {host}: {reason}"));
+            }
+            return Err(failure_hint(code, message, hint));
         }
     };
     let written = taken.file.persist(&args.output).map_err(|error| error.error);
@@ -115,18 +112,22 @@ async fn first<S: Sessions>(
     hosts: &[IpAddr],
     folder: &Path,
 ) -> Result<Taken, NotTaken> {
-    let mut reasons = String::new();
+    let mut asked = Vec::new();
     for &host in hosts {
         let taken = match sessions.session(host).await {
             Ok(session) => take(&session, cluster, host, folder).await,
-            Err(error) => Err(NotTaken::Host(error.without_address(host))),
+            Err(error) => Err(refused(host, &error)),
         };
         match taken {
-            Err(NotTaken::Host(reason)) => reasons.push_str(&format!("\n  {host}: {reason}")),
+            Err(NotTaken::Hosts(reason)) => asked.extend(reason),
             decided => return decided,
         }
     }
-    Err(NotTaken::Host(reasons))
+    Err(NotTaken::Hosts(asked))
+}
+
+fn refused(host: IpAddr, error: &SessionError) -> NotTaken {
+    NotTaken::Hosts(vec![(host, error.exit_code(), error.without_address(host))])
 }
 
 async fn take<S: AgentSession>(
@@ -138,11 +139,12 @@ async fn take<S: AgentSession>(
     let (parts, received) = mpsc::channel(WAITING_PARTS);
     let (asked, written) = tokio::join!(session.etcd_snapshot(cluster, parts), write(received, folder));
     let (file, check) = written.map_err(NotTaken::File)?;
-    asked.map_err(|error| NotTaken::Host(error.without_address(host)))?;
+    asked.map_err(|error| refused(host, &error))?;
     let len = check.len();
-    let database = check
-        .finish()
-        .map_err(|error| NotTaken::Host(format!("the snapshot that came cannot be used: {error}")))?;
+    let database = check.finish().map_err(|error| {
+        let reason = format!("the snapshot that came cannot be used: {error}");
+        NotTaken::Hosts(vec![(host, ExitCode::Failed, reason)])
+    })?;
     Ok(Taken {
         host,
         file,

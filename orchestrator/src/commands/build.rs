@@ -55,8 +55,8 @@ Examples:
   gantry build -t kubernetes:v1.31.4 .
   gantry build -t shop:v7 --from-archive images.tar --from-registry 10.0.0.9:5000/mirror .
   gantry build -t shop:v7 --insecure-registry hub.lab:5000 --image-list-with-auth images.yaml .
-  gantry build -t shop:v7 --pull=always --label release=7 .          the base is the registry's newest
-  gantry build -t shop:v7 --pull=never .                             no registry is asked for the base
+  gantry build -t shop:v7 --pull=always --label release=7 .        the base is the registry's newest
+  gantry build -t shop:v7 --pull=never .                           no registry is asked for the base
   gantry build -t kubernetes:v1.31.4 --platform linux/amd64,linux/arm64 .    one name for both
   gantry build -t app:v2 -f app.Kubefile --build-arg Version=2 --platform linux/arm64 app")]
 pub struct Args {

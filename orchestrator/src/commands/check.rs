@@ -39,7 +39,7 @@ Examples:
   gantry check kubernetes:v1.31.4
   sudo gantry check kubernetes:v1.31.4 --rehearse
   sudo gantry check shop:v7 --rehearse --strict --script-timeout 10m -e Zone=a
-  sudo gantry check shop:v7 --rehearse -f Clusterfile    as its env, cmd_args and applications want it
+  sudo gantry check shop:v7 --rehearse -f Clusterfile  as its env, cmd_args and applications want it
   gantry check shop:v7 --ignored-image-list absent.txt
   gantry check shop:v7 -o json | jq -r '.missing[].image'")]
 pub struct Args {
@@ -60,7 +60,7 @@ pub struct Args {
     strict: bool,
 
     /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 }
 

@@ -85,6 +85,34 @@ pub fn dialer(context: &Context, args: &ConnectArgs) -> anyhow::Result<Dialer> {
     Ok(Dialer::new(identity, args.settings(), names, store(context)?))
 }
 
+/// The exit code, and the next thing to do, when those among `hosts` were to answer and none did; none when one did. `said` is what
+/// came of each host that was asked.
+pub(super) fn none_answered(
+    hosts: &[IpAddr],
+    said: &[(IpAddr, ExitCode)],
+) -> Option<(ExitCode, &'static str)> {
+    let codes: Vec<ExitCode> = said
+        .iter()
+        .filter(|(host, _)| hosts.contains(host))
+        .map(|(_, code)| *code)
+        .collect();
+    let is_away = |code: &ExitCode| matches!(code, ExitCode::Unreachable | ExitCode::Verification);
+    if codes.is_empty() || !codes.iter().all(is_away) {
+        return None;
+    }
+    Some(if codes.contains(&ExitCode::Verification) {
+        (
+            ExitCode::Verification,
+            "`gantry agents` lists the hosts that were enrolled from here",
+        )
+    } else {
+        (
+            ExitCode::Unreachable,
+            "is gantry-agent running there, and enrolled? `systemctl status gantry-agent` on the host says",
+        )
+    })
+}
+
 /// Runs `work` to its end, or to the first Ctrl-C; then `detached` says how to go on.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! From where `gantry build` takes container images: archives, another registry, their own registries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::image_lists_with_auth::read_image_list_with_auth;
 use super::registry::{self, RegistryArgs, registry_error};
 use crate::build::{BuildMode, ContainerImageOptions, ContainerImageSource, FoundContainerImage};
 use crate::completeness::{Place, places_of};
-use crate::exit::{failure, failure_hint};
+use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::report::transfers::Transfers;
 
 /// Container images that are looked for at a time.
@@ -81,6 +82,12 @@ impl ContainerImageArgs {
     pub(super) fn options(&self) -> anyhow::Result<(ContainerImageOptions, Settings)> {
         let mut settings = self.registry.settings();
         settings.insecure_registries = self.insecure_registries()?;
+        // They are read when something is missing; that one cannot be is to be known before the build has worked for an hour.
+        for file in &self.from_archive {
+            fs::metadata(file)
+                .with_context(|| format!("cannot read {}", file.display()))
+                .or_exit(ExitCode::Input)?;
+        }
         let mut listed = Vec::new();
         for file in &self.image_list_with_auth {
             let list = read_image_list_with_auth(file)?;

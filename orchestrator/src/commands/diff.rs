@@ -10,7 +10,7 @@ use serde_json::json;
 use super::rootfs::{PlatformArgs, kind, size};
 use crate::context::Context;
 use crate::output::{self, OutputFormat, Table, bytes};
-use crate::report::printable;
+use crate::report::{printable, printable_name};
 
 /// Flags of `gantry diff`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
     new: String,
 
     /// Form of the list
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 
     #[command(flatten)]
@@ -108,7 +108,7 @@ fn table(differences: &[Difference]) -> String {
             Change::Removed => "removed",
             Change::Changed => "changed",
         };
-        let (what, path) = (one.what.join(", "), printable(one.path.as_bytes()));
+        let (what, path) = (one.what.join(", "), printable_name(&one.path));
         let what = printable(what.as_bytes());
         table.row([change.to_owned(), cell(one.before), cell(one.after), what, path]);
     }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, ValueHint};
+use clap::builder::Resettable;
+use clap::{Command, CommandFactory as _, Id, ValueHint};
 use clap_complete::Shell;
 use gantry_model::ExitCode;
 
@@ -65,9 +66,38 @@ pub fn print_schema() -> anyhow::Result<ExitCode> {
 /// When standard output cannot be written.
 pub fn print_completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "gantry", &mut script);
+    clap_complete::generate(args.shell, &mut shown(&Cli::command()), "gantry", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::Done)
+}
+
+/// `command` without what its help does not show either: completions know no hidden commands and flags, but write them down.
+fn shown(command: &Command) -> Command {
+    let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
+    let flags = flags.map(|flag| {
+        let others = command.get_arg_conflicts_with(flag).into_iter();
+        let others = others.filter(|other| !other.is_hide_set());
+        let others: Vec<Id> = others.map(|other| other.get_id().clone()).collect();
+        // What is left out can neither be asked for nor stand in the way.
+        flag.clone()
+            .conflicts_with(Resettable::Reset)
+            .requires(Resettable::Reset)
+            .required_unless_present(Resettable::Reset)
+            .conflicts_with_all(others)
+    });
+    let commands = command.get_subcommands().filter(|one| !one.is_hide_set());
+    let mut shown = Command::new(command.get_name().to_owned())
+        .disable_help_subcommand(command.is_disable_help_subcommand_set())
+        .visible_aliases(command.get_visible_aliases().map(str::to_owned))
+        .args(flags)
+        .subcommands(commands.map(shown));
+    if let Some(about) = command.get_about() {
+        shown = shown.about(about.clone());
+    }
+    if let Some(version) = command.get_version() {
+        shown = shown.version(version.to_owned());
+    }
+    shown
 }
 
 /// Writes a man page for each command.

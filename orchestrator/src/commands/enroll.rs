@@ -70,18 +70,20 @@ pub struct Args {
 /// When nothing could be begun, or hosts were not enrolled.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let state = State::new(context.root());
-    let authority = state.authority_or_create()?;
-    state.identity_from(&authority)?;
     let tokens = state.tokens();
-    if let Some(token) = token(&args)? {
-        let uses = u32::try_from(args.hosts.len()).unwrap_or(u32::MAX);
-        tokens.add(token.record(uses))?;
-    } else if tokens.all()?.is_empty() {
+    let token = token(&args)?;
+    if token.is_none() && tokens.all()?.is_empty() {
         return Err(crate::exit::failure_hint(
             ExitCode::Input,
             "there is no token to enrol hosts with",
             "`gantry token create` makes one; put it into /etc/gantry/token on the hosts",
         ));
+    }
+    let authority = state.authority_or_create()?;
+    state.identity_from(&authority)?;
+    if let Some(token) = token {
+        let uses = u32::try_from(args.hosts.len()).unwrap_or(u32::MAX);
+        tokens.add(token.record(uses))?;
     }
     let port = args.connect.agent_port;
     let mut addresses = Vec::new();
@@ -95,7 +97,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         async { Ok(enrol_all(&addresses, &tokens, &authority, &args.connect).await) },
         "hosts that were not named as enrolled can be enrolled again",
     )?;
-    let mut failed = 0;
+    let (mut failed, mut silent) = (0, 0);
     let mut enrolled = Vec::new();
     for (address, result) in results {
         match result {
@@ -118,6 +120,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 failed += 1;
                 anstream::eprintln!("{}: not enrolled: {error}", address.ip());
                 if error.transient {
+                    silent += 1;
                     anstream::eprintln!("{SILENT_WITHOUT_TOKEN}");
                 }
             }
@@ -129,6 +132,10 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         _ if failed < addresses.len() => Err(failure(
             ExitCode::SomeHostsFailed,
             format!("{failed} of {} hosts were not enrolled", addresses.len()),
+        )),
+        _ if failed == silent => Err(failure(
+            ExitCode::Unreachable,
+            "no host was enrolled: none answers",
         )),
         _ => Err(failure(ExitCode::Failed, "no host was enrolled")),
     }

@@ -17,16 +17,17 @@ Examples:
   gantry images hub.example/kubernetes                 those of one repository
   gantry rmi $(gantry images -q)                       every image of the store
 
-An image that has nothing for this machine's platform is listed by its index, with the platforms that it has.
-SIGNED: yes is by the own key, or by one that this machine's signature policy names for the image; others is by other keys,
-or under another name; - is by nobody. `gantry verify IMAGE` shows the signatures that count, with --key those by another key.")]
+An image that has nothing for this machine's platform is listed by its index, with the platforms
+that it has. SIGNED: yes is by the own key, or by one that this machine's signature policy names
+for the image; others is by other keys, or under another name; - is by nobody. `gantry verify
+IMAGE` shows the signatures that count, with --key those by another key.")]
 pub struct Args {
     /// Only images of this repository, or of this name
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
     /// Form of the list
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 
     /// Show whole digests in the place of short ids

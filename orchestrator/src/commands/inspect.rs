@@ -37,7 +37,7 @@ pub struct Args {
     image: String,
 
     /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 
     /// Go template over the fields that docker, podman and skopeo know; `json` shows all of them

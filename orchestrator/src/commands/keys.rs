@@ -6,7 +6,7 @@ use clap::{Subcommand, ValueHint};
 use gantry_model::ExitCode;
 use gantry_signing::{KeyKind, SigningKey};
 
-use super::key_file;
+use super::{key_file, output_file};
 use crate::context::Context;
 use crate::exit::{failure, failure_hint};
 use crate::output;
@@ -23,8 +23,8 @@ pub struct Args {
 enum Keys {
     /// Make a private key to sign with, and its public key to verify with
     #[command(after_help = "\
-The private key (PKCS#8, mode 0600) is not encrypted: keep it where nobody else reads. The public key
-goes to whoever verifies. Both are what openssl reads; cosign takes them, too:
+The private key (PKCS#8, mode 0600) is not encrypted: keep it where nobody else reads. The public
+key goes to whoever verifies. Both are what openssl reads; cosign takes them, too:
   cosign import-key-pair --key gantry.key    to sign with cosign by the same key
   cosign verify --key gantry.pub --insecure-ignore-tlog=true IMAGE
 
@@ -35,9 +35,9 @@ Examples:
 
     /// Print the public half of the key that this orchestrator signs images with
     #[command(after_help = "\
-`gantry build`, `gantry merge` and `gantry sign` without --key use it; it is made when it is needed first,
-beside this orchestrator's CA. Hosts are told it by every `gantry apply`, and what it signed stays here:
-for others, sign by a key of `gantry keys generate`.
+`gantry build`, `gantry merge` and `gantry sign` without --key use it; it is made when it is needed
+first, beside this orchestrator's CA. Hosts are told it by every `gantry apply`, and what it signed
+stays here: for others, sign by a key of `gantry keys generate`.
 
 Example:
   gantry keys show > ours.pub; gantry verify --key ours.pub kubernetes:v1.31.4")]
@@ -88,6 +88,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         PathBuf::from(name)
     };
     let (private, public) = (file(".key"), file(".pub"));
+    output_file::folder(&private)?;
     for path in [&private, &public] {
         if path.exists() {
             return Err(failure_hint(

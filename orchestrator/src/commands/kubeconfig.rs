@@ -3,12 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::ValueHint;
 use gantry_model::{ClusterName, ExitCode};
-use gantry_system::files::write_atomically;
 
 use super::connect::{self, ConnectArgs};
+use super::output_file;
 use super::which::WhichArgs;
 use crate::context::Context;
 use crate::exit::failure_hint;
@@ -19,7 +18,7 @@ use crate::session::{AgentSession as _, SessionError, Sessions};
 /// Flags of `gantry kubeconfig`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Write it to FILE, which only its owner may read, instead of printing it
+    /// Write it to FILE, which only its owner may read, instead of printing it; - prints it
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
@@ -35,7 +34,12 @@ pub struct Args {
 /// # Errors
 /// When no host of the cluster gives it, or it cannot be written.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let which = args.which.need(context, "--clusterfile")?;
+    let file = args.output.as_deref();
+    let file = file.filter(|file| !output_file::is_standard_output(file));
+    if let Some(file) = file {
+        output_file::folder(file)?;
+    }
+    let which = args.which.need(context)?;
     let dialer = connect::dialer(context, &args.connect)?;
     let found = connect::block_on(
         async {
@@ -45,23 +49,26 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         },
         "nothing was changed",
     )?;
-    let (host, kubeconfig) = found.map_err(|reasons| {
-        failure_hint(
+    let (host, kubeconfig) = found.map_err(|errors| {
+        let said: Vec<_> = errors
+            .iter()
+            .map(|(host, error)| (*host, error.exit_code()))
+            .collect();
+        let (code, hint) = connect::none_answered(&which.masters, &said).unwrap_or((
             ExitCode::Failed,
-            format!(
-                "no host of cluster {} gave its kubeconfig:\n  {}",
-                which.cluster,
-                reasons.join("\n  ")
-            ),
             "a cluster has one once `gantry apply` has run kubeadm on its first master",
-        )
+        ));
+        let mut message = format!("no host of cluster {} gave its kubeconfig:", which.cluster);
+        for (host, error) in &errors {
+            message.push_str(&format!("\n  {host}: {}", error.without_address(*host)));
+        }
+        failure_hint(code, message, hint)
     })?;
     let text = reachable(&kubeconfig, host);
-    match &args.output {
+    match file {
         None => print(&text)?,
         Some(file) => {
-            write_atomically(file, text.as_bytes(), 0o600)
-                .with_context(|| format!("cannot write {}", file.display()))?;
+            output_file::write(file, text.as_bytes(), 0o600)?;
             anstream::eprintln!(
                 "Written to {}; try `kubectl --kubeconfig {0} get nodes`.",
                 file.display()
@@ -76,8 +83,8 @@ async fn first<S: Sessions>(
     sessions: &S,
     cluster: &ClusterName,
     hosts: &[IpAddr],
-) -> Result<(IpAddr, String), Vec<String>> {
-    let mut reasons = Vec::new();
+) -> Result<(IpAddr, String), Vec<(IpAddr, SessionError)>> {
+    let mut errors = Vec::new();
     for &host in hosts {
         let asked: Result<String, SessionError> = async {
             let session = sessions.session(host).await?;
@@ -86,10 +93,10 @@ async fn first<S: Sessions>(
         .await;
         match asked {
             Ok(kubeconfig) => return Ok((host, kubeconfig)),
-            Err(error) => reasons.push(format!("{host}: {}", error.without_address(host))),
+            Err(error) => errors.push((host, error)),
         }
     }
-    Err(reasons)
+    Err(errors)
 }
 
 /// The same kubeconfig for people who do not find the API server by the name that the cluster's hosts have for it. Its

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rootfs::{PlatformArgs, kind, nothing_at, size};
 use crate::context::Context;
 use crate::output::{self, OutputFormat, Table, bytes, date};
-use crate::report::printable;
+use crate::report::printable_name;
 
 /// Flags of `gantry ls`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub struct Args {
     recursive: bool,
 
     /// Form of the list
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                 let entry = one.entry;
                 let size = size(entry).map_or("-".to_owned(), bytes);
                 let owner = format!("{}:{}", entry.uid, entry.gid);
-                let name = printable(name(one.below, entry).as_bytes());
+                let name = name(one.below, entry);
                 // Reproducible images have no times.
                 let modified = match entry.mtime.seconds {
                     0 => "-".to_owned(),
@@ -103,10 +103,11 @@ fn list<'r>(rootfs: &'r Rootfs, path: &str, recursive: bool) -> Option<Vec<Liste
 }
 
 fn name(path: &str, entry: &TocEntry) -> String {
+    let path = printable_name(path);
     match &entry.kind {
         EntryKind::Directory { .. } => format!("{path}/"),
-        EntryKind::Symlink { target } => format!("{path} -> {target}"),
-        _ => path.to_owned(),
+        EntryKind::Symlink { target } => format!("{path} -> {}", printable_name(target)),
+        _ => path,
     }
 }
 

@@ -1,10 +1,10 @@
 //! `gantry manifest`: images for several platforms under one name.
 
 use gantry_model::{ExitCode, ImageReference};
-use gantry_store::{Descriptor, Platform, Store};
+use gantry_store::{Descriptor, Platform, Store, StoreError};
 
 use crate::context::Context;
-use crate::exit::failure_hint;
+use crate::exit::{OrExit as _, failure_hint};
 use crate::output::{self, OutputFormat, Table, bytes};
 
 use super::{image_signing, push};
@@ -22,6 +22,11 @@ pub struct Args {
     command: ManifestCommand,
 }
 
+const PUSH_EXAMPLES: &str = "\
+Examples:
+  gantry manifest push sea.hub:5000/kubernetes:v1.31.4
+  gantry manifest push kubernetes:v1.31.4 sea.hub:5000/team/kubernetes:v1.31.4    under another name";
+
 #[derive(Debug, clap::Subcommand)]
 enum ManifestCommand {
     /// Put images for several platforms together under a new name
@@ -33,6 +38,7 @@ enum ManifestCommand {
     /// Show for which platforms there are images
     Inspect(InspectArgs),
     /// Send it to a registry, with the images for all platforms
+    #[command(after_help = PUSH_EXAMPLES)]
     Push(push::Args),
 }
 
@@ -62,7 +68,7 @@ struct InspectArgs {
     name: String,
 
     /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 }
 
@@ -84,15 +90,21 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
                     "`gantry manifest add` adds platforms to it, `gantry rmi` takes the name away",
                 ));
             }
-            set(&store, &args.name, entries(&store, &args.images)?)?;
+            let hint = "name one image for each platform";
+            put_together(&store, &args.name, entries(&store, &args.images)?, hint)?;
             image_signing::sign_renamed(&store, &args.name, context)?;
         }
         ManifestCommand::Add(args) => {
             let before = store.platforms(&args.name).map_err(super::store_error)?;
-            set(
+            let hint = format!(
+                "`gantry manifest remove {} PLATFORM` takes that one out",
+                args.name
+            );
+            put_together(
                 &store,
                 &args.name,
                 [before, entries(&store, &args.images)?].concat(),
+                &hint,
             )?;
             image_signing::sign_renamed(&store, &args.name, context)?;
         }
@@ -145,6 +157,20 @@ pub(super) fn without(
 /// When the store cannot be written.
 pub(super) fn set(store: &Store, name: &ImageReference, entries: Vec<Descriptor>) -> anyhow::Result<()> {
     let digest = store.set_platforms(name, entries).map_err(super::store_error)?;
+    output::print(&format!("{name}@{digest}\n"))
+}
+
+/// As [`set`]; `hint` is what to do when two images are for one platform.
+fn put_together(
+    store: &Store,
+    name: &ImageReference,
+    entries: Vec<Descriptor>,
+    hint: &str,
+) -> anyhow::Result<()> {
+    let digest = match store.set_platforms(name, entries) {
+        Err(error @ StoreError::TwoForPlatform { .. }) => Err(error).or_exit_hint(ExitCode::Input, hint),
+        put => put.map_err(super::store_error),
+    }?;
     output::print(&format!("{name}@{digest}\n"))
 }
 

@@ -35,6 +35,7 @@ mod membership;
 pub mod merge;
 pub mod mount;
 pub mod operator;
+mod output_file;
 mod part_size;
 pub mod plan;
 pub mod prepare;

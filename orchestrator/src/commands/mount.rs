@@ -38,7 +38,14 @@ pub struct MountArgs {
     folder: Option<PathBuf>,
 
     /// Form of the list
-    #[arg(short, long, value_enum, default_value_t, conflicts_with = "image")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        conflicts_with = "image"
+    )]
     output: OutputFormat,
 
     #[command(flatten)]

@@ -87,6 +87,11 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
 }
 
 fn add(args: &AddArgs, state: &State) -> anyhow::Result<ExitCode> {
+    if !state.has_authority() {
+        anstream::eprintln!(
+            "note: this machine had no CA; the one that is made now is trusted by no host before `gantry enroll` was run here"
+        );
+    }
     let authority = state.authority_or_create()?;
     if Identity::exists(&args.output) {
         let message = format!("{} holds an identity already", args.output.display());
@@ -111,6 +116,15 @@ fn add(args: &AddArgs, state: &State) -> anyhow::Result<ExitCode> {
 }
 
 fn list(args: &ListArgs, state: &State) -> anyhow::Result<ExitCode> {
+    if !state.has_authority() {
+        match args.output {
+            OutputFormat::Json => print_json(&[(); 0])?,
+            OutputFormat::Table => {
+                anstream::eprintln!("No identities were made here. `gantry operator add NAME -o DIR`.");
+            }
+        }
+        return Ok(ExitCode::Done);
+    }
     let authority = state.authority()?;
     let mut issued = authority.issued().or_exit(ExitCode::Failed)?;
     issued.retain(|record| record.role != Role::Agent.as_str());
@@ -126,7 +140,13 @@ fn list(args: &ListArgs, state: &State) -> anyhow::Result<ExitCode> {
         }
     };
     if args.output == OutputFormat::Json {
-        let record = |record: &IssuedRecord| json!({ "certificate": record, "state": state_of(record) });
+        let record = |record: &IssuedRecord| {
+            let certificate = json!({
+                "serial": record.serial, "role": record.role, "name": record.name,
+                "issuedAt": record.issued_at, "notAfter": record.not_after, "ca": record.ca,
+            });
+            json!({ "certificate": certificate, "state": state_of(record) })
+        };
         print_json(&issued.iter().map(record).collect::<Vec<_>>())?;
         return Ok(ExitCode::Done);
     }
@@ -142,6 +162,8 @@ fn list(args: &ListArgs, state: &State) -> anyhow::Result<ExitCode> {
 
 fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let state = State::new(context.root());
+    // Where there is none, there is no folder for a lock either.
+    state.authority()?;
     let _alone = state.lock_rotation()?;
     let authority = state.authority()?;
     let own = state.identity_from(&authority)?;

@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::ValueHint;
 use gantry_model::ExitCode;
-use gantry_system::files::write_atomically;
 
 use super::connect::{self, ConnectArgs};
+use super::output_file;
 use super::prepare::{PlanningArgs, Prepared, Wanted, prepare};
 use crate::context::Context;
-use crate::exit::OrExit as _;
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::plan::render;
 use crate::state::State;
 
@@ -25,7 +23,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE", default_value = "Clusterfile", value_hint = ValueHint::FilePath)]
     file: PathBuf,
 
-    /// Write the plan to FILE as JSON, for `gantry apply -f FILE`
+    /// Write the plan to FILE as JSON, for `gantry apply -f FILE`; - is standard output
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
@@ -46,6 +44,13 @@ pub struct Args {
 /// # Errors
 /// When there is no plan, or preflight refuses it.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let to_stdout = args
+        .output
+        .as_deref()
+        .is_some_and(output_file::is_standard_output);
+    if let Some(file) = args.output.as_deref().filter(|_| !to_stdout) {
+        output_file::folder(file)?;
+    }
     let wanted = Wanted::read(&args.file)?;
     let image = wanted.image(&connect::store(context)?)?;
     let dialer = connect::dialer(context, &args.connect)?;
@@ -65,14 +70,17 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         "nothing was changed",
     )?;
     let Prepared { plan, .. } = &prepared;
-    print(&render::render(plan))?;
-    if let Some(file) = &args.output {
+    if to_stdout {
+        anstream::eprint!("{}", render::render(plan));
+        print_json(plan)?;
+    } else {
+        print(&render::render(plan))?;
+    }
+    if let Some(file) = args.output.filter(|_| !to_stdout) {
         let mut text = serde_json::to_vec_pretty(plan)?;
         text.push(b'\n');
         // Environment of scripts may hold passwords.
-        write_atomically(file, &text, 0o600)
-            .with_context(|| format!("cannot write {}", file.display()))
-            .or_exit(ExitCode::Failed)?;
+        output_file::write(&file, &text, 0o600)?;
         anstream::eprintln!(
             "Saved. `gantry apply -f {}` executes exactly this.",
             file.display()

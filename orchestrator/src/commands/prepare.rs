@@ -1,6 +1,7 @@
 //! From a file to a plan that fits the hosts: what `plan` and `apply` have in common.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -36,7 +37,7 @@ impl Wanted {
         if path.extension().is_some_and(|extension| extension == "json") {
             return Ok(Self::Plan(Box::new(read_plan(path)?)));
         }
-        let source = Source::read(path)?;
+        let source = Source::read(path, "-f")?;
         let clusterfile = source.clusterfile()?;
         source.refuse_masked()?;
         Ok(Self::Clusterfile(source, Box::new(clusterfile)))
@@ -101,7 +102,13 @@ impl Wanted {
             // What is in its files, a saved plan says.
             Self::Plan(_) => BTreeSet::new(),
         };
-        let stored_image = stored(image)?;
+        let stored_image = match (self, image) {
+            (Self::Clusterfile(source, _), Err(error @ StoreError::NoSuchImage { .. })) => {
+                let help = bring_in(&reference);
+                return Err(source.refuse_image(&error.to_string(), &help));
+            }
+            (_, image) => stored(image)?,
+        };
         if let Self::Clusterfile(..) = self {
             image_trust::warn_of_damage(store, &reference).map_err(super::store_error)?;
         }
@@ -255,8 +262,12 @@ impl Prepared {
         let code = preflight::exit_code(&self.findings);
         let planned = |host: &&IpAddr| self.plan.hosts.iter().any(|one| one.address == **host);
         let all = self.plan.hosts.len() + hosts.iter().filter(|host| !planned(host)).count();
+        let (of, are) = (
+            if all == 1 { "host" } else { "hosts" },
+            if hosts.len() == 1 { "is" } else { "are" },
+        );
         let message = format!(
-            "{} of {all} hosts are not ready; nothing was changed",
+            "{} of {all} {of} {are} not ready; nothing was changed",
             hosts.len()
         );
         let signed = self.findings.iter().any(|one| one.check == Check::Signature);
@@ -317,6 +328,11 @@ fn refused(error: StoreError) -> anyhow::Error {
     let hint = "nothing was changed; `gantry verify --key FILE IMAGE` shows by which keys it is signed";
     let failed: Result<(), _> = Err(error).or_exit_hint(code, hint);
     failed.expect_err("it is an error")
+}
+
+/// What to do about an image that is not in the store.
+pub(super) fn bring_in(image: &impl Display) -> String {
+    format!("`gantry pull {image}` or `gantry load FILE` brings it in")
 }
 
 /// The exit code of a store's error.

@@ -17,11 +17,12 @@ use crate::output;
 /// Flags of `gantry provenance`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The document is an in-toto statement with SLSA's provenance, version 1: the Kubefile, the base, sources
-that lay elsewhere and container images that were brought, each with its digest. `gantry build` notes
-it, and `gantry sign` signs it together with the image; then it goes where the image goes, as cosign's
-attestations do. Without --key nobody vouches for it. What is said of the image for the platform comes
-before what is said of an index that it is in. Other attestations stay in their registry.
+The document is an in-toto statement with SLSA's provenance, version 1: the Kubefile, the base,
+sources that lay elsewhere and container images that were brought, each with its digest. `gantry
+build` notes it, and `gantry sign` signs it together with the image; then it goes where the image
+goes, as cosign's attestations do. Without --key nobody vouches for it. What is said of the image
+for the platform comes before what is said of an index that it is in. Other attestations stay in
+their registry.
 
 Examples:
   gantry provenance kubernetes:v1.31.4

@@ -12,8 +12,8 @@ use crate::output::{self, bytes};
 #[command(after_help = "\
 Images keep all they need; `gantry rmi` removes images. What goes are blobs that no image needs,
 beginnings of blobs whose pull was cut off, archives of which not all parts came, cached steps of
-builds that did not end well or whose image is gone, and unpacked layers that neither an image nor a generation needs. Where an agent
-shares the folder, unpacked layers stay: they may be its own.
+builds that did not end well or whose image is gone, and unpacked layers that neither an image nor a
+generation needs. Where an agent shares the folder, unpacked layers stay: they may be its own.
 
 Example:
   gantry rmi kubernetes:v1.30.8 && gantry prune")]

@@ -61,7 +61,7 @@ impl Args {
 /// # Errors
 /// When nothing could be begun; failures of hosts are reported and give the exit code.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let source = Source::read(&args.file)?;
+    let source = Source::read(&args.file, "-f")?;
     let clusterfile = source.clusterfile()?;
     if !args.no_clean {
         source.refuse_masked_plugins(&reset::MOMENTS).or_exit_hint(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use clap::ValueHint;
+use clap::{ArgGroup, ValueHint};
 use gantry_model::{ClusterName, Digest, ExitCode, SnapshotCheck, SnapshotName, StepAction};
 use gantry_protocol::limits::MAX_SNAPSHOT_LEN;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ const WAITING_PARTS: usize = 8;
 
 /// Flags of `gantry restore`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("snapshot").required(true), after_help = "\
 Examples:
   gantry restore -i demo.snapshot          what `gantry backup` wrote
   gantry restore --kept v1.20.3            what was kept before the upgrade to v1.20.3
@@ -44,11 +44,11 @@ present one at the end, and pods of kube-system that do not know it start anew; 
 that ask the API server are yours to start anew.")]
 pub struct Args {
     /// File that `gantry backup` or `etcdctl snapshot save` wrote
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "kept", required_unless_present = "kept")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, group = "snapshot")]
     input: Option<PathBuf>,
 
     /// Snapshot that was kept on a control plane before this: a version, or a restore
-    #[arg(long, value_name = "BEFORE")]
+    #[arg(long, value_name = "BEFORE", group = "snapshot")]
     kept: Option<String>,
 
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub struct Args {
 /// # Errors
 /// When the snapshot cannot be used or the cluster is not fit for it; failures of hosts are reported and give the exit code.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let which = args.which.need(context, "--clusterfile")?;
+    let which = args.which.need(context)?;
     let snapshot = match (&args.input, &args.kept) {
         (Some(file), _) => SnapshotName::Given(look_through(file)?),
         (None, kept) => SnapshotName::Before(kept.clone().unwrap_or_default()),

@@ -13,8 +13,8 @@ use crate::output::bytes;
 #[command(after_help = "\
 Examples:
   gantry rmi kubernetes:v1.30.8
-  gantry rmi -f kubernetes:v1.30.8 shop:v6                  in scripts: whether they are there or not
-  gantry rmi --platform linux/arm64 kubernetes:v1.31.4      the other platforms stay")]
+  gantry rmi -f kubernetes:v1.30.8 shop:v6                in scripts: whether they are there or not
+  gantry rmi --platform linux/arm64 kubernetes:v1.31.4    the other platforms stay")]
 pub struct Args {
     /// Names or ids of the images
     #[arg(required_unless_present = "prune", value_name = "IMAGE")]

@@ -59,7 +59,7 @@ pub fn run(mut args: Args, context: &Context) -> anyhow::Result<ExitCode> {
             hint,
         ));
     }
-    let mut source = Source::read(&args.file)?;
+    let mut source = Source::read(&args.file, "-f")?;
     let clusterfile = source.clusterfile()?;
     source.refuse_masked()?;
     let cluster = State::new(context.root()).cluster(&clusterfile.name);

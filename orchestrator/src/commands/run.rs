@@ -12,6 +12,7 @@ use gantry_model::{ClusterName, ExitCode, ImageReference};
 use super::addresses::Addresses;
 use super::apply::{self, ApplyArgs};
 use super::connect;
+use super::prepare::bring_in;
 use crate::clusterfile::compose::{Choices, compose};
 use crate::clusterfile::{Clusterfile, Mistakes, Source};
 use crate::context::Context;
@@ -30,7 +31,8 @@ Examples:
   gantry run kubernetes:v1.31.4 -m 10.0.0.2-10.0.0.4 --print >Clusterfile    to edit it first
 
 Keep the Clusterfile (--print) where something in it is secret or a Config: the copy in the state is
-without. Hosts come and go later with `gantry join` and `gantry delete`; `gantry apply` does the rest.")]
+without. Hosts come and go later with `gantry join` and `gantry delete`; `gantry apply` does the
+rest.")]
 pub struct Args {
     /// The image, from the store
     #[arg(value_name = "IMAGE", required_unless_present = "file")]
@@ -165,7 +167,7 @@ impl Args {
             };
             return default_clusterfile::of_image(image, &choices.env, context);
         };
-        let source = Source::read(file)?;
+        let source = Source::read(file, "-f")?;
         // Its own mistakes are shown in its own text.
         Clusterfile::parse(&source.file, &source.text).map_err(refused)?;
         source.refuse_masked()?;
@@ -177,10 +179,7 @@ impl Args {
 fn image_name(text: &str, context: &Context) -> anyhow::Result<ImageReference> {
     let store = connect::store(context)?;
     store.find_name(text).map_err(|error| {
-        let (code, hint) = (
-            error.exit_code(),
-            format!("`gantry pull {text}` or `gantry load FILE` brings it in"),
-        );
+        let (code, hint) = (error.exit_code(), bring_in(&text));
         let failed: Result<(), _> = Err(error).or_exit_hint(code, hint);
         failed.expect_err("it is an error")
     })

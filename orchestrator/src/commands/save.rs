@@ -10,7 +10,7 @@ use clap::ValueHint;
 use gantry_model::{ExitCode, ImageReference};
 use gantry_store::{Platform, Store};
 
-use super::{image_trust, part_size};
+use super::{image_trust, output_file, part_size};
 use crate::context::Context;
 use crate::exit::{OrExit as _, failure_hint};
 use crate::report::archive_progress::ArchiveProgress;
@@ -122,7 +122,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
         progress.end(&said);
         return Ok(ExitCode::Done);
     }
-    match (args.format, args.output == Path::new("-")) {
+    match (args.format, output_file::is_standard_output(&args.output)) {
         (Format::OciDir | Format::DockerDir, true) => {
             return Err(failure_hint(
                 ExitCode::Input,
@@ -189,13 +189,14 @@ impl Saving<'_> {
         size: u64,
         wanted: Option<&RangeInclusive<u32>>,
     ) -> anyhow::Result<String> {
-        if self.format != Format::OciArchive || path == Path::new("-") {
+        if self.format != Format::OciArchive || output_file::is_standard_output(path) {
             return Err(failure_hint(
                 ExitCode::Input,
                 "only an OCI archive is written in parts, and only to files",
                 "leave out --format, and name the archive with -o",
             ));
         }
+        output_file::folder(path)?;
         let mut event = |event| self.progress.saving(event);
         let saved = self
             .store
@@ -248,14 +249,13 @@ impl Saving<'_> {
                 .or_exit(ExitCode::Input)?;
             return self.write(file, path);
         }
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let folder = output_file::folder(path)?;
         let mut file = tempfile::Builder::new()
             .prefix(".gantry-save-")
             .permissions(fs::Permissions::from_mode(0o644))
             .tempfile_in(folder)
+            // Its own text names the file that would have been there for a moment.
+            .map_err(|error| io::Error::from(error.kind()))
             .with_context(|| format!("cannot create a file in {}", folder.display()))
             .or_exit(ExitCode::Input)?;
         self.write(&mut file, path)?;

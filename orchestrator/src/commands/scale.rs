@@ -112,7 +112,7 @@ impl HostArgs {
                 hint,
             ));
         }
-        let mut source = Source::read(&self.file)?;
+        let mut source = Source::read(&self.file, "-f")?;
         source.clusterfile()?;
         source.refuse_masked()?;
         let of_roles = [(Role::Master, &self.masters.0), (Role::Node, &self.nodes.0)];
@@ -146,6 +146,8 @@ impl HostArgs {
                 anstream::eprintln!("{}:{line}: {sign} {address} ({role})", source.file);
             }
         }
+        // Lines of messages are those of the edited text, which may never be written.
+        source.file = format!("{} as edited (the file is not changed)", source.file);
         Ok(source)
     }
 }

@@ -19,7 +19,7 @@ pub struct Args {
     repository: ImageReference,
 
     /// Form of the list
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 
     #[command(flatten)]

@@ -26,15 +26,16 @@ signed by it already, unless they make it of an image that neither this key nor 
 signed. These signatures stay here: they are neither pushed nor saved.
 
 Signatures are in cosign's form. `gantry push` sends those by a given key along, also for an image
-that was pushed before, and `gantry save` writes them into OCI archives and folders; a docker archive
-has no place for them. A signature says as what the image was signed: its name without the tag. Policies compare
-that with the name that the image is used by, so sign it by the name that its users know.
+that was pushed before, and `gantry save` writes them into OCI archives and folders; a docker
+archive has no place for them. A signature says as what the image was signed: its name without the
+tag. Policies compare that with the name that the image is used by, so sign it by the name that its
+users know.
 With a given key, what `gantry build` noted about how the image was built is signed along; see
 `gantry provenance`.
 
 Examples:
-  gantry sign hub.example/kubernetes:v1.31.4             this orchestrator's hosts accept it from now on
-  gantry keys generate                                   makes gantry.key and gantry.pub
+  gantry sign hub.example/kubernetes:v1.31.4       this orchestrator's hosts accept it from now on
+  gantry keys generate                             makes gantry.key and gantry.pub
   gantry sign --key gantry.key sea.hub:5000/kubernetes:v1.31.4
   gantry sign --key gantry.key --as hub.example/kubernetes kubernetes:v1.31.4
   gantry verify --key gantry.pub sea.hub:5000/kubernetes:v1.31.4")]

@@ -25,7 +25,7 @@ enum StoreCommand {
 #[derive(Debug, clap::Args)]
 struct CheckArgs {
     /// Form of the report
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 }
 

@@ -32,7 +32,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct CreateArgs {
     /// How long it can be used
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_ttl)]
     ttl: Duration,
 
     /// How many hosts it can enrol
@@ -52,6 +52,15 @@ struct RevokeArgs {
     /// Ids of the tokens, as `gantry token list` shows them
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    // Ends are kept in seconds.
+    if ttl < Duration::from_secs(1) {
+        return Err("a token lives for a second at least".to_owned());
+    }
+    Ok(ttl)
 }
 
 /// Runs `gantry token`.
@@ -116,7 +125,12 @@ fn revoke(args: &RevokeArgs, state: &State) -> anyhow::Result<ExitCode> {
     if unknown.is_empty() {
         return Ok(ExitCode::Done);
     }
-    let message = format!("unknown or ended: {}; the others are revoked", unknown.join(", "));
+    let others = if unknown.len() < args.ids.len() {
+        "the others are revoked"
+    } else {
+        "nothing was revoked"
+    };
+    let message = format!("unknown or ended: {}; {others}", unknown.join(", "));
     Err(failure_hint(
         ExitCode::Input,
         message,

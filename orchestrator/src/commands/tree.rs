@@ -8,7 +8,7 @@ use gantry_store::{EntryKind, Rootfs, TocEntry};
 use super::rootfs::{PlatformArgs, kind, nothing_at, size};
 use crate::context::Context;
 use crate::output::{self, bytes};
-use crate::report::printable;
+use crate::report::printable_name;
 
 /// Flags of `gantry tree`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,10 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let rootfs = args.platform.rootfs(context, &args.image)?;
     let root = below(&rootfs, &args.path).ok_or_else(|| nothing_at(&args.path, &args.image))?;
-    let mut text = format!("{}\n", printable(args.path.as_bytes()));
+    if !root.is_folder() {
+        return output::print(&format!("{}\n", line(&args.path, &root, true))).map(|()| ExitCode::Done);
+    }
+    let mut text = format!("{}\n", printable_name(&args.path));
     let drawing = Drawing {
         level: args.level.unwrap_or(u32::MAX),
         directories: args.directories,
@@ -73,10 +76,13 @@ struct Sum {
     len: u64,
 }
 
-/// The tree below `path`; none when there is nothing. A file has nothing below it.
+/// What lies at `path`, and the tree below it; none when there is nothing. A file has nothing below it.
 fn below<'r>(rootfs: &'r Rootfs, path: &str) -> Option<Node<'r>> {
     let folder = rootfs.resolve(path)?;
-    let mut root = Node::default();
+    let mut root = Node {
+        entry: rootfs.get(&folder),
+        ..Node::default()
+    };
     for (path, entry) in rootfs.iter() {
         let inside = match folder.as_str() {
             "" => Some(path),
@@ -90,8 +96,8 @@ fn below<'r>(rootfs: &'r Rootfs, path: &str) -> Option<Node<'r>> {
             node.entry = Some(entry);
         }
     }
-    let is_folder = folder.is_empty() || !root.children.is_empty() || rootfs.get(&folder).is_some();
-    is_folder.then_some(root)
+    let is_there = folder.is_empty() || !root.children.is_empty() || root.entry.is_some();
+    is_there.then_some(root)
 }
 
 impl Node<'_> {
@@ -156,7 +162,7 @@ impl Drawing {
             };
             let opened = depth < self.level;
             let line = line(name, child, opened);
-            text.push_str(&format!("{indent}{branch}{}\n", printable(line.as_bytes())));
+            text.push_str(&format!("{indent}{branch}{line}\n"));
             if opened {
                 self.draw(child, &format!("{indent}{more}"), depth + 1, text);
             }
@@ -165,13 +171,14 @@ impl Drawing {
 }
 
 fn line(name: &str, node: &Node<'_>, opened: bool) -> String {
+    let name = printable_name(name);
     match node.entry.map(|entry| &entry.kind) {
-        Some(EntryKind::Symlink { target }) => format!("{name} -> {target}"),
+        Some(EntryKind::Symlink { target }) => format!("{name} -> {}", printable_name(target)),
         _ if node.is_folder() && (opened || node.children.is_empty()) => format!("{name}/"),
         _ if node.is_folder() => format!("{name}/  ({})", node.sum()),
         _ => match node.entry.and_then(size) {
             Some(len) => format!("{name}  {}", bytes(len)),
-            None => name.to_owned(),
+            None => name,
         },
     }
 }

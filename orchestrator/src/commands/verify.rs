@@ -36,7 +36,7 @@ pub struct Args {
     key: Vec<PathBuf>,
 
     /// Form of the output
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: OutputFormat,
 }
 

@@ -22,12 +22,27 @@ pub struct WhichArgs {
     /// Clusterfile of the cluster, when it was not applied from here
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "cluster")]
     clusterfile: Option<PathBuf>,
+
+    /// The flag that names the Clusterfile.
+    #[arg(skip = CLUSTERFILE)]
+    flag: &'static str,
 }
 
+/// The flag that names a Clusterfile.
+const CLUSTERFILE: &str = "--clusterfile";
+
 impl WhichArgs {
-    /// What these flags would be.
-    pub(super) const fn new(cluster: Option<ClusterName>, clusterfile: Option<PathBuf>) -> Self {
-        Self { cluster, clusterfile }
+    /// What these flags would be for a command whose `flag` names the Clusterfile.
+    pub(super) const fn new(
+        cluster: Option<ClusterName>,
+        clusterfile: Option<PathBuf>,
+        flag: &'static str,
+    ) -> Self {
+        Self {
+            cluster,
+            clusterfile,
+            flag,
+        }
     }
 }
 
@@ -69,18 +84,17 @@ impl Which {
 }
 
 impl WhichArgs {
-    /// The cluster these flags name; `flag` is the one that names a Clusterfile.
+    /// The cluster these flags name.
     ///
     /// # Errors
     /// As [`WhichArgs::find`], and when they name none and none was applied from here.
-    pub fn need(&self, context: &Context, flag: &str) -> anyhow::Result<Which> {
-        self.find(context)?.ok_or_else(|| {
-            failure_hint(
-                ExitCode::Input,
-                "no cluster was applied from here",
-                format!("name its Clusterfile with {flag}"),
-            )
-        })
+    pub fn need(&self, context: &Context) -> anyhow::Result<Which> {
+        self.find(context)?
+            .ok_or_else(|| failure_hint(ExitCode::Input, "no cluster was applied from here", self.hint()))
+    }
+
+    fn hint(&self) -> String {
+        format!("name its Clusterfile with {}", self.flag)
     }
 
     /// The cluster these flags name; none when they name none and none was applied from here.
@@ -89,7 +103,7 @@ impl WhichArgs {
     /// When there are several and none is named, or what is named cannot be read.
     pub fn find(&self, context: &Context) -> anyhow::Result<Option<Which>> {
         if let Some(file) = &self.clusterfile {
-            let clusterfile = Source::read(file)?.clusterfile()?;
+            let clusterfile = Source::read(file, self.flag)?.clusterfile()?;
             let hosts = clusterfile.hosts.iter().map(|host| host.address).collect();
             let masters = clusterfile.hosts.iter().filter(|host| host.role == Role::Master);
             let masters = masters.map(|host| host.address).collect();
@@ -102,7 +116,11 @@ impl WhichArgs {
         }
         let state = State::new(context.root());
         let cluster = match &self.cluster {
-            Some(cluster) => cluster.clone(),
+            Some(cluster) if known_clusters(&state)?.contains(cluster) => cluster.clone(),
+            Some(unknown) => {
+                let message = format!("cluster {unknown} was never applied from here");
+                return Err(failure_hint(ExitCode::Input, message, self.hint()));
+            }
             None => match known_clusters(&state)?.as_slice() {
                 [] => return Ok(None),
                 [only] => only.clone(),

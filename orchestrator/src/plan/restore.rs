@@ -51,19 +51,19 @@ impl Restore {
         let is_control_plane = |host: &IpAddr| inventory.report(*host).and_then(first_to_end).is_some();
         let members = hosts.iter().copied().filter(member);
         let (mut control_planes, workers): (Vec<IpAddr>, Vec<IpAddr>) = members.partition(is_control_plane);
-        if control_planes.is_empty() {
-            return Err(failure_hint(
-                ExitCode::Input,
-                format!("no host that answers is a control plane of cluster {cluster}"),
-                "`gantry status` shows its hosts; nothing was changed",
-            ));
-        }
         // Its API server might go on changing what is restored.
         if let Some((host, reason)) = inventory.unreachable().find(|(host, _)| masters.contains(host)) {
             return Err(failure_hint(
                 ExitCode::Unreachable,
                 format!("control plane {host} does not answer: {reason}"),
                 "every control plane has to, since no API server may run meanwhile",
+            ));
+        }
+        if control_planes.is_empty() {
+            return Err(failure_hint(
+                ExitCode::Input,
+                format!("no host that answers is a control plane of cluster {cluster}"),
+                "`gantry status` shows its hosts; nothing was changed",
             ));
         }
         let has = |host: &&IpAddr| match &snapshot {

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::execute::RunEvent;
 use crate::plan::Plan;
 
-pub use printable::printable;
+pub use printable::{printable, printable_name};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -1,4 +1,4 @@
-//! Output of scripts is data of somebody else: it must not move the cursor or change the terminal's title.
+//! Output of scripts, and names of files, are data of somebody else: they must not move the cursor or change the terminal's title.
 
 use std::fmt::Write as _;
 
@@ -23,6 +23,19 @@ pub fn printable(bytes: &[u8]) -> String {
     line
 }
 
+/// `name` as text in which nothing controls the terminal, and nothing is missing: what would is shown as an escape.
+#[must_use]
+pub fn printable_name(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            c if c.is_control() || is_direction(c) => text.extend(c.escape_default()),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
 /// Characters that reorder what follows them.
 const fn is_direction(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -38,5 +51,11 @@ mod tests {
         assert_eq!(printable(b"10%\r50%\r100%\r"), "100%");
         assert_eq!(printable("\u{9b}31m\u{202e}x".as_bytes()), "\\u{9b}31m\\u{202e}x");
         assert_eq!(printable(&[0xff, b'a']), "\u{fffd}a");
+    }
+
+    #[test]
+    fn of_a_name_nothing_is_missing() {
+        assert_eq!(printable_name("etc/\x1b[31mred"), "etc/\\u{1b}[31mred");
+        assert_eq!(printable_name("a\rb\tc\n\u{202e}ü"), "a\\rb\\tc\\n\\u{202e}ü");
     }
 }

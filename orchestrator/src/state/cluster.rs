@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SECRET_MODE, State, create_dir, write_json};
 use crate::clusterfile::Source;
-use crate::exit::{OrExit as _, failure_hint};
+use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::plan::planner::Back;
 use crate::plan::{Plan, PlannedImage};
 
@@ -202,10 +202,9 @@ impl ClusterState {
     pub fn plan(&self) -> anyhow::Result<Plan> {
         let path = self.dir.join("plan.json");
         let text = fs::read(&path).map_err(|_| {
-            failure_hint(
+            failure(
                 ExitCode::Input,
                 format!("cluster {} was never applied from here", self.name),
-                "name its Clusterfile with -f",
             )
         })?;
         serde_json::from_slice(&text)

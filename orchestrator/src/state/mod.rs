@@ -24,7 +24,7 @@ use gantry_transport::Authority;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::exit::OrExit as _;
+use crate::exit::{OrExit as _, failure_hint};
 
 pub use agents::{AgentBook, AgentRecord};
 pub use cluster::{ClusterLock, ClusterState, Rollback, known_clusters};
@@ -68,7 +68,17 @@ impl State {
     pub fn authority(&self) -> anyhow::Result<Authority> {
         let hint =
             "the CA is made by `gantry token create`; on another machine use the one that enrolled the hosts";
+        if !self.has_authority() {
+            let message = "there is no CA here: no host was enrolled from this machine";
+            return Err(failure_hint(ExitCode::Input, message, hint));
+        }
         Authority::open(&self.pki_dir()).or_exit_hint(ExitCode::Input, hint)
+    }
+
+    /// Whether a CA was made here.
+    #[must_use]
+    pub fn has_authority(&self) -> bool {
+        Authority::exists(&self.pki_dir())
     }
 
     fn pki_dir(&self) -> PathBuf {

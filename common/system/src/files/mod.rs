@@ -25,11 +25,16 @@ pub use remove::remove_tree;
 /// When the folder is missing or cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = parent(path);
-    let Ok(mut file) = nameless(folder) else {
-        let mut file = beside().tempfile_in(folder)?;
-        write_whole(file.as_file_mut(), bytes, mode)?;
-        file.persist(path).map_err(|error| error.error)?;
-        return sync_dir(folder);
+    let mut file = match nameless(folder) {
+        Ok(file) => file,
+        // A file with a name would fail as well, and the error would speak of that name.
+        Err(error) if is_of_the_folder(&error) => return Err(error),
+        Err(_) => {
+            let mut file = beside().tempfile_in(folder)?;
+            write_whole(file.as_file_mut(), bytes, mode)?;
+            file.persist(path).map_err(|error| error.error)?;
+            return sync_dir(folder);
+        }
     };
     write_whole(&mut file, bytes, mode)?;
     // open(2), `O_TMPFILE`: the way that needs no privilege.
@@ -46,6 +51,15 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
 fn nameless(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     Ok(open(folder, flags, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+/// Whether no file can be made in the folder, whatever its name.
+fn is_of_the_folder(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(
+        error.kind(),
+        NotFound | NotADirectory | PermissionDenied | ReadOnlyFilesystem
+    )
 }
 
 fn write_whole(file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -161,6 +175,9 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(write_atomically(&path, b"new", 0o644).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let absent = write_atomically(&folder.path().join("absent/key.pem"), b"new", 0o644).unwrap_err();
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+        assert!(!absent.to_string().contains(".new-"), "{absent}");
     }
 
     #[test]

@@ -114,6 +114,12 @@ impl Authority {
         Self::open(dir)
     }
 
+    /// Whether there is an authority in `dir`; one that is damaged is there.
+    #[must_use]
+    pub fn exists(dir: &Path) -> bool {
+        Note::read(dir).map_or(true, |note| dir.join(certificate_file(note.signing)).exists())
+    }
+
     /// Opens the authority in `dir`.
     ///
     /// # Errors

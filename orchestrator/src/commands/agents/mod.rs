@@ -91,6 +91,8 @@ fn list(args: &ListArgs, context: &Context) -> anyhow::Result<ExitCode> {
 
 fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let state = State::new(context.root());
+    // Where there is none, there is no folder for a lock either.
+    state.authority()?;
     // Otherwise a CA that is being made would not know what the one before it takes back.
     let _alone = state.lock_rotation()?;
     let authority = state.authority()?;

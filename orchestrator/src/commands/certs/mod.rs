@@ -35,11 +35,11 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  gantry certs                     every certificate of the cluster and of Gantry, the first to end at the top
+  gantry certs                     every certificate there is, the first to end at the top
   gantry certs -o json             the same for a program that watches it
   gantry certs renew               new ones, one control plane after the other
   gantry certs renew --due -y      only those that end within 30 days
-  gantry certs rotate-ca           another CA of Gantry's own, whose old one was seen by somebody, or ends
+  gantry certs rotate-ca           another CA of Gantry's own: the old one was seen, or ends
   gantry certs rotate-cluster-ca   another CA of the Kubernetes cluster
 
 `gantry apply` renews what ends within 30 days, too; and so does gantry-renew.timer, daily, for the
@@ -58,6 +58,9 @@ enum Command {
     #[command(name = "rotate-cluster-ca")]
     RotateClusterCa(rotate_cluster_ca::Args),
 }
+
+/// The flag that names the Clusterfile.
+const FILE: &str = "-f";
 
 #[derive(Debug, clap::Args)]
 struct ClusterArgs {
@@ -128,7 +131,7 @@ fn renew(args: RenewArgs, context: &Context) -> anyhow::Result<ExitCode> {
     }
     let mut first = ExitCode::Done;
     for name in known_clusters(&State::new(context.root()))? {
-        let which = WhichArgs::new(Some(name.clone()), None).find(context);
+        let which = WhichArgs::new(Some(name.clone()), None, FILE).find(context);
         let renewed = match which {
             Ok(Some(which)) => renew_of(&args, which, context),
             Ok(None) => continue,
@@ -164,10 +167,13 @@ fn renew_of(args: &RenewArgs, which: Which, context: &Context) -> anyhow::Result
             check::check(&plan)?;
             let mut code = inventory.exit_code();
             if plan.to_do() == 0 {
-                anstream::eprintln!(
-                    "{}: no certificate of the cluster is to be renewed.",
-                    which.cluster
-                );
+                // What those have that do not answer is not known.
+                if inventory.unreachable().next().is_none() {
+                    anstream::eprintln!(
+                        "{}: no certificate of the cluster is to be renewed.",
+                        which.cluster
+                    );
+                }
                 args.execute.nothing()?;
             } else {
                 anstream::eprintln!("{}", render::render(&plan));
@@ -210,6 +216,6 @@ fn renew_of(args: &RenewArgs, which: Which, context: &Context) -> anyhow::Result
 
 impl ClusterArgs {
     fn find(&self, context: &Context) -> anyhow::Result<Which> {
-        WhichArgs::new(self.cluster.clone(), self.file.clone()).need(context, "-f")
+        WhichArgs::new(self.cluster.clone(), self.file.clone(), FILE).need(context)
     }
 }

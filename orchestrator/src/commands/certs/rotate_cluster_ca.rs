@@ -96,8 +96,8 @@ certificates that kubelets have of the cluster (serverTLSBootstrap).
 
 Examples:
   gantry certs rotate-cluster-ca                      begin, or go on
-  gantry certs rotate-cluster-ca -y                   from a script, to where both are trusted: exit code
-                                                      4 while hosts are missing, 3 when they are not
+  gantry certs rotate-cluster-ca -y                   from a script, to where both are trusted: exit
+                                                      code 4 while hosts are missing, else 3
   gantry certs rotate-cluster-ca -y --pods-restarted  to the end; nothing is done again within a day
   gantry certs rotate-cluster-ca --abort              back to the old CA alone
   gantry certs                                        when the CA ends, and what it signed";

@@ -88,7 +88,7 @@ impl RehearsalArgs {
             Ok(Clusterfile::parse(file, &text)?.0)
         };
         if let Some(file) = &self.file {
-            let source = Source::read(file)?;
+            let source = Source::read(file, "-f")?;
             let given = source.clusterfile()?;
             source.refuse_masked()?;
             source.check_against(&given, &image.offer())?;

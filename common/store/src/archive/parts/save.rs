@@ -62,10 +62,10 @@ impl Store {
             .filter(|number| wanted.is_none_or(|wanted| wanted.contains(number)))
             .collect();
         if numbers.is_empty() {
-            let reason = format!(
-                "it has {} parts, none of those that are wanted",
-                parts.index.count()
-            );
+            let reason = match parts.index.count() {
+                1 => "it has 1 part, which is not wanted".to_owned(),
+                count => format!("it has {count} parts, none of those that are wanted"),
+            };
             return Err(StoreError::malformed(format!("archive {archive}"), reason));
         }
         event(SaveEvent::Planned {
