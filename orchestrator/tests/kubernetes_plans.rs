@@ -390,15 +390,13 @@ fn what_kubernetes_asks_of_its_hosts_is_asked_of_all_at_once() {
     let found = findings(overlapping, &fresh(&clusterfile));
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].check, Check::Networks);
-    let wrong = "---\nkind: ClusterConfiguration\nnetworking: { podSubnet: 10.96.0.0 }\n";
-    let refused = planner::plan(
-        &kubernetes(1, 0, wrong).0,
-        &image,
-        &inventory,
-        &[],
-        NonZeroUsize::MIN,
-    )
-    .unwrap_err();
+    // Of a Clusterfile it is a mistake; documents of images are seen here.
+    let mut wrong = kubernetes(1, 0, "").0;
+    let networking = serde_json::json!({ "networking": { "podSubnet": "10.96.0.0" } });
+    wrong
+        .kubernetes
+        .insert(KubernetesKind::ClusterConfiguration, networking);
+    let refused = planner::plan(&wrong, &image, &inventory, &[], NonZeroUsize::MIN).unwrap_err();
     assert!(refused.to_string().contains("podSubnet"), "{refused}");
 
     // Members have all that, or run without.

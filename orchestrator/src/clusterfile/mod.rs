@@ -238,6 +238,17 @@ impl Source {
         }
     }
 
+    /// Says that documents which configure Kubernetes do nothing with `image`, where they do.
+    pub fn tell_of_kubernetes(&self, clusterfile: &Clusterfile, image: &ImageReference) {
+        let kinds: Vec<&str> = clusterfile.kubernetes.keys().map(|kind| kind.name()).collect();
+        if !kinds.is_empty() {
+            self.print(&[format!(
+                "what it says in {} has no effect: image {image} does not bring kubeadm",
+                kinds.join(", ")
+            )]);
+        }
+    }
+
     /// The error that something is wrong with the image that it names, at the place where it does.
     #[must_use]
     pub fn refuse_image(&self, message: &str, help: &str) -> anyhow::Error {

@@ -9,6 +9,7 @@ mod hosts;
 pub(crate) mod known_variables;
 mod kubeadm_config;
 mod kubernetes;
+mod kubernetes_fields;
 mod marks;
 pub(super) mod plugin;
 mod process;
@@ -45,6 +46,9 @@ pub(super) fn clusterfile(
         let kind = document.get("kind").and_then(Node::text);
         if let Some(kind) = kind.and_then(KubernetesKind::of) {
             kubernetes::document(document, kind, &mut of_kubernetes, mistakes);
+            if kind == KubernetesKind::KubeletConfiguration {
+                notes.extend(kubernetes_fields::notes(document, text));
+            }
         } else if kind == Some(KUBEADM_CONFIG) {
             kubeadm_config::document(document, &mut of_kubernetes, mistakes, &mut notes);
         } else if kind == Some(CONFIG) {

@@ -117,6 +117,9 @@ impl Wanted {
         image.evidence = Some(Arc::new(evidence));
         if let Self::Clusterfile(source, clusterfile) = self {
             source.check_against(clusterfile, &image.offer())?;
+            if image.kubernetes.is_none() {
+                source.tell_of_kubernetes(clusterfile, &reference);
+            }
             source.tell(image.with_plugins(clusterfile))?;
         }
         Ok(image)

@@ -4,6 +4,7 @@
 use super::super::kubernetes::{KubernetesDocuments, KubernetesKind, plain_data};
 use super::super::mistake::Mistake;
 use super::super::tree::Node;
+use super::kubernetes_fields;
 use crate::plan::planner::{API_SERVER, API_SERVER_PORT};
 
 const A_PASS_OF_ITS_OWN: &str = "every host that joins gets a token and the CA's digest of its own";
@@ -108,12 +109,13 @@ pub(super) fn document(
             mistakes.push(Mistake::new(found.span.clone(), message).help(*help));
         }
     }
+    kubernetes_fields::check(node, kind, mistakes);
     if documents.insert(kind, plain_data(node)).is_some() {
         let message = format!("a second document of kind {}", kind.name());
         mistakes.push(Mistake::new(node.span.clone(), message).help("write its fields into the first"));
     }
 }
 
-fn find<'a>(node: &'a Node, path: &str) -> Option<&'a Node> {
+pub(super) fn find<'a>(node: &'a Node, path: &str) -> Option<&'a Node> {
     path.split('.').try_fold(node, |node, name| node.get(name))
 }
