@@ -5,8 +5,9 @@
 mod desk;
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use desk::*;
@@ -44,6 +45,51 @@ fn processes_called(name: &str) -> Vec<u32> {
         fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|words| words.starts_with(name.as_bytes()))
     })
     .collect()
+}
+
+/// A build is interrupted by a signal of this name, to the whole foreground as a terminal sends it or to the build alone.
+fn interrupted_build(signal: &str, foreground: bool) {
+    let Some(desk) = desk(&[]) else {
+        return;
+    };
+    let name = format!("gantry-{signal}-{foreground}-{}", std::process::id());
+    desk.file(
+        "app/Kubefile",
+        format!("FROM scratch\nRUN bash -c 'exec -a {name} sleep 1000'\n"),
+    );
+    let mut build = desk.command(&["build", "-t", "app:v1", "app"]);
+    let build = build
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let build = build.spawn().unwrap();
+    wait_until("RUN begins", || !processes_called(&name).is_empty());
+    assert!(fs::read_dir(desk.path("root/store/tmp")).unwrap().count() > 0);
+    let whom = if foreground { "-" } else { "" };
+    let whom = format!("{whom}{}", build.id());
+    let sent = Command::new("kill").args(["-s", signal, "--", &whom]).status();
+    assert!(sent.unwrap().success());
+    let output = build.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert_eq!(said.matches("error:").count(), 1, "{said}");
+    assert!(
+        said.contains("error: interrupted\nhint: no image was made"),
+        "{said}"
+    );
+    wait_until("RUN ends", || processes_called(&name).is_empty());
+    let left = || fs::read_dir(desk.path("root/store/tmp")).map_or(0, Iterator::count);
+    if foreground {
+        assert_eq!(left(), 0, "it was cleared away");
+    }
+    assert_eq!(desk.ok(&["images", "-q"]), "");
+    assert_eq!(left(), 0, "nothing of it is left");
+}
+
+#[test]
+fn an_interrupted_build_says_so_and_leaves_nothing() {
+    interrupted_build("INT", true);
+    interrupted_build("TERM", false);
 }
 
 /// What docker's containers have, without making device nodes and writing to the audit log.

@@ -28,6 +28,10 @@ use crate::report::transfers::Transfers;
 /// Annotations that a build writes.
 const WRITTEN_BY_BUILDS: [&str; 2] = [ANNOTATION_EXTENSION, ANNOTATION_CONTAINER_IMAGES];
 
+/// What becomes of a build that is interrupted.
+pub(super) const GIVEN_UP: &str =
+    "no image was made; steps that ended are cached: run the same command again to go on";
+
 /// Name of the Kubefile in a context, unless `-f` gives another.
 const KUBEFILE: &str = "Kubefile";
 

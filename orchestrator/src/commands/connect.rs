@@ -5,15 +5,20 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use gantry_model::ExitCode;
 use gantry_store::Store;
 use gantry_transport::UdpMode;
+use tokio::sync::oneshot;
 
 use super::image_trust;
 use crate::context::Context;
-use crate::exit::failure_hint;
+use crate::exit::{self, Failure, failure_hint};
 use crate::session::{DialSettings, Dialer};
 use crate::state::State;
+
+/// How long work that was interrupted may take to clear away what it has begun.
+const CLEARED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How agents are reached.
 #[derive(Debug, Clone, clap::Args)]
@@ -135,6 +140,67 @@ pub fn block_on<T>(
     // A blocking read that is still on its way must not hold the program up.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// Runs `work`, which is more than waiting, beside; to its end, or to the first Ctrl-C. Then what it does is given up, programs that it
+/// started end, and `detached` says how to go on.
+///
+/// # Errors
+/// What `work` ends with; exit code 130 when it was interrupted.
+pub fn interruptible<T: Send>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send,
+    detached: &str,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for signals")?;
+    std::thread::scope(|scope| {
+        let given_up = || failure_hint(ExitCode::Interrupted, "interrupted", detached);
+        let (working, mut ended) = oneshot::channel::<()>();
+        let was_interrupted = runtime.block_on(async {
+            let mut interrupted = std::pin::pin!(interrupted());
+            // Signals are heard from here on.
+            if interrupted.as_mut().now_or_never().is_some() {
+                return None;
+            }
+            let worker = scope.spawn(move || {
+                let _working = working;
+                work()
+            });
+            tokio::select! {
+                biased;
+                () = &mut interrupted => {}
+                _ = &mut ended => {
+                    // What it started may have ended by the same Ctrl-C, a moment before it is heard of here.
+                    tokio::task::yield_now().await;
+                    return Some((worker, interrupted.now_or_never().is_some()));
+                }
+            }
+            // What is half done is cleared away, as far as that is a matter of moments.
+            if tokio::time::timeout(CLEARED_WITHIN, ended).await.is_err() {
+                // Programs that it started end with this one.
+                std::process::exit(exit::report(Err(given_up())) as i32);
+            }
+            Some((worker, true))
+        });
+        let Some((worker, was_interrupted)) = was_interrupted else {
+            return Err(given_up());
+        };
+        let result = worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match result {
+            Err(error) if was_interrupted && code(&error) != Some(ExitCode::Interrupted) => Err(given_up()),
+            result => result,
+        }
+    })
+}
+
+/// The exit code that `error` knows.
+fn code(error: &anyhow::Error) -> Option<ExitCode> {
+    let mut causes = error.chain();
+    causes.find_map(|cause| Some(cause.downcast_ref::<Failure>()?.code()))
 }
 
 /// Ctrl-C, or the request to end that a service manager sends.

@@ -165,12 +165,21 @@ fn ask(question: &str, shown: bool) -> anyhow::Result<String> {
         // What was typed before the question is not the answer.
         tcsetattr(&stdin, SetArg::TCSAFLUSH, &silent).context("cannot make the terminal silent")?;
     }
-    let mut answer = String::new();
-    let read = stdin.read_line(&mut answer);
+    // On a thread of its own, so that Ctrl-C works while it waits, and the terminal gets its echo back.
+    let read = connect::block_on(
+        async {
+            tokio::task::spawn_blocking(|| {
+                let mut answer = String::new();
+                io::stdin().read_line(&mut answer).map(|_| answer)
+            })
+            .await?
+            .context("cannot read the answer")
+        },
+        "no login was kept",
+    );
     if !shown {
         tcsetattr(&stdin, SetArg::TCSANOW, &before).context("cannot give the terminal its echo back")?;
         anstream::eprintln!();
     }
-    read?;
-    Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
+    Ok(read?.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -78,7 +78,7 @@ use crate::exit::OrExit as _;
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = &Context::new(&cli.global)?;
     match cli.command {
-        Command::Build(args) => build::run(args, context),
+        Command::Build(args) => connect::interruptible(|| build::run(args, context), build::GIVEN_UP),
         Command::BuildRunChild(args) => crate::build::run::run_child(&args),
         Command::RehearsalChild(args) => crate::rehearsal::run_child(&args),
         Command::RenderChart => crate::charts::run_apart(),
