@@ -6,12 +6,20 @@ use std::path::Path;
 use gantry_model::ClusterName;
 
 use super::{ADMIN, KUBECTL};
-use crate::scripts::Program;
+use crate::scripts::{BASH, Program};
 
 /// Beyond its own limit kubectl is ended, in seconds.
 const GRACE_S: u32 = 60;
 /// How long a change of one object may take, in seconds.
 const CHANGE_LIMIT_S: u32 = 120;
+/// Lets pods go that have an emptyDir, which is for what a pod may lose, by the name that kubectl knows since v1.20.
+const EMPTY_DIR_DATA: &str = "--delete-emptydir-data";
+/// The same by its name before, which is gone in v1.31.
+const LOCAL_DATA: &str = "--delete-local-data";
+/// Adds the one that this kubectl, `$0`, knows: it looks at every word before it helps, and asks nobody for that.
+const DRAIN: &str = r#"word=$1 before=$2; shift 2
+"$0" drain "$word" --help >/dev/null 2>&1 || word=$before
+exec "$0" "$@" "$word""#;
 /// Longest name of a node (RFC 1123, subdomain).
 const MAX_NODE_LEN: usize = 253;
 
@@ -81,13 +89,7 @@ impl KubectlCall {
                 limit_s,
                 leaves,
             } => {
-                let mut words = vec![
-                    "drain",
-                    node,
-                    "--ignore-daemonsets",
-                    // emptyDir is for what a pod may lose. Older kubectl knows it by this name only, newer by both.
-                    "--delete-emptydir-data",
-                ];
+                let mut words = vec!["drain", node, "--ignore-daemonsets"];
                 // Pods that nobody owns are not started elsewhere; on a host that leaves they end either way.
                 words.extend(leaves.then_some("--force"));
                 let timeout = limit(*limit_s);
@@ -111,9 +113,17 @@ impl KubectlCall {
             // Otherwise below the home of root, where it would stay.
             format!("--cache-dir={}", folder.join("kubectl").display()),
         ];
-        let words = access.into_iter().chain(words).collect();
+        let words = access.into_iter().chain(words);
         let limit_s = limit_s.saturating_add(GRACE_S);
-        Program::of_image(cluster, KUBECTL, rootfs, rootfs.join(KUBECTL), words, limit_s)
+        let kubectl = rootfs.join(KUBECTL);
+        let (program, words) = if matches!(self, Self::Drain { .. }) {
+            let kubectl = kubectl.to_string_lossy();
+            let bash = ["-c", DRAIN, &kubectl, EMPTY_DIR_DATA, LOCAL_DATA].map(str::to_owned);
+            (BASH.into(), bash.into_iter().chain(words).collect())
+        } else {
+            (kubectl, words.collect())
+        };
+        Program::of_image(cluster, KUBECTL, rootfs, program, words, limit_s)
     }
 }
 
@@ -148,18 +158,49 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_drain_has_its_own_limit_and_is_given_some_more() {
+    /// What a kubectl that knows these words was told at the end, to drain a node.
+    fn drained(knows: &[&str]) -> String {
+        let rootfs = tempfile::tempdir().unwrap();
+        let (kubectl, told) = (rootfs.path().join(KUBECTL), rootfs.path().join("told"));
+        std::fs::create_dir(rootfs.path().join("bin")).unwrap();
+        // As kubectl does: it looks at every word before it helps.
+        let text = format!(
+            "#!/bin/bash\nfor word; do case $word in {}) ;; --delete-*) echo unknown flag >&2; exit 1;; esac; done\n\
+             [[ $* == *--help* ]] || echo \"$*\" >{}\n",
+            knows.join("|"),
+            told.display()
+        );
+        gantry_system::files::write_atomically(&kubectl, text.as_bytes(), 0o755).unwrap();
         let call = KubectlCall::Drain {
             node: "host2".into(),
             limit_s: 600,
-            leaves: false,
+            leaves: true,
         };
-        let program = call.program(&"demo".parse().unwrap(), Path::new("/r"), Path::new("/s"));
-        let words = program.command.words.join(" ");
-        assert!(
-            words.contains("drain host2 --ignore-daemonsets") && words.ends_with("--timeout=600s"),
-            "{words}"
-        );
+        let program = call.program(&"demo".parse().unwrap(), rootfs.path(), Path::new("/s"));
+        let mut command = std::process::Command::new(&program.command.program);
+        assert!(command.args(&program.command.words).status().unwrap().success());
+        std::fs::read_to_string(told).unwrap()
+    }
+
+    #[test]
+    fn a_drain_is_told_in_the_words_that_this_kubectl_knows() {
+        // Before v1.20, until v1.30, since.
+        for (knows, said) in [
+            (&[LOCAL_DATA][..], LOCAL_DATA),
+            (&[LOCAL_DATA, EMPTY_DIR_DATA], EMPTY_DIR_DATA),
+            (&[EMPTY_DIR_DATA], EMPTY_DIR_DATA),
+        ] {
+            let words = drained(knows);
+            assert!(
+                words.ends_with(&format!(
+                    "drain host2 --ignore-daemonsets --force --timeout=600s {said}\n"
+                )),
+                "{words}"
+            );
+            assert!(
+                words.starts_with("--kubeconfig /etc/kubernetes/admin.conf "),
+                "{words}"
+            );
+        }
     }
 }
