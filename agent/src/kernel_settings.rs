@@ -2,8 +2,9 @@
 //! last cluster leaves it.
 //!
 //! Container runtimes and kubelet change settings of the kernel, and leave them changed. What was before is written down before
-//! the first program of an image starts. It is given back only where the kernel has what such programs set: a third value is
-//! somebody else's.
+//! the first program of an image starts. It is given back only where the kernel has what such programs set, for a third value is
+//! somebody else's, and where nobody is left who needs them: a runtime that the cluster did not take along (`reset --no-clean`),
+//! or came meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +16,9 @@ use gantry_system::files;
 use gantry_system::processes::{self, ProcessError};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::running;
 
 /// The settings that are given back, each with what programs of images set: docker and containerd's CNI plugins the first three,
 /// kube-proxy the next, the bridge's those that prepare for kubeadm, kubelet the rest (`--protect-kernel-defaults` names them).
@@ -31,8 +35,21 @@ const SETTINGS: [(&str, &str); 11] = [
     ("kernel/keys/root_maxkeys", "1000000"),
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
-/// Programs that need such settings for containers which are no cluster's, by the names of their processes.
-const RUNTIMES: [&str; 4] = ["dockerd", "containerd", "crio", "conmon"];
+/// Programs that lead packets to containers and virtual machines, by the names of their processes.
+const RUNTIMES: [&str; 8] = [
+    "dockerd",
+    "containerd",
+    "crio",
+    "conmon",
+    "lxd",
+    "incusd",
+    "libvirtd",
+    "virtnetworkd",
+];
+/// How long a runtime that clean.sh ended may take to be gone.
+const END_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const END_LOOK: Duration = Duration::from_millis(100);
 /// Where settings are told to be other than the kernel's own at every boot (sysctl.d(5)).
 const DEMANDS: [&str; 5] = [
     "/etc/sysctl.conf",
@@ -73,8 +90,6 @@ pub(crate) enum KernelSettingsError {
 struct Kept {
     /// Settings by their path below `/proc/sys`.
     settings: BTreeMap<String, String>,
-    /// Container runtimes that ran.
-    runtimes: Vec<String>,
 }
 
 /// The kernel's settings on this host.
@@ -110,19 +125,27 @@ impl KernelSettings {
             .filter_map(|(name, _)| Some(((*name).to_owned(), self.value(name)?)));
         let kept = Kept {
             settings: settings.collect(),
-            runtimes: self.running(),
         };
         let text = serde_json::to_vec_pretty(&kept).expect("names and values are plain data");
         files::write_atomically(&self.record, &text, 0o600).map_err(failed("write", &self.record))
     }
 
-    /// Gives back what was before.
+    /// Gives back what was before, unless somebody needs what is.
     ///
     /// # Errors
-    /// When systemd does not do it, or what was kept cannot be removed. A setting that the kernel does not take back is told in
-    /// the log alone.
+    /// When systemd does not do it, or what was kept cannot be removed. What stays as it is, is told in the log alone.
     pub(crate) async fn restore(&self) -> Result<(), KernelSettingsError> {
-        let due = self.due();
+        let mut due = self.due();
+        if !due.is_empty()
+            && let Some(program) = self.needed_by().await
+        {
+            let names: Vec<String> = due.iter().map(|(name, _)| name.replace('/', ".")).collect();
+            tracing::warn!(
+                "{} stay as the cluster left them: {program} runs, and may need them",
+                names.join(", ")
+            );
+            due.clear();
+        }
         if !due.is_empty() {
             let mut run = Command::new("systemd-run");
             run.env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
@@ -157,15 +180,9 @@ impl KernelSettings {
 
     /// What is to be set, and to what.
     fn due(&self) -> Vec<(&'static str, String)> {
-        let text = fs::read(&self.record).unwrap_or_default();
-        let Ok(kept) = serde_json::from_slice::<Kept>(&text) else {
+        let Some(kept) = self.kept() else {
             return Vec::new();
         };
-        let running = self.running();
-        if let Some(runtime) = kept.runtimes.iter().find(|runtime| running.contains(runtime)) {
-            tracing::info!("the kernel's settings stay: {runtime} ran before, and runs");
-            return Vec::new();
-        }
         let mut due = Vec::new();
         for (name, made) in SETTINGS {
             let (Some(before), Some(now)) = (kept.settings.get(name), self.value(name)) else {
@@ -178,21 +195,36 @@ impl KernelSettings {
         due
     }
 
+    /// What was written down; none where nothing was, or what was cannot be read.
+    fn kept(&self) -> Option<Kept> {
+        let read = match fs::read(&self.record) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error.to_string()),
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
+        };
+        let damaged = |reason: &String| {
+            tracing::warn!(
+                "the kernel's settings stay as they are: what they were before is unknown, for {} cannot be read: {reason}",
+                self.record.display()
+            );
+        };
+        read.inspect_err(damaged).ok()
+    }
+
     fn value(&self, name: &str) -> Option<String> {
         let text = fs::read_to_string(self.kernel.join(name)).ok()?;
         Some(text.trim().to_owned())
     }
 
-    /// Container runtimes that run now.
-    fn running(&self) -> Vec<String> {
-        let names = fs::read_dir(&self.processes).into_iter().flatten().flatten();
-        let names = names.filter_map(|process| fs::read_to_string(process.path().join("comm")).ok());
-        let running: Vec<String> = names.map(|name| name.trim().to_owned()).collect();
-        RUNTIMES
-            .iter()
-            .filter(|runtime| running.iter().any(|name| name == *runtime))
-            .map(|runtime| (*runtime).to_owned())
-            .collect()
+    /// A program that needs what is and stays; clean.sh may have ended it, and it be there a moment longer.
+    async fn needed_by(&self) -> Option<&'static str> {
+        let runs = || running::any(&self.processes, &RUNTIMES);
+        let ends = async {
+            while runs().is_some() {
+                tokio::time::sleep(END_LOOK).await;
+            }
+        };
+        timeout(END_LIMIT, ends).await.err().and_then(|_| runs())
     }
 
     /// Whether the host's own configuration says that a setting has this value.
@@ -326,21 +358,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn another_runtime_keeps_its_settings_while_it_runs() {
-        let host = Host::new();
-        host.write("proc/7/comm", "dockerd");
-        host.settings().keep().unwrap();
-        host.set(FORWARD, "1");
-        assert_eq!(host.due(), []);
-        fs::remove_dir_all(host.0.path().join("proc/7")).unwrap();
-        assert_eq!(host.due(), forward_off());
-        // One that came with the cluster and is still ending is none of before.
+    /// Its settings after a cluster that made it forward packets has left, and `stays` is there.
+    async fn left_beside(stays: &[(&str, &str)]) -> String {
         let host = Host::new();
         host.settings().keep().unwrap();
         host.set(FORWARD, "1");
-        host.write("proc/7/comm", "containerd");
-        assert_eq!(host.due(), forward_off());
+        for (path, text) in stays {
+            host.write(path, text);
+        }
+        host.settings().restore().await.unwrap();
+        assert!(host.settings().is_restored());
+        host.settings().value(FORWARD).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_stay_where_somebody_needs_them_who_came_with_the_cluster_or_after_it() {
+        for stays in [
+            ("proc/7/comm", "dockerd"),
+            ("proc/7/comm", "containerd"),
+            ("proc/7/comm", "libvirtd"),
+            ("proc/7/comm", "lxd"),
+        ] {
+            assert_eq!(left_beside(&[stays]).await, "1", "{stays:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_ends_or_leads_no_packets_keeps_no_settings() {
+        let host = Host::new();
+        host.write("proc/7/comm", "sshd");
+        assert_eq!(host.settings().needed_by().await, None);
+        host.write("proc/8/comm", "containerd");
+        let ends = async {
+            tokio::time::sleep(END_LIMIT / 2).await;
+            fs::remove_dir_all(host.0.path().join("proc/8")).unwrap();
+        };
+        let settings = host.settings();
+        assert_eq!(tokio::join!(settings.needed_by(), ends).0, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_stay_where_it_is_unknown_what_they_were() {
+        let damaged = [("kept.json", "{\"settings\": {\"net/ipv4/ip_fo")];
+        assert_eq!(left_beside(&damaged).await, "1");
     }
 
     #[tokio::test]

@@ -42,6 +42,7 @@ mod readiness;
 pub mod registry;
 pub mod rootfs;
 pub mod run;
+mod running;
 mod script_effects;
 pub mod scripts;
 pub mod server;

@@ -47,4 +47,15 @@ fn a_reset_leaves_the_host_as_it_was_before_apply() {
         "{}",
         anew.finished
     );
+
+    // A runtime that came since needs the network as it is.
+    let first = bed.host(1);
+    first
+        .must("cp /bin/sleep /usr/local/bin/containerd && systemd-run --quiet containerd infinity")
+        .unwrap();
+    operator.must("reset -f Clusterfile -y --no-clean").unwrap();
+    assert_eq!(first.must(forwards).unwrap(), "1\n");
+    first
+        .must("journalctl --unit gantry-agent | grep 'net.ipv4.ip_forward stay as the cluster left them: containerd runs'")
+        .unwrap();
 }
