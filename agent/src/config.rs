@@ -163,6 +163,12 @@ impl Config {
         self.root.join("kernel-settings.json")
     }
 
+    /// Which folders of pods' logs were not there before anything of an image ran.
+    #[must_use]
+    pub fn pod_logs(&self) -> PathBuf {
+        self.root.join("pod-logs.json")
+    }
+
     /// The folder of the clusters' rootfs.
     #[must_use]
     pub fn data(&self) -> PathBuf {

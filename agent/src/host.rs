@@ -13,6 +13,7 @@ use crate::hostname::Hostnames;
 use crate::hosts_file::HostsFile;
 use crate::image_keys::ImageKeys;
 use crate::kernel_settings::KernelSettings;
+use crate::pod_logs::PodLogs;
 use crate::registry::Registries;
 use crate::rootfs::{HostMounts, Rootfs};
 use crate::scripts::Scripts;
@@ -43,6 +44,8 @@ pub struct Host {
     pub(crate) hostnames: Hostnames,
     /// What the kernel was told before.
     pub(crate) kernel_settings: KernelSettings,
+    /// What kubelet logs, of pods.
+    pub(crate) pod_logs: PodLogs,
     /// Whether commands run that no image brings.
     pub(crate) allow_exec: bool,
     /// Where the signature policy is.
@@ -66,6 +69,7 @@ impl Host {
             etcd_snapshots: EtcdSnapshots::new(&config.etcd_snapshots()),
             hostnames: Hostnames::new(&config.hostnames(), Path::new(HOSTNAME_FILE)),
             kernel_settings: KernelSettings::new(&config.kernel_settings()),
+            pod_logs: PodLogs::new(&config.pod_logs()),
             allow_exec: config.allow_exec,
             policy_file: config.policy_file.clone(),
             image_keys: Arc::new(ImageKeys::new(&config.image_keys())),

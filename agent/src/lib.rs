@@ -38,6 +38,7 @@ pub mod journal;
 mod kernel_settings;
 pub mod kubeadm;
 mod place;
+mod pod_logs;
 mod readiness;
 pub mod registry;
 pub mod rootfs;

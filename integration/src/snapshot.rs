@@ -40,7 +40,16 @@ impl Snapshot {
             "/dev",
             "/run",
             "/tmp",
-            "/var/log",
+            "/var/log/journal",
+            // Packages as they are installed, and logins.
+            "/var/log/apt",
+            "/var/log/alternatives.log",
+            "/var/log/dpkg.log",
+            "/var/log/btmp",
+            "/var/log/lastlog",
+            "/var/log/wtmp",
+            // What scripts of images that tests make write down.
+            "/var/log/scripts",
             // Debian copies its package database there at midnight.
             "/var/backups",
             "/var/cache",

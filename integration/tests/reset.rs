@@ -8,8 +8,13 @@ fn a_reset_leaves_the_host_as_it_was_before_apply() {
     let operator = bed.operator();
     let image = ImageTree::with_scripts(&operator.desk().join("image")).unwrap();
     let image = image
-        // As those of images with Kubernetes.
-        .script("init.sh", "echo made by init.sh >/opt/made\necho 1 >/proc/sys/net/ipv4/ip_forward\n")
+        // As those of images with Kubernetes, and its kubelet.
+        .script(
+            "init.sh",
+            "echo made by init.sh >/opt/made\necho 1 >/proc/sys/net/ipv4/ip_forward\n\
+             mkdir -p /var/log/{pods/kube-system_etcd,containers} && echo started >/var/log/pods/kube-system_etcd/0.log\n\
+             ln -sf /var/log/pods/kube-system_etcd/0.log /var/log/containers/etcd.log\n",
+        )
         .unwrap();
     image
         .script("clean.sh", "rm /opt/made\necho clean.sh ran\n")

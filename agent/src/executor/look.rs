@@ -118,8 +118,9 @@ pub(super) fn already_done(
         }
         StepAction::RemoveHostsEntries { cluster } => done(block(host, cluster)?.is_none()),
         StepAction::RemoveRootfs { cluster } => {
-            let settings = host.kernel_settings.is_restored() || !host.rootfs.clusters().is_empty();
-            done(host.rootfs.is_removed(cluster) && host.etcd_snapshots.is_removed(cluster) && settings)
+            let before = host.kernel_settings.is_restored() && host.pod_logs.are_removed();
+            let is_as_before = before || !host.rootfs.clusters().is_empty();
+            done(host.rootfs.is_removed(cluster) && host.etcd_snapshots.is_removed(cluster) && is_as_before)
         }
         StepAction::RenderTemplates { cluster, values } => {
             // Why there is no rootfs, or what is wrong with a template, is said when the step runs.

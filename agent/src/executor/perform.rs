@@ -202,10 +202,14 @@ pub(super) async fn perform(
             let remove = host.clone();
             let removed = on_thread(move || remove_rootfs(&remove, &cluster).map(|()| None)).await;
             // Another cluster on this host needs them as they are.
-            if removed.succeeded() && host.rootfs.clusters().is_empty() {
-                return ended(host.kernel_settings.restore().await);
+            if !removed.succeeded() || !host.rootfs.clusters().is_empty() {
+                return removed;
             }
-            removed
+            let restored = ended(host.kernel_settings.restore().await);
+            if !restored.succeeded() {
+                return restored;
+            }
+            on_thread(move || host.pod_logs.remove().map(|()| None)).await
         }
         StepAction::RemoveUnusedLayers => on_thread(move || remove_unused_layers(&host).map(|()| None)).await,
         // Done by the task that owns the journal, without starting anything.

@@ -173,6 +173,7 @@ impl Task {
         if kind.runs_a_program() {
             // Whatever it changes, what was before is known.
             self.host.kernel_settings.keep().map_err(internal)?;
+            self.host.pod_logs.keep().map_err(internal)?;
         }
         self.journal.start(&step, clock::now_s()).map_err(internal)?;
         let (title, name) = (step.action.title(), id.short());
