@@ -11,7 +11,9 @@ use gantry::clusterfile::Clusterfile;
 use gantry::clusterfile::kubernetes::KubernetesKind;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::preflight::{self, Check};
-use gantry::plan::{self, ImageCommands, Leaving, Plan, PlanImage, check, planner, render, renew, reset};
+use gantry::plan::{
+    self, ImageCommands, ImageSwap, Leaving, Plan, PlanImage, check, planner, render, renew, reset,
+};
 use gantry_model::{
     CertificateKeeper, CertificateRecord, HostNetwork, ScriptOutcome, StepAction, StepOutcome,
 };
@@ -368,8 +370,25 @@ fn what_kubernetes_asks_of_its_hosts_is_asked_of_all_at_once() {
         &preflight::render(&findings("", &inventory)),
     );
 
-    // Whoever says that kubelet bears swap is heard, by kubeadm too.
+    // What an image's scripts turn off is on again after a reboot, unless they do it before each start of kubelet.
     let bears = "---\nkind: KubeletConfiguration\nfailSwapOn: false\n";
+    let with_swap = |swap, documents: &str| {
+        let (clusterfile, mut image) = kubernetes(1, 1, documents);
+        image.kubernetes.as_mut().unwrap().swap = swap;
+        let mut inventory = fresh(&clusterfile);
+        on(&mut inventory, "10.0.0.3").inventory.facts.swap = 4 << 30;
+        let plan = plan(&clusterfile, &image, &inventory);
+        assert_eq!(preflight::warnings(&plan, &inventory, &[Check::Swap]), []);
+        let found = preflight::preflight(&plan, &image, &inventory, &[]);
+        let warned = preflight::warnings(&plan, &inventory, &[]);
+        (found.len(), warned.len())
+    };
+    assert_eq!(with_swap(ImageSwap::Stays, ""), (1, 0));
+    assert_eq!(with_swap(ImageSwap::OffUntilBoot, ""), (0, 1));
+    assert_eq!(with_swap(ImageSwap::Off, ""), (0, 0));
+    assert_eq!(with_swap(ImageSwap::OffUntilBoot, bears), (0, 0));
+
+    // Whoever says that kubelet bears swap is heard, by kubeadm too.
     assert!(
         findings(bears, &inventory)
             .iter()

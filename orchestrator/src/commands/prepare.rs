@@ -222,6 +222,9 @@ pub async fn prepare<S: Sessions>(
     }
     findings.extend(known_steps::unknown(&plan, sessions).await);
     findings.extend(membership::quorum(&plan, sessions).await);
+    for warning in preflight::warnings(&plan, &inventory, &planning.skip_preflight) {
+        anstream::eprintln!("warning: {}: {}", warning.host, warning.message);
+    }
     Ok(Prepared {
         plan,
         findings,

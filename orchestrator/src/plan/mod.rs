@@ -43,7 +43,7 @@ pub(crate) use environment::environment as environment_of_scripts;
 pub use image::{PlanImage, PlanLayer};
 pub use image_file::ImageFile;
 pub(crate) use kubeadm::{CONFIG_PATHS as KUBEADM_CONFIG_PATHS, METADATA, PROGRAM as KUBEADM, is_node_name};
-pub use kubeadm::{ImageKubernetes, KubeadmFile, KubernetesNeeds, by_hand, unreached};
+pub use kubeadm::{ImageKubernetes, ImageSwap, KubeadmFile, KubernetesNeeds, by_hand, unreached};
 pub use leave::Leaving;
 pub use progress::refresh;
 pub(crate) use scripts::{Call as ScriptOfHost, of_first_master as scripts_of_first_master};

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::{ClusterInventory, HostReport, HostState};
-use gantry::plan::{ImageKubernetes, KubeadmFile, Plan, PlanImage, PlanLayer, check, planner};
+use gantry::plan::{ImageKubernetes, ImageSwap, KubeadmFile, Plan, PlanImage, PlanLayer, check, planner};
 use gantry_model::{
     ClusterCas, Digest, DiskSpace, Generation, GenerationId, HostFacts, Inventory, LayerDescriptor,
     StepAction, StepOutcome, StepRecord, TocLocation,
@@ -110,7 +110,7 @@ pub(crate) fn kubernetes(masters: u8, nodes: u8, documents: &str) -> (Clusterfil
         dns: true,
         kubectl: true,
         programs: ["conntrack".to_owned()].into(),
-        turns_swap_off: false,
+        swap: ImageSwap::Stays,
     };
     let image = PlanImage {
         kubernetes: Some(kubernetes),

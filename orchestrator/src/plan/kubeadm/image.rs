@@ -6,6 +6,7 @@ use gantry_store::{ChunkSource, EntryKind, LayerError, Scratch, TocEntry};
 use serde::{Deserialize, Serialize};
 
 use super::PROGRAM;
+use super::image_swap::ImageSwap;
 
 /// Where images configure kubeadm; a template is rendered for every host and goes first.
 pub(crate) const CONFIG_PATHS: [&str; 4] = [
@@ -18,9 +19,8 @@ pub(crate) const CONFIG_PATHS: [&str; 4] = [
 pub(crate) const METADATA: &str = "Metadata";
 /// What waits for nodes, below the rootfs.
 const KUBECTL: &str = "bin/kubectl";
-/// Folders of programs and of scripts, below the rootfs.
+/// Folder of programs, below the rootfs.
 const PROGRAMS: &str = "bin/";
-const SCRIPTS: &str = "scripts/";
 /// The DNS server's repository in the registry's tree, wherever below its repositories.
 const DNS_REPOSITORY: &str = "/coredns/_manifests";
 /// Longest file of an image that is read for a plan, in bytes.
@@ -40,8 +40,8 @@ pub struct ImageKubernetes {
     pub kubectl: bool,
     /// Programs in its `bin` folder, which its scripts bring to the host.
     pub programs: BTreeSet<String>,
-    /// Whether a script of it turns swap off.
-    pub turns_swap_off: bool,
+    /// What its scripts do about swap.
+    pub swap: ImageSwap,
 }
 
 /// A file that configures kubeadm.
@@ -90,7 +90,7 @@ impl ImageKubernetes {
             }),
             kubectl: find(layers, KUBECTL).is_some(),
             programs: below(layers, PROGRAMS),
-            turns_swap_off: turns_swap_off(layers)?,
+            swap: ImageSwap::read(layers)?,
         }))
     }
 }
@@ -122,19 +122,8 @@ pub(in super::super) fn below(layers: &[ChunkSource], folder: &str) -> BTreeSet<
         .collect()
 }
 
-/// By what a script says, not by what it does: base images do it in the one that starts before kubelet.
-fn turns_swap_off(layers: &[ChunkSource]) -> Result<bool, LayerError> {
-    for script in below(layers, SCRIPTS) {
-        let text = text(layers, &format!("{SCRIPTS}{script}"))?.unwrap_or_default();
-        let mut lines = text.lines().map(str::trim_start);
-        if lines.any(|line| !line.starts_with('#') && line.contains("swapoff")) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn text(layers: &[ChunkSource], path: &str) -> Result<Option<String>, LayerError> {
+/// The text at `path` of the merged layers; none where there is no short file of it.
+pub(super) fn text(layers: &[ChunkSource], path: &str) -> Result<Option<String>, LayerError> {
     let Some((layer, entry)) = find(layers, path) else {
         return Ok(None);
     };

@@ -11,6 +11,7 @@
 
 mod config;
 mod image;
+mod image_swap;
 mod marks;
 mod needs;
 mod node_name;
@@ -27,6 +28,7 @@ use gantry_model::{
 pub(super) use image::below as files_below;
 pub(crate) use image::{CONFIG_PATHS, METADATA};
 pub use image::{ImageKubernetes, KubeadmFile};
+pub use image_swap::ImageSwap;
 pub(super) use marks::marks;
 pub use needs::KubernetesNeeds;
 pub(super) use needs::needs;

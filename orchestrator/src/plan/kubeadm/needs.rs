@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::super::{PlanImage, scripts};
-use super::config;
+use super::{ImageSwap, config};
 use crate::clusterfile::Clusterfile;
 use crate::clusterfile::kubernetes::KubernetesKind;
 use crate::exit::failure_hint;
@@ -29,6 +29,9 @@ pub struct KubernetesNeeds {
     pub services: Vec<IpRange>,
     /// Whether swap may be on, or is turned off by the image.
     pub bears_swap: bool,
+    /// Whether the image turns it off, but not when the host boots.
+    #[serde(default)]
+    pub swap_off_until_boot: bool,
     /// Whether control planes keep etcd's data in `/var/lib/etcd`.
     pub etcd_in_default_folder: bool,
     /// Tools that have to be on the host, because the image does not bring them.
@@ -52,11 +55,13 @@ pub(in super::super) fn needs(
     let external_etcd = !cluster["etcd"]["external"].is_null();
     let etcd_folder = cluster["etcd"]["local"]["dataDir"].as_str();
     let docker = scripts::runtime(clusterfile, image) == "docker";
+    let bears_swap = bears_swap(&of(KubernetesKind::KubeletConfiguration));
     let tools = TOOLS.into_iter().chain((!docker).then_some(RUNTIME_TOOL));
     Ok(Some(KubernetesNeeds {
         pods: ranges(&cluster, "podSubnet", "")?,
         services: ranges(&cluster, "serviceSubnet", DEFAULT_SERVICES)?,
-        bears_swap: kubernetes.turns_swap_off || bears_swap(&of(KubernetesKind::KubeletConfiguration)),
+        bears_swap: bears_swap || kubernetes.swap != ImageSwap::Stays,
+        swap_off_until_boot: !bears_swap && kubernetes.swap == ImageSwap::OffUntilBoot,
         etcd_in_default_folder: !external_etcd
             && etcd_folder.is_none_or(|folder| folder == DEFAULT_ETCD_FOLDER),
         tools: tools

@@ -76,6 +76,20 @@ pub(super) fn host(
     }
 }
 
+/// What will keep one host from being a member when it has booted.
+pub(super) fn after_boot(plan: &Plan, report: &HostReport) -> Option<String> {
+    let needs = plan.kubernetes.as_ref()?;
+    let swap = report.inventory.facts.swap;
+    let warns = swap > 0 && needs.swap_off_until_boot && !kubeadm::is_member(&plan.cluster, Some(report));
+    warns.then(|| {
+        format!(
+            "{} of swap are on; the image's scripts turn it off until the host boots, and kubelet will not start then: \
+             take it out of /etc/fstab, or set failSwapOn: false in a KubeletConfiguration",
+            bytes(swap)
+        )
+    })
+}
+
 /// What speaks against the cluster, wherever it is.
 pub(super) fn cluster(plan: &Plan, findings: &mut Vec<Finding>) {
     let (Some(needs), Some(first)) = (&plan.kubernetes, plan.hosts.first()) else {

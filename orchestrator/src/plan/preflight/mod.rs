@@ -187,6 +187,25 @@ pub fn preflight(
     findings
 }
 
+/// What does not speak against executing `plan`, but against what comes later.
+#[must_use]
+pub fn warnings(plan: &Plan, inventory: &ClusterInventory, skip: &[Check]) -> Vec<Finding> {
+    if skip.contains(&Check::Swap) {
+        return Vec::new();
+    }
+    let stays = plan.hosts.iter().filter(|host| host.place.is_to_stay());
+    stays
+        .filter_map(|host| {
+            let message = kubernetes::after_boot(plan, inventory.report(host.address)?)?;
+            Some(Finding {
+                check: Check::Swap,
+                host: host.address,
+                message,
+            })
+        })
+        .collect()
+}
+
 /// TCP ports that have to be free on a host of this role; `registry` is the registry's port on its host.
 pub(super) fn ports_of(role: Role, registry: Option<u16>) -> Vec<u16> {
     let ports: &[u16] = if role == Role::Master {
