@@ -9,8 +9,10 @@ use std::num::NonZeroUsize;
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::ClusterInventory;
 use gantry::plan::planner::Back;
-use gantry::plan::{Plan, PlanImage, PlannedStep, Wave, check, planner, render};
-use gantry_model::{CertificateKeeper, CertificateRecord, KeptSnapshot, KubeadmAct, StepAction, StepOutcome};
+use gantry::plan::{Plan, PlanImage, PlannedStep, Wave, check, planner, render, reset};
+use gantry_model::{
+    CertificateKeeper, CertificateRecord, Digest, KeptSnapshot, KubeadmAct, StepAction, StepOutcome,
+};
 
 use planning::*;
 
@@ -300,4 +302,36 @@ fn etcd_is_asked_whether_it_bears_that_a_control_plane_stops_not_that_it_leaves(
             "{action:?}"
         );
     }
+}
+
+#[test]
+fn a_cluster_is_known_after_more_upgrades_than_its_control_plane_has_room_for() {
+    const ROOM: usize = 200;
+    let (clusterfile, mut inventory, next) = running(1, 30, "v1.20.3");
+    let mut image = next;
+    for version in ["v1.20.3", "v1.20.4", "v1.20.5", "v1.20.6", "v1.20.7"] {
+        image.kubernetes.as_mut().unwrap().version = version.into();
+        image.digest = Digest::of(version.as_bytes());
+        let upgrade = plan(&clusterfile, &image, &inventory);
+        let drained = to_run(&upgrade)
+            .iter()
+            .filter(|title| title.starts_with("drain"))
+            .count();
+        assert_eq!(drained, 31, "{version}");
+        execute(&upgrade, &mut inventory, well);
+        forget_what_is_needed_least(&mut inventory, ROOM);
+        assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0, "{version}");
+    }
+    assert_eq!(on(&mut inventory, "10.0.0.2").inventory.steps.len(), ROOM);
+    let (larger, _) = kubernetes(1, 31, "");
+    let mut all = fresh(&larger);
+    all.hosts.extend(inventory.hosts.clone());
+    let joins = to_run(&plan(&larger, &image, &all));
+    assert!(
+        joins.contains(&"kubeadm join".to_owned()) && !joins.contains(&"kubeadm init".to_owned()),
+        "{joins:?}"
+    );
+    let reset = reset::plan(&clusterfile, &inventory, |_| None);
+    let resets = reset.steps().filter(|step| step.title == "kubeadm reset");
+    assert_eq!(resets.count(), clusterfile.hosts.len());
 }

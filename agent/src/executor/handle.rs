@@ -114,7 +114,7 @@ impl Executor {
         self.ask(|reply| Command::Cancel { id, reply }).await?
     }
 
-    /// The journal's newest records, oldest first.
+    /// The journal's records that an inventory carries, oldest first.
     ///
     /// # Errors
     /// When the agent is stopping.

@@ -130,7 +130,7 @@ impl Journal {
         self.records.by_id.get(&id).map(Record::public)
     }
 
-    /// The newest records, oldest first, as many as an inventory carries.
+    /// The records that plans need most, then the newest, oldest first, as many as an inventory carries.
     #[must_use]
     pub fn records(&self) -> Vec<StepRecord> {
         self.records.list()
@@ -226,7 +226,7 @@ impl Journal {
 
     /// Rewrites the file with what still counts.
     fn compact(&mut self) -> io::Result<()> {
-        self.records.keep_newest(KEPT_RECORDS);
+        self.records.keep_most_needed(KEPT_RECORDS);
         let mut text = String::new();
         for id in &self.records.order {
             let record = &self.records.by_id[id];

@@ -1,8 +1,8 @@
 //! What the lines of a journal add up to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use gantry_model::{ClusterName, Digest, GenerationId, StepId, StepOutcome, StepRecord};
+use gantry_model::{ClusterName, Digest, GenerationId, StepId, StepOutcome, StepRecord, most_needed_records};
 use gantry_protocol::limits::{MAX_MESSAGE_LEN, MAX_STEPS_IN_INVENTORY};
 
 use super::entry::{Entry, Started, StepKind};
@@ -102,8 +102,10 @@ impl Records {
     }
 
     pub(super) fn remove(&mut self, id: StepId) {
-        self.order.retain(|other| *other != id);
-        self.by_id.remove(&id);
+        // Most steps that start are new.
+        if self.by_id.remove(&id).is_some() {
+            self.order.retain(|other| *other != id);
+        }
     }
 
     pub(super) fn finished_of(&self, cluster: &ClusterName) -> Vec<StepId> {
@@ -114,41 +116,50 @@ impl Records {
         self.order.iter().filter(of_it).copied().collect()
     }
 
-    /// The newest records, oldest first, as many as fit a message together with the rest of an inventory.
+    /// The records that are needed most, oldest first, as many as fit a message together with the rest of an inventory.
     pub(super) fn list(&self) -> Vec<StepRecord> {
+        let all = self.public();
         let mut room = INVENTORY_ROOM;
-        let newest = self
-            .order
-            .iter()
-            .rev()
-            .take(MAX_STEPS_IN_INVENTORY)
-            .map(|id| self.by_id[id].public());
-        let mut list: Vec<StepRecord> = newest
-            .take_while(|record| {
+        let mut places: Vec<usize> = most_needed_records(&all)
+            .into_iter()
+            .filter(|&place| {
+                let record = &all[place];
                 let reason = match &record.outcome {
                     Some(StepOutcome::Failed(reason)) => reason.len(),
                     _ => 0,
                 };
                 let len = RECORD_LEN + record.title.len() + reason;
                 let fits = len <= room;
-                room = room.saturating_sub(len);
+                // A shorter one may fit still, and none that is needed more is left out for it.
+                room -= if fits { len } else { 0 };
                 fits
             })
+            .take(MAX_STEPS_IN_INVENTORY)
             .collect();
-        list.reverse();
-        list
+        places.sort_unstable();
+        let mut all: Vec<Option<StepRecord>> = all.into_iter().map(Some).collect();
+        places.into_iter().filter_map(|place| all[place].take()).collect()
     }
 
-    pub(super) fn keep_newest(&mut self, count: usize) {
-        let surplus = self.order.len().saturating_sub(count);
-        let old: Vec<StepId> = self.order[..surplus]
-            .iter()
-            .filter(|id| self.by_id[*id].ended.is_some())
-            .copied()
-            .collect();
-        for id in old {
-            self.remove(id);
+    /// Keeps the `count` records that are needed most, and all that have not ended.
+    pub(super) fn keep_most_needed(&mut self, count: usize) {
+        if self.order.len() <= count {
+            return;
         }
+        let needed = most_needed_records(&self.public());
+        let surplus: HashSet<StepId> = needed
+            .into_iter()
+            .skip(count)
+            .map(|place| self.order[place])
+            .filter(|id| self.by_id[id].ended.is_some())
+            .collect();
+        self.order.retain(|id| !surplus.contains(id));
+        self.by_id.retain(|id, _| !surplus.contains(id));
+    }
+
+    /// All of them, oldest first.
+    fn public(&self) -> Vec<StepRecord> {
+        self.order.iter().map(|id| self.by_id[id].public()).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gantry_model::{Digest, GenerationId, ScriptOutcome, ScriptSpec, StepAction};
+use gantry_model::{Digest, GenerationId, KubeadmAct, KubeadmSpec, ScriptOutcome, ScriptSpec, StepAction};
 use proptest::prelude::*;
 
 use super::*;
@@ -299,6 +299,114 @@ fn a_long_journal_is_rewritten_and_says_the_same() {
     assert_eq!(folder.open().unfinished().len(), 1);
     run(&mut folder.open(), &step);
     assert!(folder.open().done(step.id()).is_some());
+}
+
+/// The lines of a step that started and ended well.
+fn lines_of(step: &Step) -> String {
+    let started = Entry::Started(Started {
+        id: step.id(),
+        kind: StepKind::of(step),
+        cluster: step.action.cluster().cloned(),
+        title: step.action.title(),
+        at: 1,
+        block: None,
+        kubernetes: kubernetes_of(step),
+    });
+    let finished = Entry::Finished {
+        id: step.id(),
+        at: 2,
+        outcome: StepOutcome::Done { generation: None },
+    };
+    started.to_line() + &finished.to_line()
+}
+
+/// What a control plane records of `workers` that are upgraded to `version`.
+fn upgrade(workers: usize, version: &str) -> Vec<Step> {
+    let demo = || cluster("demo");
+    let nodes = (0..workers).map(|number| format!("worker-{number}"));
+    let moves = nodes.flat_map(|node| {
+        [
+            StepAction::CordonNode {
+                cluster: demo(),
+                node: node.clone(),
+            },
+            StepAction::DrainNode {
+                cluster: demo(),
+                node: node.clone(),
+                time_limit_s: 600,
+                leaves: false,
+            },
+            StepAction::UncordonNode {
+                cluster: demo(),
+                node,
+                version: version.to_owned(),
+                time_limit_s: 600,
+            },
+        ]
+    });
+    let after = vec![assemble("demo", version).id()];
+    moves
+        .map(|action| Step {
+            action,
+            after: after.clone(),
+        })
+        .collect()
+}
+
+#[test]
+fn a_host_stays_a_member_however_much_its_journal_says_of_others() {
+    let init = Step {
+        action: StepAction::Kubeadm(KubeadmSpec {
+            cluster: cluster("demo"),
+            act: KubeadmAct::Init,
+            kubernetes: "v1.20.2".into(),
+            config: String::new(),
+            skipped_phases: vec![],
+            ignored_checks: vec![],
+            time_limit_s: 60,
+        }),
+        after: vec![],
+    };
+    let own = [assemble("demo", "a"), script("demo", "scripts/init.sh", vec![])];
+    let cut_off = remove("other");
+    let mut text: String = own.iter().chain([&init]).map(lines_of).collect();
+    let begun = lines_of(&cut_off);
+    text.push_str(begun.split_inclusive('\n').next().unwrap());
+    let mut moves = Vec::new();
+    for version in ["v1.20.3", "v1.20.4", "v1.20.5", "v1.20.6", "v1.20.7"] {
+        moves = upgrade(200, version);
+        text.extend(moves.iter().map(lines_of));
+    }
+    assert_eq!(text.lines().count(), 2 * 3 + 1 + 2 * 3000);
+    let folder = Folder::new();
+    fs::write(folder.path(), &text).unwrap();
+    let listed = Journal::look(&folder.path()).unwrap();
+    assert_eq!(listed.len(), MAX_STEPS_IN_INVENTORY);
+    let journal = folder.open();
+    assert!(
+        fs::metadata(folder.path()).unwrap().len() < text.len() as u64,
+        "it is rewritten"
+    );
+    assert_eq!(journal.records(), listed);
+    let uncordon = moves
+        .iter()
+        .filter(|step| matches!(step.action, StepAction::UncordonNode { .. }));
+    for step in own.iter().chain([&init]).chain(uncordon) {
+        assert!(journal.done(step.id()).is_some(), "{}", step.action.title());
+        assert!(
+            listed.iter().any(|record| record.id == step.id()),
+            "{}",
+            step.action.title()
+        );
+    }
+    let latest = journal.latest_kubeadm(&cluster("demo"), own[0].id()).unwrap();
+    assert_eq!(
+        (latest.id, latest.kubernetes.as_deref()),
+        (init.id(), Some("v1.20.2"))
+    );
+    assert_eq!(journal.unfinished()[0].0.id, cut_off.id());
+    assert_eq!(listed[0].id, own[0].id(), "in the order in which they started");
+    assert_eq!(folder.open().records(), listed);
 }
 
 #[test]

@@ -163,7 +163,8 @@ pub struct Inventory {
     pub generations: Vec<Generation>,
     /// The current generation of each cluster.
     pub current: Vec<(ClusterName, GenerationId)>,
-    /// The journal: the latest record of each step, oldest first.
+    /// The journal: the latest record of each step, oldest first. Of a long one those that plans need most, see
+    /// [`most_needed_records`](crate::most_needed_records).
     pub steps: Vec<StepRecord>,
     /// The certificates that lie on the host.
     pub certificates: Vec<CertificateRecord>,

@@ -22,6 +22,7 @@ mod image_signature;
 mod ip_range;
 mod kubeadm;
 mod layer;
+mod needed_records;
 mod node_marks;
 mod registry_place;
 mod script;
@@ -51,6 +52,7 @@ pub use image_signature::{ImageSignature, PayloadError, SignedPayload};
 pub use ip_range::{IpRange, IpRangeError};
 pub use kubeadm::{JoinPass, KubeadmAct, KubeadmSpec, kubeadm_api_version};
 pub use layer::{LayerDescriptor, TocLocation};
+pub use needed_records::most_needed_records;
 pub use node_marks::{
     NodeGroup, NodeMarks, Taint, TaintEffect, TaintEffectError, TaintPattern, check_mark_key,
     check_mark_value,

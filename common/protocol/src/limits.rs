@@ -52,5 +52,7 @@ pub const MAX_CONFIG_FILES: usize = 1024;
 pub const MAX_CONFIG_FILES_LEN: usize = MAX_MESSAGE_LEN / 2;
 /// Longest file of an image that a config file stands over: it is kept aside.
 pub const MAX_FILE_UNDER_CONFIG_LEN: usize = 16 << 20;
-/// Journal records an inventory carries: the newest of these many steps.
+/// Journal records that an inventory carries and a journal that is rewritten keeps: those that plans need most come first
+/// (`gantry_model::most_needed_records`). There is room for all moves of pods of about 570 workers; for what says that pods came back
+/// to a worker, of about 1,700: beyond that, pods of some would move again with every `apply`.
 pub const MAX_STEPS_IN_INVENTORY: usize = 2000;

@@ -11,7 +11,7 @@ use gantry::inventory::{ClusterInventory, HostReport, HostState};
 use gantry::plan::{ImageKubernetes, ImageSwap, KubeadmFile, Plan, PlanImage, PlanLayer, check, planner};
 use gantry_model::{
     ClusterCas, Digest, DiskSpace, Generation, GenerationId, HostFacts, Inventory, LayerDescriptor,
-    StepAction, StepOutcome, StepRecord, TocLocation,
+    StepAction, StepOutcome, StepRecord, TocLocation, most_needed_records,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -240,6 +240,20 @@ pub(crate) fn execute(
             }
             _ => {}
         }
+    }
+}
+
+/// What hosts report that have room for `room` records, and journals that were rewritten.
+pub(crate) fn forget_what_is_needed_least(inventory: &mut ClusterInventory, room: usize) {
+    for state in inventory.hosts.values_mut() {
+        let HostState::Reached(report) = state else {
+            continue;
+        };
+        let steps = &mut report.inventory.steps;
+        let mut kept = most_needed_records(steps);
+        kept.truncate(room);
+        kept.sort_unstable();
+        *steps = kept.into_iter().map(|place| steps[place].clone()).collect();
     }
 }
 
