@@ -231,6 +231,73 @@ fn a_rollback_that_stopped_goes_on_and_restores_once() {
     }
 }
 
+/// Whether `plan` keeps what etcd holds now.
+fn takes_a_snapshot(plan: &Plan) -> bool {
+    to_run(plan).contains(&"etcd snapshot".to_owned())
+}
+
+/// A worker that has another history than the others is what is left to upgrade.
+#[test]
+fn what_etcd_held_before_an_upgrade_is_kept_once_whoever_is_left_to_upgrade() {
+    let (clusterfile, before) = kubernetes(1, 1, "");
+    let (_, mut inventory, next) = running(1, 1, "v1.20.3");
+    let first = plan(&clusterfile, &next, &inventory);
+    assert!(takes_a_snapshot(&first));
+    execute(&first, &mut inventory, well);
+    execute(
+        &back_to(&clusterfile, &before, &inventory, ""),
+        &mut inventory,
+        well,
+    );
+    let (larger, _) = kubernetes(1, 2, "");
+    let mut all = fresh(&larger);
+    all.hosts.extend(inventory.hosts);
+    execute(&plan(&larger, &before, &all), &mut all, well);
+    // Another time: what was kept before the first one is old by now.
+    let again = plan(&larger, &next, &all);
+    assert!(takes_a_snapshot(&again), "{}", render::render(&again));
+    for title in ["drain host-10.0.0.3", "drain host-10.0.0.4"] {
+        let mut inventory = all.clone();
+        execute_until(&again, &mut inventory, "10.0.0.2", title);
+        let rest = plan(&larger, &next, &inventory);
+        assert!(
+            rest.to_do() > 0 && !takes_a_snapshot(&rest),
+            "{}",
+            render::render(&rest)
+        );
+        // An image that is built again meanwhile brings the same version.
+        let mut rebuilt = next.clone();
+        rebuilt.digest = Digest::of(b"rebuilt");
+        let rest = plan(&larger, &rebuilt, &inventory);
+        assert!(
+            rest.to_do() > 0 && !takes_a_snapshot(&rest),
+            "{}",
+            render::render(&rest)
+        );
+        execute(&rest, &mut inventory, well);
+        assert_eq!(plan(&larger, &rebuilt, &inventory).to_do(), 0);
+    }
+}
+
+#[test]
+fn etcd_is_not_kept_again_once_a_control_plane_may_have_changed_it() {
+    let (clusterfile, start, mut next) = running(3, 1, "v1.20.3");
+    let upgrade = plan(&clusterfile, &next, &start);
+    next.digest = Digest::of(b"rebuilt");
+    let ended_in = |outcome: &StepOutcome| {
+        let mut inventory = start.clone();
+        let mut begun = upgrade.clone();
+        let at = begun.waves.iter().position(|wave| wave.title == "upgrade");
+        begun.waves.truncate(at.unwrap() + 1);
+        execute(&begun, &mut inventory, |_, title| {
+            (title == "kubeadm upgrade").then(|| outcome.clone())
+        });
+        takes_a_snapshot(&plan(&clusterfile, &next, &inventory))
+    };
+    assert!(ended_in(&StepOutcome::Failed("it was not begun".into())));
+    assert!(!ended_in(&StepOutcome::Unknown));
+}
+
 #[test]
 fn an_upgrade_that_kubernetes_does_not_bear_is_refused() {
     for (next, why) in [

@@ -37,6 +37,8 @@ pub(in super::super) struct Upgrade<'a> {
     goes_back: bool,
     /// In the order of the Clusterfile.
     hosts: Vec<Upgraded<'a>>,
+    /// The rootfs step of the control plane that is asked about the cluster.
+    anchor_rootfs: Option<StepId>,
 }
 
 /// A member on its way.
@@ -100,6 +102,7 @@ impl<'a> Upgrade<'a> {
             version: kubernetes.map_or("", |kubernetes| kubernetes.version.as_str()),
             goes_back,
             hosts: Vec::new(),
+            anchor_rootfs: None,
         };
         let Some(kubernetes) = kubernetes else {
             return Ok(upgrade);
@@ -151,6 +154,9 @@ impl<'a> Upgrade<'a> {
         mut before: Vec<PlannedStep>,
         scripts: Vec<PlannedStep>,
     ) -> Vec<PlannedStep> {
+        if host.address == anchor(self.clusterfile, self.inventory).address {
+            self.anchor_rootfs = Some(rootfs);
+        }
         let mut on_its_way = self.hosts.iter_mut();
         if let Some(upgraded) = on_its_way.find(|upgraded| upgraded.address == host.address) {
             upgraded.rootfs = Some(rootfs);
@@ -195,10 +201,11 @@ impl<'a> Upgrade<'a> {
         Vec::new()
     }
 
-    /// The wave before anything changes: what etcd holds is kept.
+    /// The wave before anything changes: what etcd holds is kept, once for each time that the cluster goes to a version. Its step
+    /// builds on the rootfs of the control plane that is asked, which stays the same until the cluster goes elsewhere.
     pub(in super::super) fn snapshot(&self) -> Option<Wave> {
+        self.hosts.iter().find(|host| !host.again)?;
         let anchor = anchor(self.clusterfile, self.inventory).address;
-        let first = self.hosts.iter().find(|host| !host.again)?;
         let action = StepAction::KeepEtcdSnapshot {
             cluster: self.clusterfile.name.clone(),
             // What was kept before the way here keeps its name.
@@ -209,7 +216,11 @@ impl<'a> Upgrade<'a> {
             },
         };
         let reason = format!("before {}", self.version);
-        let step = self.on_anchor(anchor, action, first.rootfs.into_iter().collect(), reason);
+        let step = self.on_anchor(anchor, action, self.anchor_rootfs.into_iter().collect(), reason);
+        // What etcd holds by now would take the place of what it held before.
+        if step.is_to_do() && !self.goes_back && self.some_control_plane_began() {
+            return None;
+        }
         Some(wave("etcd snapshot", vec![step]))
     }
 
@@ -390,6 +401,27 @@ impl<'a> Upgrade<'a> {
         self.masters()
             .filter_map(|host| self.level(host.address))
             .any(|(_, level)| level.kubernetes.as_deref() == Some(self.version))
+    }
+
+    /// Whether kubeadm was run on a control plane to bring the version, and did not end before it began. Newer API servers may
+    /// have written to etcd since.
+    fn some_control_plane_began(&self) -> bool {
+        let latest_run = |host: &Host| {
+            let records = self
+                .inventory
+                .report(host.address)?
+                .records(&self.clusterfile.name);
+            records.rev().find(|record| {
+                let brings = record
+                    .kubernetes
+                    .as_ref()
+                    .is_some_and(|version| !version.is_empty());
+                brings && !matches!(record.outcome, Some(StepOutcome::Failed(_)))
+            })
+        };
+        self.masters()
+            .filter_map(latest_run)
+            .any(|record| record.kubernetes.as_deref() == Some(self.version))
     }
 
     /// The run of kubeadm by which a member has its version.
