@@ -230,6 +230,9 @@ pub enum Command {
     /// Show what a step wrote on a host
     Logs(commands::logs::Args),
     /// Take a cluster down
+    ///
+    /// Hosts that it had and that are no longer in the file are taken down, too. While a host does not answer, the cluster is
+    /// remembered, and the same command again cleans what is left.
     Reset(commands::reset::Args),
 
     /// Make tokens for enrolment

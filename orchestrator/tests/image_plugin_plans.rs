@@ -72,7 +72,7 @@ fn plugins_of_the_image_act_like_those_of_the_file_and_hosts_need_not_allow_them
     execute(&first, &mut inventory, well);
     assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
 
-    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    let taken_down = reset::plan(&clusterfile, &[], &inventory, |_| Some(image.clone()));
     let bye = taken_down.steps().filter(|step| step.title == "plugin bye");
     assert_eq!(bye.count(), 2);
     assert_eq!(preflight::allow_exec(&taken_down, &inventory), []);
@@ -81,7 +81,7 @@ fn plugins_of_the_image_act_like_those_of_the_file_and_hosts_need_not_allow_them
         digest: gantry_model::Digest::of(b"another"),
         ..image
     };
-    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(other.clone()));
+    let taken_down = reset::plan(&clusterfile, &[], &inventory, |_| Some(other.clone()));
     assert!(taken_down.steps().all(|step| step.title != "plugin bye"));
 }
 

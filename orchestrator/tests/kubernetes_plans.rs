@@ -12,7 +12,8 @@ use gantry::clusterfile::kubernetes::KubernetesKind;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::preflight::{self, Check};
 use gantry::plan::{
-    self, ImageCommands, ImageSwap, Leaving, Plan, PlanImage, check, planner, render, renew, reset,
+    self, ImageCommands, ImageSwap, Leaving, Plan, PlanImage, PlannedHost, check, planner, render, renew,
+    reset,
 };
 use gantry_model::{
     CertificateKeeper, CertificateRecord, HostNetwork, ScriptOutcome, StepAction, StepOutcome,
@@ -323,8 +324,43 @@ fn hosts_leave_their_cluster_before_their_scripts_clean_up() {
     let (clusterfile, image) = kubernetes(1, 1, "");
     let mut inventory = fresh(&clusterfile);
     execute(&plan(&clusterfile, &image, &inventory), &mut inventory, well);
-    let down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    let down = reset::plan(&clusterfile, &[], &inventory, |_| Some(image.clone()));
     expect("kubernetes-reset", &render::render(&down));
+}
+
+#[test]
+fn hosts_that_are_no_longer_in_the_file_are_taken_down_with_the_others() {
+    let (whole, image) = kubernetes(1, 2, "");
+    let mut inventory = fresh(&whole);
+    let applied = plan(&whole, &image, &inventory);
+    execute(&applied, &mut inventory, well);
+    let (smaller, _) = kubernetes(1, 0, "");
+    let others: Vec<PlannedHost> = ["10.0.0.3", "10.0.0.4"]
+        .map(|host| leaving(&applied, host, false).host)
+        .into();
+    // One of them does not answer yet.
+    let silent = inventory.hosts.remove(&others[1].address).unwrap();
+    let down = |inventory: &ClusterInventory| {
+        let plan = reset::plan(&smaller, &others, inventory, |_| Some(image.clone()));
+        check::check(&plan).unwrap();
+        let resets = plan.steps().filter(|step| step.title == "kubeadm reset");
+        let hosts: Vec<String> = resets.map(|step| step.host.to_string()).collect();
+        (hosts, plan)
+    };
+    let (hosts, plan) = down(&inventory);
+    assert_eq!(hosts, ["10.0.0.2", "10.0.0.3"]);
+    assert_eq!(plan.hosts.len(), 2);
+    inventory.hosts.insert(others[1].address, silent);
+    let (hosts, plan) = down(&inventory);
+    assert_eq!(hosts, ["10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    let of = |host: IpAddr| {
+        let steps = plan.steps().filter(move |step| step.host == host);
+        steps.map(|step| step.title.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(others[0].address), of(others[1].address));
+    for title in ["clean.sh", "remove balancer", "remove rootfs", "forget cluster"] {
+        assert!(of(others[0].address).contains(&title.to_owned()), "{title}");
+    }
 }
 
 #[test]

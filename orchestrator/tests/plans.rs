@@ -270,19 +270,19 @@ fn a_cluster_is_taken_down_once() {
     let clusterfile = clusterfile("kubernetes:v1.19.8", 1);
     let mut inventory = fresh(&clusterfile);
     let known = |digest: &Digest| (*digest == first_image().digest).then(first_image);
-    assert_eq!(reset::plan(&clusterfile, &inventory, known).to_do(), 0);
+    assert_eq!(reset::plan(&clusterfile, &[], &inventory, known).to_do(), 0);
     execute(
         &plan(&clusterfile, &first_image(), &inventory),
         &mut inventory,
         well,
     );
-    let down = reset::plan(&clusterfile, &inventory, known);
+    let down = reset::plan(&clusterfile, &[], &inventory, known);
     check::check(&down).unwrap();
     expect("reset", &render::render(&down));
     let ids = |plan: &Plan| plan.steps().map(|step| step.id).collect::<Vec<_>>();
     assert_eq!(
         ids(&down),
-        ids(&reset::plan(&clusterfile, &inventory, known)),
+        ids(&reset::plan(&clusterfile, &[], &inventory, known)),
         "an interrupted reset goes on"
     );
     execute(
@@ -290,7 +290,7 @@ fn a_cluster_is_taken_down_once() {
         &mut inventory,
         well,
     );
-    let again = reset::plan(&clusterfile, &inventory, |_| Some(first_image()));
+    let again = reset::plan(&clusterfile, &[], &inventory, |_| Some(first_image()));
     assert!(
         ids(&again).iter().all(|id| !ids(&down).contains(id)),
         "the next reset is another one"

@@ -47,7 +47,7 @@ fn where_the_image_has_no_script_every_agent_serves_its_own_host() {
     next.digest = gantry_model::Digest::of(b"next");
     assert!(!to_run(&plan(&clusterfile, &next, &inventory)).contains(&"registry".to_owned()));
 
-    let down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    let down = reset::plan(&clusterfile, &[], &inventory, |_| Some(image.clone()));
     expect("registry-of-agents-reset", &render::render(&down));
 }
 

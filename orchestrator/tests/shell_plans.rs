@@ -98,7 +98,7 @@ fn commands_run_at_their_moments_each_once() {
     let changed = cluster("", &documents.replace("echo joined", "echo again"));
     assert_eq!(to_run(&plan(&changed, &image, &inventory)), ["plugin joined"]);
 
-    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    let taken_down = reset::plan(&clusterfile, &[], &inventory, |_| Some(image.clone()));
     expect("shell-plugins-reset", &render::render(&taken_down));
 }
 
@@ -181,7 +181,7 @@ fn hosts_that_allow_no_commands_are_named_before_anything_changes() {
     execute(&first, &mut inventory, well);
     let again = plan(&clusterfile, &image, &inventory);
     assert_eq!(preflight::preflight(&again, &image, &inventory, &[]), []);
-    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    let taken_down = reset::plan(&clusterfile, &[], &inventory, |_| Some(image.clone()));
     assert_eq!(preflight::allow_exec(&taken_down, &inventory), []);
 }
 
@@ -243,7 +243,7 @@ fn hosts_get_their_names_before_scripts_and_their_nodes_have_them() {
     on(&mut inventory, "10.0.0.5").inventory.facts.hostname = "db-1".into();
     assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
 
-    let taken_down = reset::plan(&clusterfile, &inventory, |_| Some(image.clone()));
+    let taken_down = reset::plan(&clusterfile, &[], &inventory, |_| Some(image.clone()));
     let given_back = taken_down.steps().filter(|step| step.title == "restore hostname");
     let given_back: Vec<String> = given_back.map(|step| step.host.to_string()).collect();
     assert_eq!(given_back, ["10.0.0.5"]);

@@ -398,7 +398,7 @@ fn a_cluster_is_known_after_more_upgrades_than_its_control_plane_has_room_for() 
         joins.contains(&"kubeadm join".to_owned()) && !joins.contains(&"kubeadm init".to_owned()),
         "{joins:?}"
     );
-    let reset = reset::plan(&clusterfile, &inventory, |_| None);
+    let reset = reset::plan(&clusterfile, &[], &inventory, |_| None);
     let resets = reset.steps().filter(|step| step.title == "kubeadm reset");
     assert_eq!(resets.count(), clusterfile.hosts.len());
 }

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use gantry_model::ExitCode;
+use futures_util::future::join_all;
+use gantry_model::{ClusterName, ExitCode};
 use tokio::time::timeout;
 
 use super::prepare::Wanted;
@@ -46,12 +47,7 @@ pub(super) async fn ask<S: Sessions>(
             Place::Stays | Place::Leaves | Place::Skipped => due.push(one.host.address),
         }
     }
-    let cluster = Some(wanted.cluster());
-    let (mut inventory, back) = tokio::join!(
-        gather(sessions, &due, cluster),
-        timeout(GIVEN_UP_LIMIT, gather(sessions, &silent, cluster))
-    );
-    inventory.hosts.extend(back.unwrap_or_default().hosts);
+    let mut inventory = gather_with_given_up(sessions, &due, &silent, wanted.cluster()).await;
     for one in &mut leaving {
         let address = one.host.address;
         if inventory.report(address).is_none() && (force || one.host.place == Place::GivenUp) {
@@ -60,6 +56,27 @@ pub(super) async fn ask<S: Sessions>(
         }
     }
     Ok((inventory, leaving))
+}
+
+/// What the agents of `hosts` say, and those of hosts that were given up before (`given_up`), unless they are silent still.
+pub(super) async fn gather_with_given_up<S: Sessions>(
+    sessions: &S,
+    hosts: &[IpAddr],
+    given_up: &[IpAddr],
+    cluster: &ClusterName,
+) -> ClusterInventory {
+    let cluster = Some(cluster);
+    // Each for itself: one that is back is not lost because of one that is not.
+    let back = given_up.iter().map(|host| {
+        timeout(
+            GIVEN_UP_LIMIT,
+            gather(sessions, std::slice::from_ref(host), cluster),
+        )
+    });
+    let (mut inventory, back) = tokio::join!(gather(sessions, hosts, cluster), join_all(back));
+    let back = back.into_iter().flatten();
+    inventory.hosts.extend(back.flat_map(|back| back.hosts));
+    inventory
 }
 
 /// Refuses what no plan brings about: that a host which was given up stays after all, and that a member changes its role.

@@ -18,7 +18,7 @@ use crate::plan::planner::{self, Back};
 use crate::plan::preflight::{self, Check};
 use crate::plan::{self, Leaving, Plan, PlanImage, PlannedHost};
 use crate::session::Sessions;
-use crate::state::{State, known_clusters};
+use crate::state::State;
 
 /// What the file named with `-f` is.
 pub enum Wanted {
@@ -69,11 +69,10 @@ impl Wanted {
     /// # Errors
     /// When the state cannot be read.
     pub fn applied(&self, state: &State) -> anyhow::Result<Vec<PlannedHost>> {
-        let known = matches!(self, Self::Clusterfile(..)) && known_clusters(state)?.contains(self.cluster());
-        if !known {
-            return Ok(Vec::new());
+        match self {
+            Self::Clusterfile(..) => state.cluster(self.cluster()).applied_hosts(),
+            Self::Plan(_) => Ok(Vec::new()),
         }
-        Ok(state.cluster(self.cluster()).plan()?.hosts)
     }
 
     /// Its image, from the store.

@@ -125,13 +125,7 @@ fn one_leaves(
     let (cluster, address) = (clusterfile.name.clone(), host.address);
     let mut leave = down.add(
         clusterfile,
-        &Host {
-            address,
-            role: if host.etcd { Role::Master } else { Role::Node },
-            env: clusterfile.env.clone(),
-            marks: NodeMarks::default(),
-            hostname: None,
-        },
+        &no_longer_in_the_file(clusterfile, host),
         report,
         Some(image),
     );
@@ -163,6 +157,17 @@ fn one_leaves(
     let reason = "should kubeadm not have done it";
     forget.steps.push(anchor.step(remove, after, reason.into()));
     vec![quorum, leave, forget]
+}
+
+/// What can be said of a host that is no longer in the file, where it is taken down.
+pub(super) fn no_longer_in_the_file(clusterfile: &Clusterfile, host: &PlannedHost) -> Host {
+    Host {
+        address: host.address,
+        role: if host.etcd { Role::Master } else { Role::Node },
+        env: clusterfile.env.clone(),
+        marks: NodeMarks::default(),
+        hostname: None,
+    }
 }
 
 /// It was given up in a plan before this one, and is back.

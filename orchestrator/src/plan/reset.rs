@@ -1,32 +1,52 @@
 //! The plan that takes a cluster down: `clean.sh`, then everything Gantry put on the hosts, and nothing else.
 
+use std::borrow::Cow;
+
 use gantry_model::{CommandMoment, Digest, Step, StepAction};
 
 use super::hostname;
 use super::kubeadm;
+use super::leave::no_longer_in_the_file;
 use super::planner::{planned_hosts, script};
 use super::progress::occasion;
 use super::registry;
 use super::scripts;
 use super::shell_commands;
-use super::{Mark, PLAN_VERSION, Plan, PlanImage, PlannedStep, Purpose, Wave};
+use super::{Mark, PLAN_VERSION, Place, Plan, PlanImage, PlannedHost, PlannedStep, Purpose, Wave};
 use crate::clusterfile::{Clusterfile, Host};
 use crate::inventory::{ClusterInventory, HostReport};
 
 /// The moments at which commands run while a cluster is taken down.
 pub const MOMENTS: [CommandMoment; 2] = [CommandMoment::BeforeClean, CommandMoment::AfterClean];
 
-/// The plan that takes `clusterfile`'s cluster down. `image_of` gives the image of a generation, if it is known
-/// here: it says whether there is a `clean.sh`.
+/// The plan that takes `clusterfile`'s cluster down, also on `others`: hosts that it had and that are no longer in the file.
+/// `image_of` gives the image of a generation, if it is known here: it says whether there is a `clean.sh`.
 #[must_use]
 pub fn plan(
     clusterfile: &Clusterfile,
+    others: &[PlannedHost],
     inventory: &ClusterInventory,
     image_of: impl Fn(&Digest) -> Option<PlanImage>,
 ) -> Plan {
     let mut leave = wave("leave", true);
     let mut down = TakeDown::new(true);
-    for host in &clusterfile.hosts {
+    let mut hosts = planned_hosts(clusterfile, inventory);
+    let mut all: Vec<Cow<'_, Host>> = clusterfile.hosts.iter().map(Cow::Borrowed).collect();
+    for other in others {
+        let report = inventory.report(other.address);
+        let Some(report) = report.filter(|report| report.has(&clusterfile.name)) else {
+            continue;
+        };
+        let seen = report.latest(&clusterfile.name, "rootfs");
+        hosts.push(PlannedHost {
+            seen: seen.map(|record| record.id),
+            ports: Vec::new(),
+            place: Place::Leaves,
+            ..other.clone()
+        });
+        all.push(Cow::Owned(no_longer_in_the_file(clusterfile, other)));
+    }
+    for host in &all {
         let Some(report) = inventory
             .report(host.address)
             .filter(|report| report.has(&clusterfile.name))
@@ -46,7 +66,7 @@ pub fn plan(
         cluster: clusterfile.name.clone(),
         image: None,
         kubernetes: None,
-        hosts: planned_hosts(clusterfile, inventory),
+        hosts,
         waves: std::iter::once(leave)
             .chain(down.waves())
             .filter(|wave| !wave.steps.is_empty())

@@ -14,7 +14,7 @@ use super::{SECRET_MODE, State, create_dir, write_json};
 use crate::clusterfile::Source;
 use crate::exit::{OrExit as _, failure, failure_hint};
 use crate::plan::planner::Back;
-use crate::plan::{Plan, PlannedImage};
+use crate::plan::{Plan, PlannedHost, PlannedImage};
 
 /// The folder of one cluster.
 #[derive(Debug, Clone)]
@@ -193,6 +193,15 @@ impl ClusterState {
         let surplus = former.len().saturating_sub(MAX_FORMER_IMAGES);
         former.drain(..surplus);
         write_json(&self.dir.join(FORMER_IMAGES), &former)
+    }
+
+    /// The hosts of the plan that was applied last, as they are remembered; none when none was, from here.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn applied_hosts(&self) -> anyhow::Result<Vec<PlannedHost>> {
+        let plan = read_json::<Plan>(&self.dir.join("plan.json"))?;
+        Ok(plan.map(|plan| plan.hosts).unwrap_or_default())
     }
 
     /// The plan that was applied last.
