@@ -5,12 +5,14 @@
 mod planning;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 
 use gantry::clusterfile::Clusterfile;
+use gantry::exit::Failure;
 use gantry::inventory::{ClusterInventory, HostState};
 use gantry::plan::preflight::{self, Check};
-use gantry::plan::{Place, Plan, PlanImage, check, render};
-use gantry_model::StepAction;
+use gantry::plan::{Leaving, Place, Plan, PlanImage, check, planner, render};
+use gantry_model::{Digest, StepAction};
 
 use planning::*;
 
@@ -138,6 +140,107 @@ fn a_worker_that_is_off_is_upgraded_later() {
     assert!(!titles.contains(&"drain host-10.0.0.3".to_owned()), "{titles:?}");
     execute(&rest, &mut inventory, well);
     assert_eq!(plan(&clusterfile, &next, &inventory).to_do(), 0);
+}
+
+/// What the image brings, in another version.
+fn of_version(version: &str) -> PlanImage {
+    let (_, image) = kubernetes(1, 2, "");
+    let kubernetes = image.kubernetes.clone().map(|mut kubernetes| {
+        version.clone_into(&mut kubernetes.version);
+        kubernetes
+    });
+    PlanImage {
+        kubernetes,
+        digest: Digest::of(version.as_bytes()),
+        ..image
+    }
+}
+
+#[test]
+fn a_worker_that_was_off_for_two_minor_versions_is_named_in_time_and_joins_anew() {
+    let (clusterfile, image) = kubernetes(1, 2, "");
+    let mut inventory = fresh(&clusterfile);
+    let mut applied = plan(&clusterfile, &image, &inventory);
+    execute(&applied, &mut inventory, well);
+    let state = turn_off(&mut inventory, WORKER);
+    let mut last = image;
+    for (version, left_behind) in [
+        ("v1.20.3", vec![]),
+        ("v1.21.0", vec![]),
+        ("v1.22.0", vec![(WORKER.parse().unwrap(), "v1.20.2")]),
+    ] {
+        last = of_version(version);
+        let known = applied.without_left(&[]);
+        let (upgrade, findings) = skipping(&clusterfile, &last, &inventory, &known);
+        assert_eq!(findings, []);
+        assert_eq!(upgrade.left_behind(version), left_behind);
+        execute(&upgrade, &mut inventory, well);
+        applied = upgrade;
+    }
+    let known = applied.without_left(&[]);
+    let has = |host: &str| {
+        let mut hosts = known.hosts.iter();
+        hosts
+            .find(|one| one.address.to_string() == host)
+            .unwrap()
+            .kubernetes
+            .clone()
+    };
+    assert_eq!(
+        (has("10.0.0.3").unwrap(), has(WORKER).unwrap()),
+        ("v1.22.0".into(), "v1.20.2".into())
+    );
+
+    turn_on(&mut inventory, WORKER, state);
+    let try_plan = |image: &PlanImage| {
+        let refused = planner::plan(&clusterfile, image, &inventory, &[], NonZeroUsize::MIN).unwrap_err();
+        let hint = refused
+            .downcast_ref::<Failure>()
+            .unwrap()
+            .hint()
+            .unwrap_or_default()
+            .to_owned();
+        (format!("{refused:#}"), hint)
+    };
+    let (why, hint) = try_plan(&last);
+    assert!(
+        why.contains("10.0.0.4 runs Kubernetes v1.20.2") && why.contains("no minor version is left out"),
+        "{why}"
+    );
+    assert!(
+        hint.contains("`gantry delete -n 10.0.0.4`, then `gantry join -n 10.0.0.4`"),
+        "{hint}"
+    );
+    // Where the control planes are in the way, too, they are named.
+    let (why, hint) = try_plan(&of_version("v1.24.0"));
+    assert!(
+        why.contains("10.0.0.2 runs Kubernetes v1.22.0") && hint.contains("version between"),
+        "{why} {hint}"
+    );
+
+    let (smaller, _) = kubernetes(1, 1, "");
+    let host = known.hosts.iter().find(|host| host.address.to_string() == WORKER);
+    let leaving = Leaving {
+        host: host.unwrap().clone(),
+        given_up: false,
+    };
+    let leaves = planner::plan(&smaller, &last, &inventory, &[leaving], NonZeroUsize::MIN).unwrap();
+    assert!(
+        to_run(&leaves).contains(&"kubeadm reset".to_owned()),
+        "{}",
+        render::render(&leaves)
+    );
+    execute(&leaves, &mut inventory, well);
+    let clean = HostState::Reached(Box::new(report(WORKER.parse().unwrap())));
+    turn_on(&mut inventory, WORKER, clean);
+    let joins = plan(&clusterfile, &last, &inventory);
+    assert!(
+        to_run(&joins).contains(&"kubeadm join".to_owned()),
+        "{}",
+        render::render(&joins)
+    );
+    execute(&joins, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &last, &inventory).to_do(), 0);
 }
 
 #[test]

@@ -207,6 +207,7 @@ pub async fn prepare<S: Sessions>(
     // A saved plan was made with or without a host, and stays so.
     if planning.skip_unreachable && matches!(wanted, Wanted::Clusterfile(..)) {
         plan = plan.skipping(&inventory, &applied);
+        warn_of_left_behind(&plan, image);
     }
     if let Some(planned) = &mut plan.image {
         planned.evidence.clone_from(&image.evidence);
@@ -244,6 +245,20 @@ fn warn_of_unreached(applied: &Plan, plan: &Plan, image: &PlanImage) {
             kind.name(),
             plan.cluster,
             plan::by_hand(kind, version)
+        );
+    }
+}
+
+/// Workers that do not answer may not be upgraded any more when they are back.
+fn warn_of_left_behind(plan: &Plan, image: &PlanImage) {
+    let Some(kubernetes) = &image.kubernetes else {
+        return;
+    };
+    let version = &kubernetes.version;
+    for (host, last) in plan.left_behind(version) {
+        anstream::eprintln!(
+            "warning: {host} does not answer and ran Kubernetes {last} when it did: no upgrade takes it from there to {version}; \
+             when it is back, `gantry delete -n {host}`, then `gantry join -n {host}`"
         );
     }
 }

@@ -281,6 +281,7 @@ mod tests {
             ports: Vec::new(),
             etcd: false,
             node: String::new(),
+            kubernetes: None,
             place,
         };
         let text = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: { name: demo }\nspec:\n  image: demo:v1\n  \

@@ -209,6 +209,7 @@ fn plan(keep_going: bool) -> Plan {
             .map(|host| PlannedHost {
                 etcd: false,
                 node: String::new(),
+                kubernetes: None,
                 place: crate::plan::Place::Stays,
                 address: *host,
                 seen: None,

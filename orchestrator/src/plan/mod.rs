@@ -35,7 +35,7 @@ mod way;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use gantry_model::{ClusterName, Digest, ImageEvidence, ImageReference, Step, StepId};
+use gantry_model::{ClusterName, Digest, ImageEvidence, ImageReference, Step, StepAction, StepId};
 use serde::{Deserialize, Serialize};
 
 pub use commands::ImageCommands;
@@ -121,6 +121,9 @@ pub struct PlannedHost {
     /// The name of its node; empty when its agent did not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
+    /// The version of Kubernetes that it had when it answered last, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<String>,
     /// Whether it is to be there when the plan is done.
     #[serde(default, skip_serializing_if = "Place::is_default")]
     pub place: Place,
@@ -248,14 +251,26 @@ impl Plan {
         self
     }
 
-    /// The plan without the hosts that it took out of the cluster, and their steps. Those that were given up are kept,
-    /// because they have to be given back, unless they are `lost` for good.
+    /// The plan as it is remembered when it was executed: without the hosts that it took out of the cluster, and their steps. Those
+    /// that were given up are kept, because they have to be given back, unless they are `lost` for good. The others have the
+    /// version of Kubernetes that it brought them.
     #[must_use]
     pub fn without_left(mut self, lost: &[IpAddr]) -> Self {
         let is_to_be_given_back =
             |host: &PlannedHost| host.place == Place::GivenUp && !lost.contains(&host.address);
         self.hosts
             .retain(|host| host.place.is_to_stay() || is_to_be_given_back(host));
+        let waves = &self.waves;
+        for host in &mut self.hosts {
+            let steps = waves.iter().flat_map(|wave| &wave.steps);
+            let mut brought = steps.filter_map(|step| match &step.step.action {
+                StepAction::Kubeadm(spec) if step.host == host.address => Some(&spec.kubernetes),
+                _ => None,
+            });
+            if let Some(version) = brought.rfind(|version| !version.is_empty()) {
+                host.kubernetes = Some(version.clone());
+            }
+        }
         let stays = |host: IpAddr| self.hosts.iter().any(|one| one.address == host);
         for wave in &mut self.waves {
             wave.steps.retain(|step| stays(step.host));

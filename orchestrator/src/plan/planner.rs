@@ -284,6 +284,9 @@ pub(super) fn planned_hosts(clusterfile: &Clusterfile, inventory: &ClusterInvent
             ports: ports_of(host.role, registry),
             etcd: host.role == Role::Master,
             node: hostname::node_of(host, inventory.report(host.address)),
+            kubernetes: inventory
+                .report(host.address)
+                .and_then(|report| kubeadm::level(&clusterfile.name, report)?.kubernetes.clone()),
             place: Place::Stays,
         }
     };

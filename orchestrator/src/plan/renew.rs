@@ -73,6 +73,7 @@ pub fn plan(cluster: &ClusterName, hosts: &[IpAddr], inventory: &ClusterInventor
             ports: Vec::new(),
             etcd: true,
             node: kubeadm::node_name(&report.inventory.facts.hostname),
+            kubernetes: None,
             place: Place::Stays,
         })
     };

@@ -122,6 +122,7 @@ impl Restore {
                 ports: Vec::new(),
                 etcd: self.control_planes.contains(&address),
                 node: report.node(),
+                kubernetes: None,
                 place: Place::Stays,
             })
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use gantry_model::StepAction;
 
-use super::{Mark, Place, Plan, PlannedHost, PlannedStep};
+use super::{Mark, Place, Plan, PlannedHost, PlannedStep, kubeadm};
 use crate::inventory::ClusterInventory;
 
 impl Plan {
@@ -21,7 +21,9 @@ impl Plan {
             host.place = Place::Skipped;
             let before = applied.iter().find(|before| before.address == host.address);
             has_node |= before.is_some();
-            if let Some(before) = before.filter(|_| host.node.is_empty()) {
+            let Some(before) = before else { continue };
+            host.kubernetes.clone_from(&before.kubernetes);
+            if host.node.is_empty() {
                 host.node.clone_from(&before.node);
             }
         }
@@ -41,6 +43,16 @@ impl Plan {
         }
         self.waves.retain(|wave| !wave.steps.is_empty());
         self
+    }
+
+    /// Those of the hosts that the plan goes on without that cannot be taken to the Kubernetes `version` of its image when they are
+    /// back, each with the version that it had when it answered last.
+    #[must_use]
+    pub fn left_behind(&self, version: &str) -> Vec<(IpAddr, &str)> {
+        self.skipped()
+            .filter_map(|host| Some((host.address, host.kubernetes.as_deref()?)))
+            .filter(|(_, last)| kubeadm::skips_a_minor(last, version))
+            .collect()
     }
 
     /// The hosts that the plan goes on without.

@@ -211,6 +211,7 @@ impl Replacement<'_> {
                 ports: Vec::new(),
                 etcd: self.control_planes.contains(&address),
                 node: report.node(),
+                kubernetes: None,
                 place: Place::Stays,
             })
         };

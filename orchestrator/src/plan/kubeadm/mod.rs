@@ -36,6 +36,7 @@ pub(crate) use node_name::is_node_name;
 pub(super) use node_name::node_name;
 pub use unreached::{by_hand, unreached};
 pub(super) use upgrade::Upgrade;
+use version::Version;
 
 use super::planner::{API_SERVER_PORT, hosts_entries_step};
 use super::progress::{NOT_DONE, state_step, why_to_do};
@@ -214,6 +215,27 @@ pub(super) fn is_member(cluster: &ClusterName, report: Option<&HostReport>) -> b
             record.title != KubeadmAct::Reset.title()
                 && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
         })
+}
+
+/// The run of kubeadm by which a member of the cluster has its version.
+pub(super) fn level<'a>(cluster: &ClusterName, report: &'a HostReport) -> Option<&'a StepRecord> {
+    if !is_member(cluster, Some(report)) {
+        return None;
+    }
+    let brought = |record: &&StepRecord| {
+        record
+            .kubernetes
+            .as_ref()
+            .is_some_and(|version| !version.is_empty())
+            && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
+    };
+    report.records(cluster).rfind(brought)
+}
+
+/// Whether Kubernetes `new` leaves out a minor version after `old`: kubeadm does not take a host there.
+pub(super) fn skips_a_minor(old: &str, new: &str) -> bool {
+    let versions = Version::read(old).zip(Version::read(new));
+    versions.is_some_and(|(old, new)| new.skips_a_minor_after(&old))
 }
 
 /// The step by which `host` leaves the cluster, if it ever began to join and has not left.

@@ -16,7 +16,7 @@ use gantry_model::{ExitCode, KubeadmAct, KubeadmSpec, Step, StepAction, StepId, 
 use super::super::progress::{NOT_DONE, why_to_do};
 use super::super::{Mark, PlanImage, PlannedStep, Wave, script_effects};
 use super::version::Version;
-use super::{NODES_LIMIT_S, TIME_LIMIT_S, anchor, config, ignored_checks, is_member, is_without_dns, wave};
+use super::{NODES_LIMIT_S, TIME_LIMIT_S, anchor, config, ignored_checks, is_without_dns, level, wave};
 use crate::clusterfile::{Clusterfile, Host, Role};
 use crate::exit::failure_hint;
 use crate::inventory::{ClusterInventory, HostReport};
@@ -107,6 +107,14 @@ impl<'a> Upgrade<'a> {
         let Some(kubernetes) = kubernetes else {
             return Ok(upgrade);
         };
+        // What is said of a worker holds where no control plane is in the way.
+        for role in [Role::Master, Role::Node] {
+            for host in clusterfile.hosts.iter().filter(|host| host.role == role) {
+                if let Some((_, level)) = upgrade.level(host.address) {
+                    upgrade.check(host, level.kubernetes.as_deref().unwrap_or_default())?;
+                }
+            }
+        }
         for host in &clusterfile.hosts {
             let Some((report, level)) = upgrade.level(host.address) else {
                 continue;
@@ -115,7 +123,6 @@ impl<'a> Upgrade<'a> {
             if from == kubernetes.version && upgrade.is_back(level, &report.node()) {
                 continue;
             }
-            upgrade.check(host.address, from, goes_back)?;
             upgrade.hosts.push(Upgraded {
                 address: host.address,
                 role: host.role,
@@ -426,29 +433,23 @@ impl<'a> Upgrade<'a> {
 
     /// The run of kubeadm by which a member has its version.
     fn level(&self, host: IpAddr) -> Option<(&'a HostReport, &'a StepRecord)> {
-        let cluster = &self.clusterfile.name;
         let report = self.inventory.report(host)?;
-        if !is_member(cluster, Some(report)) {
-            return None;
-        }
-        let brought = |record: &&StepRecord| {
-            record
-                .kubernetes
-                .as_ref()
-                .is_some_and(|version| !version.is_empty())
-                && record.outcome.as_ref().is_some_and(StepOutcome::succeeded)
-        };
-        Some((report, report.records(cluster).rfind(brought)?))
+        Some((report, level(&self.clusterfile.name, report)?))
     }
 
     /// kubeadm goes from one minor version to the next (kubernetes.io, "Upgrading kubeadm clusters"). Back it goes within a
     /// minor version: what a newer one wrote, an older API server may not read.
-    fn check(&self, host: IpAddr, from: &str, goes_back: bool) -> anyhow::Result<()> {
+    fn check(&self, host: &Host, from: &str) -> anyhow::Result<()> {
+        // One that has it and is not back in the cluster yet is in nobody's way, whatever it is called.
+        if from == self.version {
+            return Ok(());
+        }
+        let address = host.address;
         let refuse = |why: &str, hint: &str| {
             Err(failure_hint(
                 ExitCode::Input,
                 format!(
-                    "{host} runs Kubernetes {from}, and image {} brings {}: {why}",
+                    "{address} runs Kubernetes {from}, and image {} brings {}: {why}",
                     self.image.reference, self.version
                 ),
                 hint.to_owned(),
@@ -466,16 +467,26 @@ impl<'a> Upgrade<'a> {
                 "what the newer one wrote the older one may not read; nothing was changed",
             );
         }
-        if new < old && !goes_back {
+        if new < old && !self.goes_back {
             return refuse(
                 "apply takes no control plane back",
                 "`gantry rollback` does, within a minor version; nothing was changed",
             );
         }
-        if new.skips_a_minor_after(&old) {
+        if new.skips_a_minor_after(&old) && host.role == Role::Master {
             return refuse(
                 "no minor version is left out",
                 "apply an image of the version between them first; nothing was changed",
+            );
+        }
+        if new.skips_a_minor_after(&old) {
+            // The control planes went on without it.
+            return refuse(
+                "no minor version is left out",
+                &format!(
+                    "`gantry delete -n {address}`, then `gantry join -n {address}`: it joins with {}; nothing was changed",
+                    self.version
+                ),
             );
         }
         Ok(())
