@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use gantry::clusterfile::Clusterfile;
 use gantry::inventory::ClusterInventory;
 use gantry::plan::planner::Back;
-use gantry::plan::{Plan, PlanImage, PlannedStep, Wave, check, planner, render, reset};
+use gantry::plan::{Leaving, Plan, PlanImage, PlannedStep, Wave, check, planner, render, reset};
 use gantry_model::{
     CertificateKeeper, CertificateRecord, Digest, KeptSnapshot, KubeadmAct, StepAction, StepOutcome,
 };
@@ -296,6 +296,34 @@ fn etcd_is_not_kept_again_once_a_control_plane_may_have_changed_it() {
     };
     assert!(ended_in(&StepOutcome::Failed("it was not begun".into())));
     assert!(!ended_in(&StepOutcome::Unknown));
+}
+
+#[test]
+fn a_control_plane_that_leaves_says_which_snapshots_go_with_it() {
+    let (clusterfile, inventory, _) = upgraded(3, 0);
+    let (_, _, image) = running(3, 0, "v1.20.3");
+    let applied = plan(&clusterfile, &image, &inventory);
+    let mut smaller = clusterfile.clone();
+    smaller.hosts.remove(0);
+    let leaving = Leaving {
+        host: applied.hosts[0].clone(),
+        given_up: false,
+    };
+    let leaves = planner::plan(&smaller, &image, &inventory, &[leaving], NonZeroUsize::MIN).unwrap();
+    let text = render::render(&leaves);
+    assert!(
+        text.contains("etcd's snapshots from before v1.20.3 go, too") && text.contains("`gantry backup`"),
+        "{text}"
+    );
+    let rootfs: Vec<&str> = leaves
+        .steps()
+        .filter(|step| step.title == "remove rootfs")
+        .map(|step| step.reason.as_str())
+        .collect();
+    assert!(
+        matches!(rootfs[..], [one] if one.starts_with("generations: 2; etcd's")),
+        "{rootfs:?}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use gantry_model::{CommandMoment, Digest, Step, StepAction};
+use gantry_model::{ClusterName, CommandMoment, Digest, Step, StepAction};
 
 use super::hostname;
 use super::kubeadm;
@@ -174,7 +174,10 @@ impl TakeDown {
         };
         self.remove.steps.extend([
             planned(step(hosts_entries), "the cluster's block in /etc/hosts"),
-            planned(step(rootfs), &format!("generations: {generations}")),
+            planned(
+                step(rootfs),
+                &format!("generations: {generations}{}", snapshots(cluster, report)),
+            ),
             planned(
                 step(StepAction::RemoveUnusedLayers),
                 "layers that no other cluster uses",
@@ -193,6 +196,22 @@ impl TakeDown {
     pub(super) fn waves(self) -> [Wave; 3] {
         [self.clean, self.remove, self.forget]
     }
+}
+
+/// What a rootfs takes with it of a control plane that kept snapshots of etcd: no other host has them.
+fn snapshots(cluster: &ClusterName, report: &HostReport) -> String {
+    let kept = report.inventory.etcd_snapshots.iter();
+    let kept: Vec<&str> = kept
+        .filter(|kept| kept.cluster == *cluster)
+        .map(|kept| kept.before.as_str())
+        .collect();
+    if kept.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; etcd's snapshots from before {} go, too: --kept finds them no more, `gantry backup` first saves what etcd holds now",
+        kept.join(", ")
+    )
 }
 
 fn wave(title: &str, keep_going: bool) -> Wave {
