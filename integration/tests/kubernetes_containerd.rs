@@ -88,6 +88,8 @@ fn containerd_and_the_agents_registry_make_one_host_a_cluster_and_another_joins_
         .unwrap();
     assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 
+    kubelets_are_told_something_else(&bed);
+
     operator.must("reset -f Clusterfile -y").unwrap();
     for (host, before) in bed.hosts().iter().zip(&before) {
         host.ensure_without_cluster(before).unwrap();
@@ -126,4 +128,36 @@ fn with_settings_and_plugins(bed: &Testbed) {
     host.must("echo allow_exec = true >/etc/gantry/agent.toml && systemctl restart gantry-agent")
         .unwrap();
     host.wait_for_agent().unwrap();
+}
+
+/// The nodes have what the file says now, and no pod was started anew.
+fn kubelets_are_told_something_else(bed: &Testbed) {
+    let (operator, host) = (bed.operator(), bed.host(1));
+    let started = "get pods -A -o jsonpath='{range .items[*]}{.metadata.name} {.status.containerStatuses[*].restartCount};{end}'";
+    let before = host.kubectl(started).unwrap();
+    let file = fs::read_to_string(operator.desk().join("Clusterfile")).unwrap();
+    let told = file.replace(
+        &format!("maxPods: {MAX_PODS}"),
+        &format!("maxPods: {}", MAX_PODS + 1),
+    );
+    operator.put("Clusterfile", told).unwrap();
+    let applied = bed.apply_kubernetes().unwrap();
+    for (host, steps) in [
+        (
+            host,
+            ["publish kubelet configuration", "kubelet configuration"].as_slice(),
+        ),
+        (bed.host(2), &["kubelet configuration"]),
+    ] {
+        assert_eq!(applied.steps_on(host), steps, "{}", applied.finished);
+    }
+    let capacities = "get nodes -o jsonpath='{.items[*].status.capacity.pods}'";
+    let wanted = format!("{0} {0}", MAX_PODS + 1);
+    wait_until("both nodes say so", Duration::from_secs(60), || {
+        Ok((host.kubectl(capacities)? == wanted).then_some(()))
+    })
+    .with_context(|| bed.kubernetes_logs())
+    .unwrap();
+    assert_eq!(host.kubectl(started).unwrap(), before);
+    assert_eq!(operator.apply().unwrap().ok().unwrap().steps(), 0);
 }

@@ -74,13 +74,68 @@ fn a_changed_configuration_that_reaches_no_host_is_named_by_its_kind() {
     assert!(named(1, "").is_empty());
     assert!(named(2, "").is_empty(), "another host changes none of it");
     let of_kubelets = "---\nkind: KubeletConfiguration\nmaxPods: 200\n";
-    assert_eq!(named(1, of_kubelets), ["KubeletConfiguration"]);
+    assert!(named(1, of_kubelets).is_empty(), "kubelets are told");
+    let of_proxies = "---\nkind: KubeProxyConfiguration\nmode: ipvs\n";
+    assert_eq!(named(1, of_proxies), ["KubeProxyConfiguration"]);
     let names = "---\nkind: ClusterConfiguration\napiServer: { certSANs: [ api.example.test ] }\n";
     assert_eq!(named(1, names), ["ClusterConfiguration"]);
     // Before there is a cluster, everything reaches it.
-    let (changed, image) = kubernetes(1, 1, of_kubelets);
+    let (changed, image) = kubernetes(1, 1, of_proxies);
     let anew = plan(&changed, &image, &fresh(&clusterfile));
     assert!(plan::unreached(&applied, &anew).is_empty());
+}
+
+#[test]
+fn what_kubelets_are_told_follows_the_file_one_member_after_the_other() {
+    let told = |pods: u32| {
+        let document = format!("---\nkind: KubeletConfiguration\nmaxPods: {pods}\n");
+        kubernetes(2, 3, &document)
+    };
+    let (clusterfile, image) = told(100);
+    let mut inventory = fresh(&clusterfile);
+    let waves_of = |plan: &Plan| {
+        let waves = plan
+            .waves
+            .iter()
+            .filter(|wave| wave.title == "kubelet configuration");
+        let hosts = waves.map(|wave| {
+            let steps = wave.steps.iter().filter(|step| step.is_to_do());
+            let steps = steps.map(|step| format!("{} {}", step.host, step.step.action.title()));
+            steps.collect::<Vec<_>>()
+        });
+        hosts.filter(|hosts| !hosts.is_empty()).collect::<Vec<_>>()
+    };
+    let first = plan(&clusterfile, &image, &inventory);
+    let waves = waves_of(&first);
+    assert_eq!(waves[0], ["10.0.0.2 publish kubelet configuration"]);
+    assert_eq!(
+        (waves.len(), waves[1].len()),
+        (2, 5),
+        "those that join take it at once: {waves:?}"
+    );
+    execute(&first, &mut inventory, well);
+    assert!(waves_of(&plan(&clusterfile, &image, &inventory)).is_empty());
+
+    let (changed, _) = told(200);
+    let two = NonZeroUsize::new(2).unwrap();
+    let second = planner::plan(&changed, &image, &inventory, &[], two).unwrap();
+    let waves = waves_of(&second);
+    assert_eq!(waves[0], ["10.0.0.2 publish kubelet configuration"]);
+    let sizes: Vec<_> = waves.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 1, 1, 2, 1], "{waves:?}");
+    execute(&second, &mut inventory, well);
+    assert_eq!(plan(&changed, &image, &inventory).to_do(), 0);
+
+    // The way back is a change, too.
+    let third = plan(&clusterfile, &image, &inventory);
+    assert_eq!(waves_of(&third).len(), 6);
+    execute(&third, &mut inventory, well);
+    assert_eq!(plan(&clusterfile, &image, &inventory).to_do(), 0);
+
+    // Another version alone is no reason.
+    let mut next = image.clone();
+    next.kubernetes.as_mut().unwrap().version = "v1.20.3".into();
+    assert!(waves_of(&plan(&clusterfile, &next, &inventory)).is_empty());
 }
 
 /// The same hosts with marks on the one worker.
@@ -546,7 +601,7 @@ fn nodes_that_come_again_are_waited_for_again() {
         cut_off.waves.truncate(workers + 1);
         execute(&cut_off, inventory, well);
         let rest = plan(&whole, &image, inventory);
-        assert_eq!(to_run(&rest), ["nodes ready"]);
+        assert_eq!(to_run(&rest), ["kubelet configuration", "nodes ready"]);
         execute(&rest, inventory, well);
         assert_eq!(plan(&whole, &image, inventory).to_do(), 0);
     };

@@ -34,6 +34,7 @@ pub(super) fn check(step: &Step) -> Result<(), String> {
         StepAction::RunImagePlugin(plugin) => return scripts::check_image_plugin(plugin),
         StepAction::RunScript(spec) => return scripts::check(spec).map_err(|bad| bad.to_string()),
         StepAction::Kubeadm(spec) => return kubeadm::check(spec),
+        StepAction::PublishKubeletConfiguration { config, .. } => return kubeadm::check_config(config),
         StepAction::DrainNode { node, .. }
         | StepAction::DeleteNode { node, .. }
         | StepAction::CordonNode { node, .. }
@@ -150,6 +151,8 @@ pub(super) fn already_done(
         | StepAction::KeepEtcdSnapshot { .. }
         | StepAction::CordonNode { .. }
         | StepAction::RestartKubelet { .. }
+        | StepAction::PublishKubeletConfiguration { .. }
+        | StepAction::ConfigureKubelet { .. }
         | StepAction::UncordonNode { .. }
         | StepAction::PublishClusterCas { .. }
         | StepAction::CheckScriptEffect(_)

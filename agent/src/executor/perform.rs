@@ -141,6 +141,13 @@ pub(super) async fn perform(
         StepAction::RestartKubelet { cluster } => {
             unless_cancelled(&cancel, kubeadm::restart_kubelet(&host, &cluster)).await
         }
+        StepAction::PublishKubeletConfiguration { cluster, config } => {
+            ended(kubeadm::publish_kubelet_configuration(&host, &cluster, &config).await)
+        }
+        // Kubelet may run with what it was told before; it is not left off between the two.
+        StepAction::ConfigureKubelet { cluster } => {
+            ended(kubeadm::configure_kubelet(&host, &cluster, attempt.again).await)
+        }
         StepAction::UncordonNode {
             cluster,
             node,
@@ -266,6 +273,8 @@ fn asks_api_server(action: &StepAction) -> bool {
         | StepAction::DrainNode { .. }
         | StepAction::DeleteNode { .. }
         | StepAction::MarkNodes { .. }
+        | StepAction::PublishKubeletConfiguration { .. }
+        | StepAction::ConfigureKubelet { .. }
         | StepAction::PublishClusterCas { .. } => true,
         _ => false,
     }

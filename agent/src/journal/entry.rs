@@ -123,6 +123,10 @@ pub enum StepKind {
     CheckScriptEffect,
     /// Waits until the cluster's own pods are ready.
     WaitForSystemPods,
+    /// Puts into the cluster what kubelets are told.
+    PublishKubeletConfiguration,
+    /// Tells kubelet.
+    ConfigureKubelet,
 }
 
 impl StepKind {
@@ -180,6 +184,8 @@ impl StepKind {
             StepAction::WithdrawClusterCa { .. } => Self::WithdrawClusterCa,
             StepAction::CheckScriptEffect(_) => Self::CheckScriptEffect,
             StepAction::WaitForSystemPods { .. } => Self::WaitForSystemPods,
+            StepAction::PublishKubeletConfiguration { .. } => Self::PublishKubeletConfiguration,
+            StepAction::ConfigureKubelet { .. } => Self::ConfigureKubelet,
             StepAction::RemoveUnusedLayers => Self::RemoveLayers,
             StepAction::ForgetCluster { .. } => Self::Forget,
             StepAction::RenderTemplates { .. } => Self::RenderTemplates,

@@ -18,12 +18,7 @@ const AGAIN: &str = r#""$0" reset --force && exec "$0" "$@""#;
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn check(spec: &KubeadmSpec) -> Result<(), String> {
-    if spec.config.len() > MAX_KUBEADM_CONFIG_LEN {
-        return Err(format!(
-            "kubeadm's configuration has {} bytes; at most {MAX_KUBEADM_CONFIG_LEN} are allowed",
-            spec.config.len()
-        ));
-    }
+    check_config(&spec.config)?;
     let words = || spec.skipped_phases.iter().chain(&spec.ignored_checks);
     if words().count() > MAX_SCRIPT_WORDS {
         return Err(format!(
@@ -39,6 +34,20 @@ pub(crate) fn check(spec: &KubeadmSpec) -> Result<(), String> {
         Some(word) => Err(format!("{word:?} is no phase and no check of kubeadm")),
         None => Ok(()),
     }
+}
+
+/// Whether `config` is within bounds.
+///
+/// # Errors
+/// When it is too long.
+pub(crate) fn check_config(config: &str) -> Result<(), String> {
+    let len = config.len();
+    if len <= MAX_KUBEADM_CONFIG_LEN {
+        return Ok(());
+    }
+    Err(format!(
+        "kubeadm's configuration has {len} bytes; at most {MAX_KUBEADM_CONFIG_LEN} are allowed"
+    ))
 }
 
 /// Whether `version` can be a version of Kubernetes; none is one, too.

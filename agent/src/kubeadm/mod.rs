@@ -9,6 +9,7 @@
 //! control plane ─▶ system_pods: waits until the cluster's own pods are ready
 //! control plane ─▶ api_server: stops and starts it around a restore of etcd
 //! every member ─▶ cluster_ca: replaces the cluster's own CA
+//! every member ─▶ kubelet_configuration: what kubelets are told, when that changes
 //! control plane ─▶ pass: token, CA digest, certificate key ─▶ the joining host's JoinPass
 //! ```
 
@@ -20,6 +21,7 @@ mod health;
 mod kubeconfig;
 mod kubectl;
 mod kubelet;
+mod kubelet_configuration;
 mod marks;
 mod node_api;
 mod node_patch;
@@ -38,12 +40,15 @@ pub(crate) use cluster_ca::{
     is_signed_by_cluster_ca, make_cluster_ca, publish_cluster_cas, renew_kubelet_certificate,
     sign_by_cluster_ca, trust_cluster_cas, trusts_cluster_cas, withdraw_cluster_ca,
 };
-pub(crate) use command::{check, check_version, program};
+pub(crate) use command::{check, check_config, check_version, program};
 pub(crate) use cordon::{cordon, uncordon};
 pub(crate) use health::health;
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use kubectl::{KubectlCall, check_node};
 pub(crate) use kubelet::restart as restart_kubelet;
+pub(crate) use kubelet_configuration::{
+    configure as configure_kubelet, publish as publish_kubelet_configuration,
+};
 pub(crate) use marks::{check_groups, mark_nodes};
 pub(crate) use pass::{PassError, issue};
 pub(crate) use readiness::wait_for_api_server;

@@ -356,6 +356,19 @@ pub enum StepAction {
         /// Seconds after which a pod that is not ready is a failure.
         time_limit_s: u32,
     },
+    /// Put into the cluster what its kubelets are told, for [`StepAction::ConfigureKubelet`] and for hosts that join. Done on a
+    /// control plane.
+    PublishKubeletConfiguration {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What kubeadm is given as `--config`: YAML documents. The word `{kubernetes-version}` stands for its own version.
+        config: String,
+    },
+    /// Give kubelet of this host what the cluster has for it, and let it start anew if that is something else than before.
+    ConfigureKubelet {
+        /// The cluster.
+        cluster: ClusterName,
+    },
 }
 
 /// One line of `/etc/hosts`.
@@ -424,6 +437,8 @@ impl StepAction {
             | Self::RenewKubeletCertificate { cluster, .. }
             | Self::WithdrawClusterCa { cluster, .. }
             | Self::CheckQuorumMeanwhile { cluster, .. }
+            | Self::PublishKubeletConfiguration { cluster, .. }
+            | Self::ConfigureKubelet { cluster }
             | Self::WaitForSystemPods { cluster, .. } => Some(cluster),
             Self::Kubeadm(kubeadm) => Some(&kubeadm.cluster),
             Self::RunImageCommand(command) => Some(&command.cluster),
@@ -463,6 +478,8 @@ impl StepAction {
                     ..
                 })
                 | Self::WaitForSystemPods { .. }
+                | Self::PublishKubeletConfiguration { .. }
+                | Self::ConfigureKubelet { .. }
         )
     }
 
@@ -527,6 +544,8 @@ impl StepAction {
             Self::WithdrawClusterCa { .. } => "withdraw new CA".into(),
             Self::CheckScriptEffect(check) => format!("check {}", check.script_name()),
             Self::WaitForSystemPods { .. } => "system pods ready".into(),
+            Self::PublishKubeletConfiguration { .. } => "publish kubelet configuration".into(),
+            Self::ConfigureKubelet { .. } => "kubelet configuration".into(),
         }
     }
 }

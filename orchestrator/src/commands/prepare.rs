@@ -213,7 +213,7 @@ pub async fn prepare<S: Sessions>(
         planned.evidence.clone_from(&image.evidence);
     }
     if !applied.is_empty() {
-        warn_of_unreached(&state.cluster(&plan.cluster).plan()?, &plan, image);
+        warn_of_unreached(&state.cluster(&plan.cluster).plan()?, &plan);
     }
     let mut findings = preflight::preflight(&plan, image, &inventory, &planning.skip_preflight);
     if let Some(evidence) = &image.evidence {
@@ -233,18 +233,14 @@ pub async fn prepare<S: Sessions>(
 }
 
 /// What `plan` says otherwise than the plan before, and that is not taken to any host.
-fn warn_of_unreached(applied: &Plan, plan: &Plan, image: &PlanImage) {
-    let version = image
-        .kubernetes
-        .as_ref()
-        .map_or("", |kubernetes| &kubernetes.version);
+fn warn_of_unreached(applied: &Plan, plan: &Plan) {
     for kind in plan::unreached(applied, plan) {
         anstream::eprintln!(
             "warning: {} has changed since the last apply, and does not reach hosts that are in cluster {} already\n  \
              hint: {}",
             kind.name(),
             plan.cluster,
-            plan::by_hand(kind, version)
+            plan::by_hand(kind)
         );
     }
 }

@@ -216,6 +216,12 @@ fn make(
     // Whoever joins, joins with the new version. Members whose scripts run again are taken one after the other, too.
     waves.extend(upgrade.waves(max_unavailable));
     waves.extend(members.join);
+    waves.extend(kubeadm::kubelet_configuration(
+        clusterfile,
+        image,
+        inventory,
+        max_unavailable,
+    )?);
     waves.push(shell(CommandMoment::AfterJoin));
     // Commands may start pods that are for some nodes only.
     let restored = latest_restore(&clusterfile.name, inventory, &waves);

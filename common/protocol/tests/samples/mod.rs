@@ -106,6 +106,19 @@ fn snapshots(to: &mut Vec<Sample>) {
             },
         ),
         (
+            "Run/PublishKubeletConfiguration",
+            StepAction::PublishKubeletConfiguration {
+                cluster: cluster.clone(),
+                config: "kind: KubeletConfiguration\nmaxPods: 200\n".into(),
+            },
+        ),
+        (
+            "Run/ConfigureKubelet",
+            StepAction::ConfigureKubelet {
+                cluster: cluster.clone(),
+            },
+        ),
+        (
             "Run/SignByClusterCa",
             StepAction::SignByClusterCa {
                 cluster: cluster.clone(),

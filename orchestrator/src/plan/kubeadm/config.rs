@@ -22,6 +22,8 @@ const KUBELET_API: &str = "kubelet.config.k8s.io/v1beta1";
 const KUBE_PROXY_API: &str = "kubeproxy.config.k8s.io/v1alpha1";
 /// Where images that configure kubeadm do it.
 const KUBEADM_CONFIG: &str = "etc/kubeadm.yml";
+/// Stands for the version of whatever kubeadm is told.
+const KUBERNETES_VERSION: &str = "{kubernetes-version}";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// The text of kubeadm's configuration for `act` on `host`.
@@ -34,7 +36,10 @@ pub(super) fn of(
     host: &Host,
     act: &KubeadmAct,
 ) -> anyhow::Result<String> {
-    let documents = documents(clusterfile, image, host, act)?;
+    text(&documents(clusterfile, image, host, act)?)
+}
+
+fn text(documents: &KubernetesDocuments) -> anyhow::Result<String> {
     let text = |document| serde_saphyr::to_string(document).context("kubeadm's configuration has no text");
     let texts: Vec<String> = documents.values().map(text).collect::<anyhow::Result<_>>()?;
     Ok(texts.join("---\n"))
@@ -49,6 +54,43 @@ pub(super) fn of_kubelet(clusterfile: &Clusterfile, image: &PlanImage) -> anyhow
     Ok(init
         .remove(&KubernetesKind::KubeletConfiguration)
         .unwrap_or_default())
+}
+
+/// What `first`, a control plane, is told to put into the cluster for its kubelets; none where nothing is said to them. It stays
+/// the same in another version, where nothing else changes.
+///
+/// # Errors
+/// As [`of`].
+pub(super) fn for_kubelets(
+    clusterfile: &Clusterfile,
+    image: &PlanImage,
+    first: &Host,
+) -> anyhow::Result<Option<String>> {
+    if image.kubernetes.is_none() {
+        return Ok(None);
+    }
+    let mut documents = documents(clusterfile, image, first, &KubeadmAct::Init)?;
+    let of_kubelets = documents.get(&KubernetesKind::KubeletConfiguration);
+    let says_something = |document: &Json| {
+        let fields = document.as_object().into_iter().flatten();
+        fields
+            .filter(|(name, _)| *name != "kind" && *name != "apiVersion")
+            .count()
+            > 0
+    };
+    if !of_kubelets.is_some_and(says_something) {
+        return Ok(None);
+    }
+    documents.remove(&KubernetesKind::KubeProxyConfiguration);
+    if let Some(cluster) = documents
+        .get_mut(&KubernetesKind::ClusterConfiguration)
+        .and_then(Json::as_object_mut)
+    {
+        // Of no concern to kubelets.
+        cluster.remove("apiServer");
+        cluster.insert("kubernetesVersion".into(), KUBERNETES_VERSION.into());
+    }
+    text(&documents).map(Some)
 }
 
 /// Checks of kubeadm's own that the documents for `host` have only a warning of, e.g. `SystemVerification`.

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! A cluster that runs is not made again: what the journal has as begun by `kubeadm init` or `kubeadm join` is done,
-//! whatever has changed since in what they were given.
+//! whatever has changed since in what they were given. What kubelets are told follows the file (`kubelet_configuration`); of the
+//! rest an operator is warned (`unreached`).
 
 mod config;
 mod image;
 mod image_swap;
+mod kubelet_configuration;
 mod marks;
 mod needs;
 mod node_name;
@@ -29,6 +31,7 @@ pub(super) use image::below as files_below;
 pub(crate) use image::{CONFIG_PATHS, METADATA};
 pub use image::{ImageKubernetes, KubeadmFile};
 pub use image_swap::ImageSwap;
+pub(super) use kubelet_configuration::waves as kubelet_configuration;
 pub(super) use marks::marks;
 pub use needs::KubernetesNeeds;
 pub(super) use needs::needs;

@@ -8,10 +8,9 @@ use serde_json::Value as Json;
 use super::super::{Mark, Plan};
 use crate::clusterfile::kubernetes::KubernetesKind;
 
-/// Kinds that every member of a cluster lives by.
-const OF_MEMBERS: [KubernetesKind; 3] = [
+/// Kinds that a cluster lives by and is told once, when it begins.
+const TOLD_ONCE: [KubernetesKind; 2] = [
     KubernetesKind::ClusterConfiguration,
-    KubernetesKind::KubeletConfiguration,
     KubernetesKind::KubeProxyConfiguration,
 ];
 
@@ -23,18 +22,14 @@ pub fn unreached(applied: &Plan, plan: &Plan) -> Vec<KubernetesKind> {
         return Vec::new();
     };
     let changed = |kind: &KubernetesKind| document(before, *kind) != document(now, *kind);
-    OF_MEMBERS.into_iter().filter(changed).collect()
+    TOLD_ONCE.into_iter().filter(changed).collect()
 }
 
-/// How an operator takes a change of this kind to a cluster that runs; `version` is its Kubernetes.
+/// How an operator takes a change of this kind to a cluster that runs.
 #[must_use]
-pub fn by_hand(kind: KubernetesKind, version: &str) -> String {
+pub fn by_hand(kind: KubernetesKind) -> String {
     let edit = |name: &str| format!("`kubectl -n kube-system edit configmap {name}`");
     match kind {
-        KubernetesKind::KubeletConfiguration => format!(
-            "{}, then on every host `kubeadm upgrade node phase kubelet-config` and `systemctl restart kubelet`",
-            edit(&kubelet_configmap(version))
-        ),
         KubernetesKind::KubeProxyConfiguration => format!(
             "{}, then `kubectl -n kube-system rollout restart daemonset kube-proxy`",
             edit("kube-proxy")
@@ -43,16 +38,6 @@ pub fn by_hand(kind: KubernetesKind, version: &str) -> String {
             "{}, which upgrades go by, and the same in /etc/kubernetes/manifests of one control plane after the other",
             edit("kubeadm-config")
         ),
-    }
-}
-
-/// Up to v1.23 its name ends with the version (kubernetes/kubeadm#1582).
-fn kubelet_configmap(version: &str) -> String {
-    let mut numbers = version.trim_start_matches('v').split('.');
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
-    match (number(numbers.next()), number(numbers.next())) {
-        (Some(1), Some(minor)) if minor < 24 => format!("kubelet-config-1.{minor}"),
-        _ => "kubelet-config".to_owned(),
     }
 }
 
@@ -84,19 +69,4 @@ fn document(config: &str, kind: KubernetesKind) -> Option<Json> {
         names.retain(|name| name.as_str().is_none_or(|name| name.parse::<IpAddr>().is_err()));
     }
     Some(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configmap_of_kubelets_has_a_version_in_its_name_up_to_v1_23() {
-        let names = ["v1.20.2", "v1.23.17", "v1.24.0", "1.30.1", ""].map(kubelet_configmap);
-        let plain = "kubelet-config";
-        assert_eq!(
-            names,
-            ["kubelet-config-1.20", "kubelet-config-1.23", plain, plain, plain]
-        );
-    }
 }
