@@ -23,12 +23,12 @@ const MAX_SECRET_LEN: u64 = 64 << 10;
 #[command(after_help = "\
 The login is kept where podman, buildah and skopeo look for it, in --authfile or else in
   $XDG_RUNTIME_DIR/containers/auth.json, or by the credential helper that is configured there.
-A login to a part of a registry, HOST/PATH, counts for the repositories in it alone; for each repository
-the one that is nearest counts.
+A login to a part of a registry, HOST/PATH, counts for the repositories in it alone; for each
+repository the one that is nearest counts.
 
 Examples:
   gantry login sea.hub:5000                                           asks for name and password
-  gantry login sea.hub:5000/team -u team                              for sea.hub:5000/team/… alone
+  gantry login sea.hub:5000/team -u team                              for what is below team/ alone
   gantry login sea.hub:5000 -u ci --password-stdin < /run/secrets/hub  asks nobody")]
 pub struct LoginArgs {
     /// The registry or a part of it, HOST[:PORT][/PATH]

@@ -19,11 +19,11 @@ use crate::state::State;
 #[command(after_help = "\
 Signatures in the store are looked at, nothing else: `gantry pull` and `gantry load` bring them in
 with their image. Exits with 6 when the image is not signed by one of the keys; an image for several
-platforms is when its index is, or each of its images. Without --key, what counts is what hosts would
-be shown: the own key, and those that this machine's signature policy names for the image.
+platforms is when its index is, or each of its images. Without --key, what counts is what hosts
+would be shown: the own key, and those that this machine's signature policy names for the image.
 
 Examples:
-  gantry verify sea.hub:5000/kubernetes:v1.31.4                       by the own key, or one of the policy
+  gantry verify sea.hub:5000/kubernetes:v1.31.4                       by the own or a policy's key
   gantry verify --key gantry.pub sea.hub:5000/kubernetes:v1.31.4
   gantry verify --key vendor.pub --key ours.pub kubernetes:v1.31.4    by one of them")]
 pub struct Args {
