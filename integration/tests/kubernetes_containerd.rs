@@ -145,7 +145,12 @@ fn kubelets_are_told_something_else(bed: &Testbed) {
     for (host, steps) in [
         (
             host,
-            ["publish kubelet configuration", "kubelet configuration"].as_slice(),
+            [
+                "publish kubelet configuration",
+                "kubelet configuration",
+                "nodes ready",
+            ]
+            .as_slice(),
         ),
         (bed.host(2), &["kubelet configuration"]),
     ] {
